@@ -1,0 +1,62 @@
+/* limits.h: every number that bounds something, in one place.
+ *
+ * Sizes in bytes unless the name says otherwise, times in microseconds.
+ */
+#ifndef HP_BASE_LIMITS_H
+#define HP_BASE_LIMITS_H
+
+#include <stdint.h>
+
+/* Data of a run */
+#define HP_INPUT_MAX (256 * 1024)       /* input document */
+#define HP_VALUE_MAX (256 * 1024)       /* one saved value */
+#define HP_RUN_DATA_MAX (4 * 1024 * 1024) /* all of a run's data when loaded */
+#define HP_KEY_MAX 512                  /* a run's key, a mailbox key, a business key */
+#define HP_NAME_MAX 64                  /* workflow, state, connector, operation, event part */
+#define HP_REASON_MAX 2000              /* a person's reason */
+#define HP_JSON_DEPTH_MAX 64
+
+/* Definitions */
+#define HP_SOURCE_MAX (512 * 1024)      /* one Lua source file */
+#define HP_BUNDLE_MAX (4 * 1024 * 1024) /* a workflow with its connectors */
+#define HP_STATES_MAX 500
+#define HP_CATCHES_MAX 32
+#define HP_BRANCHES_MAX 64
+#define HP_AWAIT_EVENTS_MAX 8
+#define HP_REMINDERS_MAX 8
+
+/* A run's life */
+#define HP_VISITS_MAX 10000             /* state entries; past it the run is held */
+#define HP_CLAIMS_STALLED_MAX 16        /* claims without a commit; past it the run is held */
+#define HP_ATTEMPTS_MAX 1000
+
+/* Lua */
+#define HP_LUA_MEMORY_MAX (32u * 1024 * 1024)
+#define HP_LUA_TIME_MAX (50 * 1000)     /* one evaluation */
+#define HP_LUA_HOOK_COUNT 1000          /* instructions between looks at the clock */
+#define HP_PATTERN_STEPS_MAX 100000     /* steps of the pattern matcher per call */
+#define HP_LUA_STRING_MAX (4 * 1024 * 1024)
+
+/* HTTP */
+#define HP_HTTP_REQUEST_BODY_MAX (1024 * 1024)   /* what we accept */
+#define HP_HTTP_RESPONSE_BODY_MAX (2 * 1024 * 1024) /* what a connector may answer */
+#define HP_HTTP_HEADERS_MAX (32 * 1024)
+#define HP_HTTP_CONNECTIONS_MAX 1000
+#define HP_HTTP_PER_IP_MAX 256
+#define HP_HTTP_REQUEST_TIME_MAX (30 * INT64_C(1000000)) /* a client must finish its request */
+#define HP_HTTP_PER_HOST_MAX 16         /* outgoing connections to one host, per worker */
+#define HP_WEBHOOK_TOLERANCE (300 * INT64_C(1000000))
+
+/* Runtime */
+#define HP_LEASE_DEFAULT (10 * INT64_C(1000000))
+#define HP_LEASE_SEND_PERCENT 60        /* nothing is sent past this share of the lease */
+#define HP_WORKER_SLOTS_DEFAULT 512     /* runs one worker holds at once */
+#define HP_BATCH_MAX 256                /* transitions in one commit */
+#define HP_CLAIM_MAX 256
+#define HP_POLL_DEFAULT (500 * INT64_C(1000)) /* how often an idle worker looks */
+#define HP_SQL_STATE_CONNECTIONS 4      /* per worker, for `sql` states */
+#define HP_SQL_STATE_TIMEOUT (10 * INT64_C(1000000))
+#define HP_SQL_LOCK_TIMEOUT (3 * INT64_C(1000000))
+#define HP_SQL_ROWS_MAX 1000            /* `many`; more is an error */
+
+#endif

@@ -1,0 +1,169 @@
+/* definition.h: a workflow as a C structure.
+ *
+ * script/ builds it from Lua, core/machine reads it, check and graph walk it.
+ * It is immutable after loading and owned by one arena. core/ never sees Lua:
+ * where a definition holds an expression (a function, a template or a constant)
+ * core knows only that it is there (`has_…`) and asks for its value with EVAL.
+ *
+ * The graph is static: `next`, `otherwise`, catch, branches, `rejected`,
+ * `expired`, `timeout` and `none` are all state indexes; HP_NO_STATE means the
+ * way is not declared (a failure without a way parks the run as held).
+ */
+#ifndef HP_CORE_DEFINITION_H
+#define HP_CORE_DEFINITION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/digest.h"
+
+#define HP_NO_STATE (-1)
+
+/* Stored as smallint: never renumber. */
+enum hp_kind {
+	HP_CALL = 1,
+	HP_SQL = 2,
+	HP_CHOOSE = 3,
+	HP_APPROVAL = 4,
+	HP_WAIT = 5,
+	HP_AWAIT = 6,
+	HP_SUCCEED = 7,
+	HP_FAIL = 8,
+};
+
+/* What an attempt came to. Order matters nowhere; stored as smallint. */
+enum hp_class {
+	HP_CLASS_OK = 0,
+	HP_RETRYABLE = 1,    /* the peer did not act, or a repeat is right; try again */
+	HP_TERMINAL = 2,     /* the peer refused for good; it did not act */
+	HP_AMBIGUOUS = 3,    /* the peer may have acted */
+	HP_NEEDS_PERSON = 4, /* only a person can go on */
+};
+const char *hp_class_name(enum hp_class c); /* "retryable", … */
+const char *hp_kind_name(enum hp_kind k);   /* "call", … */
+
+/* Is sending the same request again safe, and for how long? */
+enum hp_repeat {
+	HP_REPEAT_NEVER = 0,     /* a repeat may act twice */
+	HP_REPEAT_BY_KEY = 1,    /* the provider honours our key for `window_us` */
+	HP_REPEAT_BY_NATURE = 2, /* reads, PUTs: always safe */
+};
+
+struct hp_operation {
+	const char *connector; /* "stripe" */
+	const char *name;      /* "refunds.create" */
+	enum hp_repeat repeat;
+	int64_t window_us;     /* HP_REPEAT_BY_KEY: how long the provider remembers */
+	bool read;             /* no effect at all */
+	bool destructive;
+};
+
+struct hp_retry {
+	int attempts;     /* tries in all, ≥ 1; default 5 */
+	int64_t base_us;  /* default 1 s */
+	int64_t cap_us;   /* default 5 min */
+	int64_t total_us; /* no new attempt later than this after the first; 0: none */
+};
+
+/* catch = { code = "state", retryable = "state", otherwise = "state" } in the
+ * order: exact code first, then class name, then `otherwise`. */
+struct hp_catch {
+	const char *match; /* an error code or a class name; NULL: otherwise */
+	int next;
+	int line;
+};
+
+struct hp_branch {
+	int next;
+	int line;
+};
+
+enum hp_sql_mode { HP_SQL_EXEC = 1, HP_SQL_ONE = 2, HP_SQL_MANY = 3 };
+
+struct hp_state {
+	const char *name;
+	const char *doc; /* NULL: none */
+	enum hp_kind kind;
+	int line;        /* in the workflow's source */
+	int next;        /* HP_NO_STATE for succeed, fail, choose */
+	const char *save; /* name of the saved value, NULL: none */
+	bool has_set;    /* EVAL_SET when the state is left the ordinary way */
+
+	/* call, sql */
+	struct hp_retry retry;
+	int64_t timeout_us;
+	struct hp_catch *catches;
+	int n_catches;
+
+	struct { /* HP_CALL */
+		struct hp_operation op;
+		bool has_key;          /* the author gave a business key */
+		bool has_probe;
+		struct hp_operation probe; /* must be a read */
+		int signed_by;         /* approval state whose `of` is this call, HP_NO_STATE */
+	} call;
+
+	struct { /* HP_SQL */
+		enum hp_sql_mode mode;
+		const char *text;
+		bool as_user;          /* as = user(expr): EVAL_ARGS gives it too */
+		int none;              /* `one` found no row; HP_NO_STATE: error "no_rows" */
+	} sql;
+
+	struct { /* HP_CHOOSE */
+		struct hp_branch *branches; /* each with a predicate, in order */
+		int n_branches;
+		int otherwise;
+	} choose;
+
+	struct { /* HP_APPROVAL */
+		bool has_when;         /* false: always asks */
+		int of;                /* call whose request is signed, HP_NO_STATE */
+		const char *approvers; /* quorum expression: "1 of payments" */
+		int64_t deadline_us;
+		int64_t reminders_us[8]; /* ascending, after the opening */
+		int n_reminders;
+		int rejected;
+		int expired;
+	} approval;
+
+	struct { /* HP_AWAIT */
+		const char *events[8]; /* mailbox names: "stripe.refund.updated" */
+		int n_events;
+		int64_t within_us;
+		int timeout;
+	} await;
+
+	struct { /* HP_FAIL */
+		const char *code;      /* default "failed" */
+	} fail;
+};
+
+struct hp_trigger {
+	const char *source;        /* webhook source = connector: "duffel" */
+	const char *events[16];
+	int n_events;
+	int line;
+};
+
+struct hp_definition {
+	const char *workflow;
+	const char *doc;
+	uint8_t digest[HP_SHA256_LEN]; /* of source and connectors; pins the run */
+	const char *file;          /* as given, for messages */
+	struct hp_state *states;   /* states[0] is the start */
+	int n_states;
+	struct hp_trigger *triggers;
+	int n_triggers;
+	bool has_key;
+	bool has_input;            /* a schema is declared: EVAL_INPUT */
+};
+
+/* Index by name, or HP_NO_STATE. */
+int hp_definition_find(const struct hp_definition *d, const char *name);
+/* Calls fn for every declared way out of state s: label is "next", "otherwise",
+ * "rejected", "catch charge_already_refunded", "when 1", …. The one place that
+ * knows all edges: check, graph and the machine's tests use it. */
+typedef void (*hp_edge_fn)(void *arg, int from, int to, const char *label, int line);
+void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn, void *arg);
+
+#endif

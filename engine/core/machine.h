@@ -1,0 +1,259 @@
+/* machine.h: the heart. step(run, event) → run', action. Pure.
+ *
+ * The worker, the tests, the in-memory store and exploration all drive the same
+ * function. It does no I/O, reads no clock (time arrives in events), draws no
+ * random numbers (jitter is a hash) and keeps no globals.
+ *
+ * A driver owns a `struct hp_machine` per run it works on:
+ *
+ *   hp_machine_init(&m, def, &run);
+ *   ev = CLAIMED
+ *   loop: hp_step(&m, &ev, &act)
+ *     HP_ACT_EVAL    evaluate an expression, answer HP_EV_VALUE
+ *     HP_ACT_COMMIT  write act.transition; when it is durable answer
+ *                    HP_EV_COMMITTED. Nothing else happens to the run meanwhile:
+ *                    one unacknowledged transition per run.
+ *     HP_ACT_SEND    the admission is committed: send, answer HP_EV_REPLY
+ *     HP_ACT_SQL     run the statement in its own transaction, answer HP_EV_REPLY;
+ *                    the COMMIT that follows has transition.in_sql set and must be
+ *                    part of that very transaction
+ *     HP_ACT_DROP    the run is parked, finished or somebody else's: forget it
+ *
+ * When a commit conflicts (rev moved, epoch gone) the driver forgets the
+ * machine, reloads the run if its epoch is still its own, and starts over with
+ * CLAIMED. Values (JSON) pass through as opaque bytes owned by the driver; they
+ * must live until the COMMITTED that follows.
+ */
+#ifndef HP_CORE_MACHINE_H
+#define HP_CORE_MACHINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/digest.h"
+#include "base/error.h"
+#include "core/definition.h"
+
+/* Stored as smallint: never renumber. */
+enum hp_status {
+	HP_RUNNING = 1,   /* ready or owned: the engine has something to do */
+	HP_WAITING = 2,   /* parked: timer, event or decision */
+	HP_HELD = 3,      /* parked for an operator */
+	HP_SUCCEEDED = 4,
+	HP_FAILED = 5,
+	HP_CANCELLED = 6,
+};
+const char *hp_status_name(enum hp_status s);
+bool hp_status_final(enum hp_status s);
+
+/* Where a visit stands. Stored as smallint: never renumber.
+ *   ENTER     entered, nothing done          → evaluates, admits
+ *   ADMITTED  admission committed            → sends; found by a claim: outcome unknown
+ *   BACKOFF   parked before the next attempt → re-admits at due_at
+ *   DOUBT     parked before the probe        → probes at due_at
+ *   PROBING   probe admitted                 → sends the probe
+ *   OPEN      parked: wait, await, approval  → moves on wake, decision, due_at
+ */
+enum hp_phase {
+	HP_PH_ENTER = 1,
+	HP_PH_ADMITTED = 2,
+	HP_PH_BACKOFF = 3,
+	HP_PH_DOUBT = 4,
+	HP_PH_PROBING = 5,
+	HP_PH_OPEN = 6,
+};
+
+/* What an operator asked of a held run (or cancel of any). */
+enum hp_command {
+	HP_CMD_NONE = 0,
+	HP_CMD_RETRY = 1,   /* the same visit again, same key, attempts counted anew */
+	HP_CMD_SKIP = 2,    /* go on as if the state had succeeded, with the given value */
+	HP_CMD_GIVE_UP = 3, /* end as failed */
+};
+
+#define HP_CODE_MAX 64
+
+/* The canonical state of a run: exactly the state row. */
+struct hp_run {
+	int64_t id;
+	int32_t epoch;        /* counter of claims */
+	int32_t rev;          /* counter of writes */
+	int32_t visit;        /* counter of state entries, from 1 */
+	int32_t state;        /* index into the definition */
+	enum hp_status status;
+	enum hp_phase phase;
+	int32_t attempt;      /* admissions of this visit */
+	int32_t failures;     /* attempts that ended in a definite or assumed failure */
+	int64_t entered_at;   /* this visit */
+	int64_t first_sent_at; /* first admission under this key (window starts), 0: never */
+	int64_t sent_at;      /* last admission */
+	int64_t due_at;       /* when a parked run wakes by itself, 0: never */
+	bool unresolved;      /* an admitted attempt has no known outcome */
+	int32_t signed_visit; /* visit of the approval whose stored request must be sent, 0 */
+	uint8_t request_hash[HP_SHA256_LEN]; /* of the admitted request */
+	enum hp_class held_class;
+	char code[HP_CODE_MAX]; /* error code of the last failure; held: why */
+	bool cancel;          /* a door asked to cancel */
+	enum hp_command command; /* a door's order for a held run */
+	int32_t claims;       /* claims since the last commit */
+};
+
+/* ---- events ---- */
+enum hp_event_type {
+	HP_EV_CLAIMED = 1, /* we own it now (claimed, reloaded, or just started) */
+	HP_EV_VALUE,       /* answer to EVAL */
+	HP_EV_COMMITTED,   /* the transition is durable */
+	HP_EV_REPLY,       /* answer to SEND or SQL */
+};
+
+enum hp_decision { HP_UNDECIDED = 0, HP_APPROVED = 1, HP_REJECTED = 2 };
+enum hp_verdict { HP_VERDICT_UNKNOWN = 0, HP_VERDICT_FOUND = 1, HP_VERDICT_ABSENT = 2 };
+
+struct hp_event {
+	enum hp_event_type type;
+	int64_t now;         /* database time, µs */
+	bool cancel;         /* CLAIMED, COMMITTED: the cancel flag as just read */
+
+	/* CLAIMED: what the store found for a parked run */
+	enum hp_decision decision;  /* approval of this very visit */
+	struct hp_bytes decision_value; /* JSON {by, reason, …}; saved under `save` */
+	int64_t mail_id;            /* > 0: first matching event in the run's mailboxes */
+	int32_t mail_wait;          /* which of the awaited events it is */
+	struct hp_bytes mail;       /* its payload (JSON) */
+	struct hp_bytes command_value; /* SKIP: JSON value, may be empty */
+
+	/* VALUE */
+	bool ok;             /* false: code and message say why */
+	bool truth;          /* EVAL_WHEN */
+	int64_t number;      /* EVAL_UNTIL: µs since 1970 */
+	enum hp_verdict verdict; /* EVAL_FOUND */
+	uint8_t hash[HP_SHA256_LEN]; /* EVAL_REQUEST, EVAL_APPROVAL with `of` */
+	struct hp_bytes value;  /* the value itself: JSON, request bytes, … */
+	struct hp_bytes key;    /* EVAL_REQUEST: the effect's key; EVAL_MAILBOX: keys joined by \n */
+
+	/* REPLY, and VALUE with !ok */
+	enum hp_class outcome;
+	const char *code;       /* "card_declined", "timeout", …; NULL with OK */
+	const char *message;    /* for people */
+	int64_t retry_after_us; /* the provider's advice, < 0: none */
+	bool none;              /* sql `one`: no row */
+	bool not_sent;          /* it is certain that nothing left this machine */
+};
+
+/* ---- actions ---- */
+enum hp_action_type {
+	HP_ACT_EVAL = 1,
+	HP_ACT_COMMIT,
+	HP_ACT_SEND,  /* request bytes in `value` */
+	HP_ACT_SQL,   /* args (JSON array) in `value` */
+	HP_ACT_DROP,
+};
+
+enum hp_eval {
+	HP_EVAL_INPUT = 1, /* is the run's input as declared? */
+	HP_EVAL_REQUEST,   /* call: bytes, hash, key; signed_visit > 0: the stored ones */
+	HP_EVAL_PROBE,     /* call: the probe's request */
+	HP_EVAL_FOUND,     /* call: verdict over the probe's reply (in `value`) */
+	HP_EVAL_WHEN,      /* choose branch `index`, approval's `when` */
+	HP_EVAL_ARGS,      /* sql: JSON {"args": […], "user": …} */
+	HP_EVAL_APPROVAL,  /* JSON {ask, evidence, request?, key?}, hash of request */
+	HP_EVAL_UNTIL,     /* wait: the time */
+	HP_EVAL_MAILBOX,   /* await: keys */
+	HP_EVAL_SET,       /* JSON object of values to save; sees the pending save */
+	HP_EVAL_RESULT,    /* succeed, fail: JSON result (may be empty) */
+};
+
+/* What history says of a transition. Stored as smallint: never renumber. */
+enum hp_move {
+	HP_MOVE_STARTED = 1,   /* written by doors */
+	HP_MOVE_ENTERED = 2,   /* left one state, entered another */
+	HP_MOVE_ADMITTED = 3,  /* an attempt of the same visit was admitted */
+	HP_MOVE_RETRY = 4,     /* an attempt failed; parked before the next */
+	HP_MOVE_DOUBT = 5,     /* outcome unknown; parked before the probe */
+	HP_MOVE_PROBING = 6,
+	HP_MOVE_PARKED = 7,    /* wait, await, approval opened */
+	HP_MOVE_HELD = 8,
+	HP_MOVE_FINISHED = 9,
+	HP_MOVE_REMINDED = 10,
+	HP_MOVE_DECIDED = 11,  /* written by doors */
+	HP_MOVE_COMMANDED = 12, /* written by doors: retry, skip, give up, cancel */
+	HP_MOVE_WOKEN = 13,    /* parked again: woken for nothing */
+};
+const char *hp_move_name(enum hp_move m);
+
+enum hp_disposition {
+	HP_KEEP = 0,   /* still ours */
+	HP_PARK = 1,   /* released; wakes at due_at, by mailbox or by a door */
+	HP_FINISH = 2, /* final */
+};
+
+struct hp_save {
+	const char *name;     /* NULL with object: every member of the JSON object is saved */
+	struct hp_bytes value;
+};
+
+/* One durable step. The store writes all of it or nothing; `epoch` and `rev` are
+ * what the row must still say. */
+struct hp_transition {
+	int64_t run_id;
+	int32_t epoch, rev;
+	enum hp_move move;
+	enum hp_disposition disposition;
+	struct hp_run after;        /* rev + 1 */
+	int32_t from_state, from_visit; /* before */
+	bool in_sql;                /* part of a `sql` state's own transaction */
+	bool admits;                /* sets attempt, sent_at, request_hash in `after` */
+	struct hp_bytes request;    /* admits: bytes that will be sent */
+	struct hp_bytes effect_key; /* admits: the key */
+	bool business_key;          /* admits: key declared by the author: unique across runs */
+	struct hp_save saves[3];
+	int n_saves;
+	enum hp_class outcome;      /* of the visit or attempt that ended */
+	const char *code;
+	const char *message;
+	struct hp_bytes approval;   /* PARKED at an approval: JSON of EVAL_APPROVAL */
+	uint8_t approval_hash[HP_SHA256_LEN];
+	bool approval_closes;       /* left an approval: expired or cancelled */
+	struct hp_bytes wait_keys;  /* PARKED at an await: keys joined by \n, one per event */
+	int64_t consume_mail;       /* left an await: this message was read */
+	struct hp_bytes result;     /* FINISHED */
+};
+
+struct hp_action {
+	enum hp_action_type type;
+	enum hp_eval eval;
+	int32_t state;       /* EVAL, SEND, SQL: which state's expression */
+	int32_t index;       /* EVAL_WHEN: branch */
+	struct hp_bytes value; /* SEND: request; SQL: args; EVAL_FOUND: reply */
+	struct hp_bytes key;   /* SEND: the effect's key */
+	bool probe;          /* SEND: this is the probe */
+	int64_t timeout_us;  /* SEND, SQL */
+	const struct hp_transition *transition; /* COMMIT: owned by the machine */
+	const struct hp_transition *pending;    /* EVAL: saves not yet committed; NULL: none */
+};
+
+/* A run being worked on. Treat as opaque; allocated by the driver. */
+struct hp_machine {
+	const struct hp_definition *def;
+	struct hp_run run;        /* as last committed */
+	int64_t lease_us;         /* for the earliest time of a probe */
+	bool separate_admission;  /* admission never shares the commit that enters */
+	int mode;                 /* what the next event answers: private to machine.c */
+	int64_t now;
+	struct hp_transition t;   /* being built */
+	bool dirty;               /* t holds something */
+	struct hp_bytes request, key;
+	uint8_t hash[HP_SHA256_LEN];
+	struct hp_bytes reply;
+	char code_buf[HP_CODE_MAX];
+	char message_buf[512];
+};
+
+void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,
+		     int64_t lease_us);
+void hp_step(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+
+/* The row of a run that a door just started: visit 1, states[0], epoch 0 or 1. */
+void hp_run_start(struct hp_run *run, int64_t id, int64_t now);
+
+#endif

@@ -1,0 +1,165 @@
+/* script.h: Lua, and nothing else knows it.
+ *
+ * hp_workflow is a loaded definition with its Lua state (one per worker and
+ * digest): pure functions from a run's data to values, each call limited in
+ * instructions' time (HP_LUA_TIME_MAX) and memory (HP_LUA_MEMORY_MAX). After a
+ * kill by time or memory the state is rebuilt from the bundle by itself.
+ *
+ * A bundle is JSON: {"workflow": {"file", "source"}, "connectors":
+ * {"stripe": {"file", "source"}, …}}: everything a run is pinned to. Its digest
+ * is SHA-256 over its canonical text.
+ */
+#ifndef HP_SCRIPT_SCRIPT_H
+#define HP_SCRIPT_SCRIPT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/error.h"
+#include "core/definition.h"
+#include "core/machine.h"
+
+struct hp_workflow;
+struct hp_connector;
+
+/* ---- loading ---- */
+/* Reads a workflow's file and the connectors it names from plugins_dir/NAME/connector.lua
+ * into a bundle (JSON appended to out). */
+int hp_bundle_build(const char *workflow_file, const char *plugins_dir, struct hp_buf *out,
+		    struct hp_error *err) HP_MUST_CHECK;
+void hp_bundle_digest(struct hp_bytes bundle, uint8_t out[HP_SHA256_LEN]);
+/* Errors name file, line, state and the nearest right word. */
+struct hp_workflow *hp_workflow_load(struct hp_bytes bundle, struct hp_error *err);
+void hp_workflow_free(struct hp_workflow *w);
+const struct hp_definition *hp_workflow_definition(const struct hp_workflow *w);
+/* JSON for the store: {"states":[{"name","kind","doc"…}],"triggers":[…],"input":…}. */
+int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- evaluating: what the machine's EVAL asks ---- */
+struct hp_run_data {
+	int64_t id;
+	int32_t visit;
+	const char *installation;
+	struct hp_bytes key;
+	struct hp_bytes input;       /* JSON */
+	struct hp_bytes saved;       /* JSON object name → value */
+	struct hp_bytes signed_request, signed_key; /* for HP_EVAL_REQUEST with signed_visit */
+	const uint8_t *signed_hash;
+	int64_t now;
+};
+/* Answers act (HP_ACT_EVAL) by filling ev as HP_EV_VALUE; a Lua error becomes
+ * ev->ok = false with code "script_error" and a message with file and line. Values
+ * live until the next call of hp_workflow_eval on w with the same `out`. */
+void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, const struct hp_run *run,
+		      const struct hp_action *act, struct hp_buf *out, struct hp_event *ev);
+
+/* The run's key for a trigger's input; empty when none is declared. */
+int hp_workflow_key(struct hp_workflow *w, struct hp_bytes input, struct hp_buf *out,
+		    struct hp_error *err) HP_MUST_CHECK;
+int hp_workflow_check_input(struct hp_workflow *w, struct hp_bytes input, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- connector requests ----
+ * A rendered request, as stored, hashed, signed and sent, is JSON:
+ * {"connector","operation","method","path","headers":{…},"body":"…","key":"…"}.
+ * The base URL and secrets are not in it: they are resolved when it is sent. */
+struct hp_outgoing {
+	const char *method;
+	const char *url;
+	const char *(*headers)[2];   /* name, value; secrets resolved: never log */
+	int n_headers;
+	struct hp_bytes body;
+	const char *const *allow_hosts;
+	int n_allow_hosts;
+};
+/* Where secrets and base URLs come from at the time of sending. */
+struct hp_environment {
+	/* Value of a secret by name, NULL when it is not configured. */
+	const char *(*secret)(void *arg, const char *name);
+	/* Overrides a connector's base URL (simulated providers); NULL: its own. */
+	const char *(*base_url)(void *arg, const char *connector);
+	void *arg;
+};
+struct hp_arena;
+int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const struct hp_environment *env,
+			 struct hp_arena *a, struct hp_outgoing *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* What came back, classified by the connector's operation into HP_EV_REPLY. */
+struct hp_incoming {
+	bool answered;
+	bool sent;                   /* !answered: a byte may have reached the peer */
+	const char *failure;         /* !answered: "timeout", "unreachable", "connection_lost", … */
+	int status;
+	const char *(*headers)[2];   /* lower-case names */
+	int n_headers;
+	struct hp_bytes body;
+};
+void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const struct hp_incoming *in,
+		       int64_t now, struct hp_buf *out, struct hp_event *ev);
+
+/* ---- webhooks: current connectors, not pinned ---- */
+struct hp_webhook {
+	const char *scheme;          /* for hp_scheme_find() */
+	const char *secrets[4];      /* names of secrets: current, previous */
+	int n_secrets;
+	int64_t tolerance_us;
+};
+struct hp_connector *hp_connector_load(const char *name, const char *plugins_dir, struct hp_error *err);
+void hp_connector_free(struct hp_connector *c);
+const struct hp_webhook *hp_connector_webhook(const struct hp_connector *c); /* NULL: has none */
+/* From a verified body: event id, type and mailboxes.
+ * JSON {"id","type","deliver":[{"name","key"}…]} appended to out. */
+int hp_connector_webhook_event(struct hp_connector *c, struct hp_bytes body, const char *(*header)(void *, const char *),
+			       void *header_arg, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- author's tools ---- */
+struct hp_finding {
+	const char *lint;   /* stable name: "unreachable_state" */
+	const char *file;
+	int line;
+	const char *state;  /* NULL: the workflow as a whole */
+	char sentence[512];
+	bool fatal;         /* refuses deployment; others are warnings */
+};
+typedef void (*hp_finding_fn)(void *arg, const struct hp_finding *f);
+/* All lints over a loaded workflow; returns the number of fatal findings. */
+int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg);
+/* Mermaid flowchart. */
+int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- simulated providers ---- */
+struct hp_fake;
+struct hp_fake_request {
+	const char *method, *path;
+	const char *(*headers)[2];
+	int n_headers;
+	const char *(*query)[2];
+	int n_query;
+	struct hp_bytes body;
+	int64_t now;
+};
+struct hp_fake_response {
+	int status;
+	const char *content_type;
+	const char *(*headers)[2];
+	int n_headers;
+	struct hp_bytes body;
+	bool reset;          /* cut the connection instead of answering */
+	int64_t delay_us;
+};
+/* plugins_dir/NAME/fake.lua. state: JSON of the last run (may be empty). */
+struct hp_fake *hp_fake_load(const char *name, const char *plugins_dir, struct hp_bytes state,
+			     struct hp_error *err);
+void hp_fake_free(struct hp_fake *f);
+/* The response is valid until the next call. */
+int hp_fake_handle(struct hp_fake *f, const struct hp_fake_request *rq, struct hp_fake_response *rs,
+		   struct hp_error *err) HP_MUST_CHECK;
+/* The whole state as JSON: persisted before the answer leaves. */
+int hp_fake_state(struct hp_fake *f, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+/* Webhooks the fake wants delivered now: JSON array [{"id","source","scheme","headers"?,
+ * "body","attempt"}]; done tells it what the receiver answered (status 0: unreachable). */
+int hp_fake_outbox(struct hp_fake *f, int64_t now, struct hp_buf *out, int64_t *next_due,
+		   struct hp_error *err) HP_MUST_CHECK;
+int hp_fake_delivered(struct hp_fake *f, const char *id, int status, int64_t now,
+		      struct hp_error *err) HP_MUST_CHECK;
+
+#endif

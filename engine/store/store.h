@@ -1,0 +1,254 @@
+/* store.h: the one interface to durable state. Two implementations behind it:
+ * pg/ (PostgreSQL, the real one) and mem/ (for tests and exploration), held to
+ * the same meaning by one contract suite (tests/contract).
+ *
+ * Everything is asynchronous: a call takes a callback, which is called exactly
+ * once, later, never from inside the call. mem/ queues completions for
+ * hp_store_pump(); pg/ completes from its libev loop. Results are borrowed and
+ * valid inside the callback only.
+ *
+ * What every implementation keeps (design, "What we promise"):
+ *  - the run's state row is its only mutex; commit changes a run only when epoch
+ *    and rev are as expected, raises rev, and writes history, saved values,
+ *    waits, approvals, ready and timer rows only for runs it changed;
+ *  - doors lock the state row first, ascending ids, then look;
+ *  - a claim raises epoch and rev; clocks decide who may claim, never who may write;
+ *  - an engine is marked dead before anything of it is taken.
+ */
+#ifndef HP_STORE_STORE_H
+#define HP_STORE_STORE_H
+
+#include <ev.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/error.h"
+#include "core/definition.h"
+#include "core/machine.h"
+
+struct hp_store;
+
+/* ---- engines: one row per worker process, new id at each start ---- */
+struct hp_engine_info {
+	int64_t id;
+	int64_t now;              /* database time */
+	char installation[40];    /* UUID text: salt of effect keys */
+};
+typedef void (*hp_engine_cb)(void *arg, const struct hp_engine_info *info, const struct hp_error *err);
+/* err NULL: fine. HP_E_CONFLICT: we have been marked dead and must exit. */
+typedef void (*hp_ack_cb)(void *arg, int64_t now, const struct hp_error *err);
+
+/* ---- claimed runs ---- */
+struct hp_claimed {
+	struct hp_run run;             /* epoch and rev as raised by the claim */
+	const char *workflow;
+	uint8_t digest[HP_SHA256_LEN]; /* which definition to load */
+	struct hp_bytes key;           /* the run's key, may be empty */
+	struct hp_bytes input;         /* JSON */
+	struct hp_bytes saved;         /* JSON object: name → latest value */
+	/* what it woke for; filled as in struct hp_event */
+	enum hp_decision decision;
+	struct hp_bytes decision_value;
+	int64_t mail_id;
+	int32_t mail_wait;
+	struct hp_bytes mail;
+	struct hp_bytes command_value;
+	/* run.signed_visit > 0: the stored request {bytes, key} and its hash */
+	struct hp_bytes signed_request;
+	struct hp_bytes signed_key;
+	uint8_t signed_hash[HP_SHA256_LEN];
+	/* proves to sql_commit that this worker owns this epoch */
+	char token[65];
+};
+typedef void (*hp_claim_cb)(void *arg, int64_t now, const struct hp_claimed *runs, int n,
+			    const struct hp_error *err);
+
+/* ---- commits ---- */
+enum hp_commit_outcome {
+	HP_COMMIT_OK = 0,
+	HP_COMMIT_CONFLICT, /* epoch or rev moved: 0 rows changed */
+	HP_COMMIT_REFUSED,  /* this transition cannot be written (bad data): see error */
+	HP_COMMIT_UNKNOWN,  /* acknowledgement lost and not yet found out: reload */
+};
+struct hp_commit_result {
+	enum hp_commit_outcome outcome;
+	bool cancel;            /* the run's cancel flag, with OK */
+	int64_t first_sent_at;  /* admits with a business key seen before: its first sending, else 0 */
+	const struct hp_error *error; /* REFUSED */
+};
+typedef void (*hp_commit_cb)(void *arg, int64_t now, const struct hp_commit_result *res, int n);
+
+/* ---- starting ---- */
+struct hp_start {
+	const char *workflow;
+	struct hp_bytes input;   /* JSON */
+	struct hp_bytes key;     /* empty: none */
+	const char *requester;   /* principal, "webhook:duffel", "sql:<role>" */
+	bool own;                /* claim it at once for this engine */
+};
+struct hp_start_result {
+	int64_t run_id;
+	bool existed;            /* the key already had a live or finished run: joined */
+	const struct hp_claimed *claimed; /* own: ours now, else NULL */
+};
+typedef void (*hp_start_cb)(void *arg, int64_t now, const struct hp_start_result *res,
+			    const struct hp_error *err);
+
+/* ---- webhooks: inbox row, starts and deliveries in one commit ---- */
+struct hp_delivery {
+	struct hp_bytes name; /* mailbox: "stripe.refund.updated" */
+	struct hp_bytes key;
+};
+struct hp_ingest {
+	const char *source;
+	struct hp_bytes event_id;
+	struct hp_bytes body;           /* raw bytes as received (kept for replay) */
+	struct hp_bytes payload;        /* JSON delivered to mailboxes */
+	const struct hp_start *starts;
+	int n_starts;
+	const struct hp_delivery *deliveries;
+	int n_deliveries;
+};
+struct hp_ingest_result {
+	bool duplicate;                 /* (source, event id) was known: nothing was done */
+	const struct hp_start_result *starts;
+	int n_starts;
+};
+typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_result *res,
+			     const struct hp_error *err);
+
+/* ---- doors and reading: JSON in, JSON out ----
+ * name is one of the words below; args a JSON object; principal who asks (already
+ * authenticated). Unknown ids → HP_E_NOT_FOUND, wrong state → HP_E_CONFLICT with a
+ * sentence that says what is the case ("already decided by alice at …").
+ *   mem/ offers those marked m.
+ *   start m        {workflow, input, key?}                → {run, existed}
+ *   send_event m   {name, key, payload}                   → {event, woken}
+ *   decide m       {approval, decision: approve|reject, reason} → {approval, status, run}
+ *   operate m      {run, action: retry|skip|give_up, reason, value?} → {run}
+ *   cancel m       {run, reason}                          → {run, status}
+ *   runs           {workflow?, status?, key?, since?, until?, after?, limit?} → {runs: […], next?}
+ *   run m          {run}          → {run: {…}, saved, approvals, …}
+ *   history m      {run, after?, limit?}                  → {history: […], next?}
+ *   why m          {run}          → {sentence, cause, …}
+ *   approvals      {status?, after?, limit?}              → {approvals: […], next?}
+ *   approval m     {approval}                             → the approval with request and evidence
+ *   events         {name?, key?, after?, limit?}          → mailbox events
+ *   workflows      {}                                     → deployed workflows
+ *   metrics        {}                                     → counts for /metrics
+ *   token_create   {principal, kind, roles, scopes, expires_in?} → {id, token} (shown once)
+ *   authenticate   {token}        → {principal, kind, scopes, roles}
+ */
+typedef void (*hp_door_cb)(void *arg, struct hp_bytes json, const struct hp_error *err);
+
+/* ---- definitions ---- */
+struct hp_bundle {
+	const char *workflow;
+	uint8_t digest[HP_SHA256_LEN];
+	struct hp_bytes bundle;      /* JSON: sources of the workflow and its connectors */
+	struct hp_bytes summary;     /* JSON: states [{name, kind, …}], triggers, for doors and `why` */
+};
+typedef void (*hp_bundle_cb)(void *arg, const struct hp_bundle *b, int n, const struct hp_error *err);
+
+/* ---- sql states: a transaction on the workflow role's own pool ---- */
+struct hp_sql_state {
+	int64_t run_id;
+	int32_t epoch;
+	const char *token;
+	enum hp_sql_mode mode;
+	const char *text;
+	struct hp_bytes args;        /* JSON {"args": […], "user": "…"|null} */
+	int64_t timeout_us;          /* statement_timeout */
+};
+struct hp_sql_rows {
+	enum hp_class outcome;       /* OK: transaction is open and waits for sql_commit */
+	const char *code;            /* "unique_violation", "no_rows", … */
+	const char *message;
+	bool none;
+	struct hp_bytes rows;        /* JSON: object (one), array (many), {"rows": n} (exec) */
+	struct hp_sql_tx *tx;        /* OK: owner is the caller until sql_commit or sql_abort */
+};
+typedef void (*hp_sql_cb)(void *arg, int64_t now, const struct hp_sql_rows *rows);
+
+struct hp_store_ops {
+	const char *name; /* "pg", "mem" */
+	void (*free)(struct hp_store *s);
+	bool (*up)(struct hp_store *s);
+
+	void (*engine_register)(struct hp_store *s, const char *host, int64_t pid, int64_t lease_us,
+				hp_engine_cb cb, void *arg);
+	/* On its own connection. Also marks engines whose lease has run out as dead and
+	 * returns some of their runs to the ready list (bounded; every engine does it). */
+	void (*heartbeat)(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
+	/* Drain: the lease ends now, runs still owned become ready. */
+	void (*engine_stop)(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
+
+	/* Ready runs and due timers, oldest due first, at most max. */
+	void (*claim)(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg);
+	/* The same run again, if its epoch is still ours; n = 0 when it is not. */
+	void (*reload)(struct hp_store *s, int64_t engine, int64_t run, int32_t epoch, hp_claim_cb cb,
+		       void *arg);
+	/* Gives runs back without having moved them (drain, definition missing). Fenced. */
+	void (*release)(struct hp_store *s, int64_t engine, const int64_t *runs, const int32_t *epochs,
+			int n, hp_ack_cb cb, void *arg);
+	/* Any number; split into transactions of at most HP_BATCH_MAX. A batch that the
+	 * database refuses is bisected until the culprit is alone (REFUSED). A lost
+	 * acknowledgement is looked up by (epoch, rev) before anything is reported. */
+	void (*commit)(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb,
+		       void *arg);
+
+	void (*start)(struct hp_store *s, int64_t engine, const struct hp_start *st, hp_start_cb cb,
+		      void *arg);
+	void (*ingest)(struct hp_store *s, int64_t engine, const struct hp_ingest *in, hp_ingest_cb cb,
+		       void *arg);
+	void (*door)(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
+		     hp_door_cb cb, void *arg);
+
+	/* Makes it the workflow's current definition; known digests are kept as they are. */
+	void (*deploy)(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, void *arg);
+	void (*bundle)(struct hp_store *s, const uint8_t digest[HP_SHA256_LEN], hp_bundle_cb cb, void *arg);
+	/* Current definitions of all workflows (digest and summary; bundle empty). */
+	void (*current)(struct hp_store *s, hp_bundle_cb cb, void *arg);
+
+	void (*sql_run)(struct hp_store *s, const struct hp_sql_state *st, hp_sql_cb cb, void *arg);
+	/* Commits the transition in the statement's transaction; always ends tx. */
+	void (*sql_commit)(struct hp_store *s, struct hp_sql_tx *tx, const char *token,
+			   const struct hp_transition *t, hp_commit_cb cb, void *arg);
+	void (*sql_abort)(struct hp_store *s, struct hp_sql_tx *tx);
+	/* mem only: runs queued completions; returns how many ran. NULL in pg. */
+	int (*pump)(struct hp_store *s);
+};
+
+struct hp_store {
+	const struct hp_store_ops *ops; /* first member of each implementation's struct */
+};
+
+struct hp_store_pg_options {
+	const char *conninfo;          /* as role holdpoint_engine */
+	const char *sql_conninfo;      /* as role holdpoint_workflow; NULL: no sql states here */
+	bool pooled;                   /* a pooler in transaction mode is in between */
+	int commit_connections;        /* 0: 2 */
+	const char *application;
+};
+/* Connects in the background; ops->up says when. */
+struct hp_store *hp_store_pg_new(struct ev_loop *loop, const struct hp_store_pg_options *o,
+				 struct hp_error *err);
+
+/* now: virtual clock in µs, owned by the caller, read at each call. */
+struct hp_store *hp_store_mem_new(const int64_t *now, struct hp_error *err);
+
+/* ---- migrations (pg only, blocking; used by migrate and the supervisor) ----
+ * Numbered files NNNN_slug.sql of a directory, each in one transaction, ledger
+ * `holdpoint.migration` with SHA-256: a changed file that was applied is an error.
+ * `scope` names the ledger ("holdpoint", "wallet"). conninfo: a superuser or owner. */
+struct hp_migration {
+	int version;
+	char name[128];
+	char sha256[HP_SHA256_HEX];
+	bool applied;
+};
+typedef void (*hp_migration_fn)(void *arg, const struct hp_migration *m);
+int hp_migrate(const char *conninfo, const char *dir, const char *scope, bool dry_run,
+	       hp_migration_fn each, void *arg, struct hp_error *err) HP_MUST_CHECK;
+
+#endif
