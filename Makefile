@@ -1,0 +1,249 @@
+# Holdpoint's build. `make help` lists the targets.
+#
+# Nothing here needs a tool besides make and sh until something is compiled:
+# on a bare machine `make run` and `make test` install the rest first
+# (scripts/bootstrap.sh), so pkg-config is asked lazily, inside recipes.
+#
+# Switches:  SAN=address,undefined   sanitizers      CC=clang   the other compiler
+#            COVERAGE=1              gcov counters   BUILD=dir  another build directory
+#            MUTANT=name             without the guard `name`   V=1  show commands
+
+VERSION := 0.1.0
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+# A variant has a build directory of its own; only the plain build writes ./holdpoint.
+ifneq ($(SAN),)
+BUILD ?= build-san
+else ifneq ($(COVERAGE),)
+BUILD ?= build-coverage
+else ifneq ($(MUTANT),)
+BUILD ?= build-mutant-$(MUTANT)
+endif
+BUILD ?= build
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+AR ?= ar
+
+# --- rooms: each may include only those left of it (scripts/check-deps) ------
+
+ROOMS := base core script net store runtime api cli
+UP_base := base
+UP_core := core $(UP_base)
+UP_script := script $(UP_core)
+UP_net := net $(UP_script)
+UP_store := store $(UP_net)
+UP_runtime := runtime $(UP_store)
+UP_api := api $(UP_runtime)
+UP_cli := cli $(UP_api)
+
+room_sources = $(filter-out engine/cli/main.c,$(sort $(wildcard engine/$1/*.c engine/$1/*/*.c)))
+objects = $(patsubst engine/%.c,$(BUILD)/obj/%.o,$1)
+libs_up_to = $(foreach r,$(UP_$1),$(BUILD)/lib$r.a)
+
+# --- flags ------------------------------------------------------------------
+
+PACKAGES := libpq libcurl lua5.4 jansson libcrypto libmicrohttpd
+# Asked once, at first use: the variable replaces itself by its value.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
+CHECK_LIBS = $(eval CHECK_LIBS := $$(shell pkg-config --libs check))$(CHECK_LIBS)
+
+OPTIMISE := -O2
+HARDEN := -fstack-protector-strong -D_FORTIFY_SOURCE=2
+VARIANT :=
+ifneq ($(SAN),)
+# Fortify's checked functions hide what the sanitizers look for.
+HARDEN := -fstack-protector-strong -fno-omit-frame-pointer
+VARIANT += -fsanitize=$(SAN) -fno-sanitize-recover=all
+endif
+ifneq ($(COVERAGE),)
+OPTIMISE := -O0
+HARDEN := -fstack-protector-strong
+VARIANT += --coverage
+endif
+ifneq ($(MUTANT),)
+DEFINE_MUTANT := -DHP_MUTANT_$(MUTANT)
+endif
+
+WARN := -Wall -Wextra -Wstrict-prototypes -Wconversion
+DEFINES := -D_GNU_SOURCE -DHP_VERSION='"$(VERSION)"' -DHP_SHARE_DIR='"$(PREFIX)/share/holdpoint"' \
+	$(DEFINE_MUTANT)
+ALL_CFLAGS = -g $(OPTIMISE) -std=c11 -fPIE $(DEFINES) -Iengine -Itests $(WARN) $(HARDEN) $(VARIANT) \
+	-ffile-prefix-map=$(CURDIR)/= $(PKG_CFLAGS) $(CFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(LDFLAGS)
+ALL_LIBS = $(PKG_LIBS) -lev -lm -ldl -lpthread
+
+# What the scripts need to know about this build.
+export HP_BUILD := $(BUILD)
+export HP_BIN := $(abspath $(BUILD))/holdpoint
+
+# Short lines unless V=1.
+say = $(if $(V),,@printf '  %-5s %s\n' $1 $2;)
+
+# Fails with a sentence when a script is not there.
+need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exit 1; }
+
+# --- targets ----------------------------------------------------------------
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.PHONY: all run demo test unit contract integration e2e check-deep mutants bench check-deps \
+	bootstrap packages install clean help format build-tests FORCE
+
+PROGRAM := $(BUILD)/holdpoint
+ifeq ($(BUILD),build)
+PROGRAM += holdpoint
+endif
+
+all: $(PROGRAM) ## build the program (the default)
+
+run: ## install what is missing, build, start everything with simulated providers
+	@sh scripts/bootstrap.sh run
+	@$(MAKE) --no-print-directory all
+	$(call need,scripts/run.sh)
+	@scripts/run.sh
+
+demo: ## like run, without a person; exits 0 only if everything was seen
+	@sh scripts/bootstrap.sh run
+	@$(MAKE) --no-print-directory all
+	$(call need,scripts/demo.sh)
+	@scripts/demo.sh
+
+test: ## all suites: check-deps, unit, contract, integration, end to end
+	@sh scripts/bootstrap.sh test
+	@sh scripts/test.sh
+
+unit contract integration e2e: ## one suite of `make test`
+	@sh scripts/bootstrap.sh test
+	@sh scripts/test.sh $@
+
+check-deep: ## sanitizers over everything, valgrind over unit and contract (up to an hour)
+	@sh scripts/bootstrap.sh deep
+	$(call need,scripts/check-deep.sh)
+	@scripts/check-deep.sh
+
+mutants: ## remove each guard in turn; the suites must notice every time
+	@sh scripts/bootstrap.sh test
+	$(call need,scripts/mutants.sh)
+	@scripts/mutants.sh
+
+bench: ## durable steps per second against the one-row-per-commit baseline
+	@sh scripts/bootstrap.sh run
+	@$(MAKE) --no-print-directory all
+	$(call need,scripts/bench.sh)
+	@scripts/bench.sh
+
+check-deps: ## rooms include one way, core is pure, lengths, banned functions
+	$(call need,scripts/check-deps)
+	@scripts/check-deps
+
+bootstrap: ## only install what `make test` needs
+	@sh scripts/bootstrap.sh test
+
+install: all ## into $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/holdpoint \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 0755 $(BUILD)/holdpoint $(DESTDIR)$(PREFIX)/bin/holdpoint
+	cp -R migrations plugins workflows $(DESTDIR)$(PREFIX)/share/holdpoint/
+	install -m 0644 scripts/completion.bash \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdpoint
+
+clean: ## remove every build directory (data in .holdpoint/ stays)
+	rm -rf build build-* holdpoint
+
+format: ## lay out all C files with clang-format
+	clang-format -i $$(find engine tests plugins -path '*/node_modules' -prune -o -name '*.[ch]' -print)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9 -]*:.*## / { printf "  make %-38s %s\n", $$1, $$2 }' Makefile
+	@sed -n '/^# Switches:/,/^$$/s/^# */  /p' Makefile
+
+# --- program and libraries --------------------------------------------------
+
+packages:
+	@command -v pkg-config >/dev/null && command -v $(CC) >/dev/null && pkg-config --exists $(PACKAGES) || \
+	{ echo "make: the compiler or a library is missing; 'make bootstrap' installs what is" >&2; exit 1; }
+
+# Holds the flags of the last build; everything is rebuilt when they change.
+$(BUILD)/.build_opts: packages FORCE
+	@mkdir -p $(BUILD)
+	@printf '%s\n' "$(subst ",\",$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) $(ALL_LIBS))" >$@.new
+	@if cmp -s $@ $@.new; then rm $@.new; else mv $@.new $@; fi
+
+$(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/.build_opts
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+$(BUILD)/obj/%.o: engine/%.c $(BUILD)/.build_opts
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# The list of members is a prerequisite too, so a deleted file leaves the library.
+define room_rules
+SRC_$1 := $$(call room_sources,$1)
+$(BUILD)/lib$1.a: $$(call objects,$$(SRC_$1)) $(BUILD)/lib$1.members
+	@rm -f $$@
+	$$(call say,AR,$$@) $$(AR) rcs $$@ $$(filter %.o,$$^)
+$(BUILD)/lib$1.members: FORCE
+	@mkdir -p $$(@D)
+	@echo "$$(SRC_$1)" | cmp -s - $$@ || echo "$$(SRC_$1)" >$$@
+endef
+$(foreach r,$(ROOMS),$(eval $(call room_rules,$r)))
+
+$(BUILD)/holdpoint: $(BUILD)/obj/cli/main.o $(call libs_up_to,cli)
+	$(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) $^ $(ALL_LIBS) -o $@
+
+ifeq ($(BUILD),build)
+holdpoint: $(BUILD)/holdpoint
+	@ln -f $< $@ 2>/dev/null || cp $< $@
+endif
+
+# --- tests ------------------------------------------------------------------
+# tests/unit/ROOM_TOPIC.c is linked with ROOM and the rooms below it only, so a
+# broken room does not keep the others from being tested. Helpers shared by the
+# programs of a suite are in tests/SUITE/lib/.
+
+link_test = $(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(CHECK_LIBS) $(ALL_LIBS) -o $@
+suite_sources = $(sort $(wildcard tests/$1/*.c))
+suite_helpers = $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/$1/lib/*.c))
+
+TESTS_unit := $(foreach r,$(ROOMS),$(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit/$r_*.c))))
+TESTS_contract := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,contract))
+TESTS_integration := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,integration))
+
+define unit_rules
+$(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/$1_*.c)): $(BUILD)/tests/%: \
+		$(BUILD)/obj/tests/unit/%.o $(call suite_helpers,unit) $(call libs_up_to,$1)
+	@mkdir -p $$(@D)
+	$$(link_test)
+endef
+$(foreach r,$(ROOMS),$(eval $(call unit_rules,$r)))
+
+$(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,contract) $(call libs_up_to,store)
+	@mkdir -p $(@D)
+	$(link_test)
+
+$(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,integration) $(call libs_up_to,api)
+	@mkdir -p $(@D)
+	$(link_test)
+
+.PHONY: build-unit build-contract build-integration list-unit list-contract list-integration
+build-unit: $(TESTS_unit)
+build-contract: $(TESTS_contract)
+build-integration: $(TESTS_integration)
+build-tests: build-unit build-contract build-integration ## build the test programs
+list-unit: ; @echo $(TESTS_unit)
+list-contract: ; @echo $(TESTS_contract)
+list-integration: ; @echo $(TESTS_integration)
+
+# A unit test whose name begins with no room would never run: refuse it.
+STRAY := $(filter-out $(patsubst %,tests/unit/%,$(addsuffix _%,$(ROOMS))),$(wildcard tests/unit/*.c))
+ifneq ($(STRAY),)
+$(error $(STRAY): the name must begin with a room ($(ROOMS)) and an underscore)
+endif
+
+-include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
