@@ -16,7 +16,8 @@
  *     HP_ACT_SEND    the admission is committed: send, answer HP_EV_REPLY
  *     HP_ACT_SQL     run the statement in its own transaction, answer HP_EV_REPLY;
  *                    the COMMIT that follows has transition.in_sql set and must be
- *                    part of that very transaction
+ *                    part of that very transaction; if it has not, abort that
+ *                    transaction first and commit as usual
  *     HP_ACT_DROP    the run is parked, finished or somebody else's: forget it
  *
  * When a commit conflicts (rev moved, epoch gone) the driver forgets the
@@ -113,6 +114,7 @@ struct hp_event {
 	enum hp_event_type type;
 	int64_t now;         /* database time, µs */
 	bool cancel;         /* CLAIMED, COMMITTED: the cancel flag as just read */
+	int64_t first_sent_at; /* COMMITTED: hp_commit_result.first_sent_at */
 
 	/* CLAIMED: what the store found for a parked run */
 	enum hp_decision decision;  /* approval of this very visit */
@@ -151,7 +153,7 @@ enum hp_action_type {
 
 enum hp_eval {
 	HP_EVAL_INPUT = 1, /* is the run's input as declared? */
-	HP_EVAL_REQUEST,   /* call: bytes, hash, key; signed_visit > 0: the stored ones */
+	HP_EVAL_REQUEST,   /* call: bytes, hash, key; action.index 1: the stored ones */
 	HP_EVAL_PROBE,     /* call: the probe's request */
 	HP_EVAL_FOUND,     /* call: verdict over the probe's reply (in `value`) */
 	HP_EVAL_WHEN,      /* choose branch `index`, approval's `when` */
@@ -206,6 +208,10 @@ struct hp_transition {
 	struct hp_bytes request;    /* admits: bytes that will be sent */
 	struct hp_bytes effect_key; /* admits: the key */
 	bool business_key;          /* admits: key declared by the author: unique across runs */
+	bool sends_signed;          /* admits: the stored request of approval visit
+	                             * after.signed_visit; its hash must be request_hash and
+	                             * that approval must be approved, or the row is refused.
+	                             * (after.signed_visit alone does not mean that.) */
 	struct hp_save saves[3];
 	int n_saves;
 	enum hp_class outcome;      /* of the visit or attempt that ended */
@@ -213,7 +219,8 @@ struct hp_transition {
 	const char *message;
 	struct hp_bytes approval;   /* PARKED at an approval: JSON of EVAL_APPROVAL */
 	uint8_t approval_hash[HP_SHA256_LEN];
-	bool approval_closes;       /* left an approval: expired or cancelled */
+	int64_t approval_deadline;  /* PARKED at an approval: no decision from here on, µs */
+	bool approval_closes;       /* left an open approval undecided: expired or cancelled */
 	struct hp_bytes wait_keys;  /* PARKED at an await: keys joined by \n, one per event */
 	int64_t consume_mail;       /* left an await: this message was read */
 	struct hp_bytes result;     /* FINISHED */
@@ -223,13 +230,16 @@ struct hp_action {
 	enum hp_action_type type;
 	enum hp_eval eval;
 	int32_t state;       /* EVAL, SEND, SQL: which state's expression */
-	int32_t index;       /* EVAL_WHEN: branch */
+	int32_t index;       /* EVAL_WHEN: branch; EVAL_REQUEST: 1 = give the stored, signed
+	                      * request of approval visit run.signed_visit, 0 = render anew */
 	struct hp_bytes value; /* SEND: request; SQL: args; EVAL_FOUND: reply */
 	struct hp_bytes key;   /* SEND: the effect's key */
 	bool probe;          /* SEND: this is the probe */
 	int64_t timeout_us;  /* SEND, SQL */
 	const struct hp_transition *transition; /* COMMIT: owned by the machine */
-	const struct hp_transition *pending;    /* EVAL: saves not yet committed; NULL: none */
+	/* EVAL: NULL, or what is not yet committed: the expression sees its `saves` on top
+	 * of the run's data, and its `after` (state, visit) is the run to evaluate for. */
+	const struct hp_transition *pending;
 };
 
 /* A run being worked on. Treat as opaque; allocated by the driver. */
@@ -247,6 +257,7 @@ struct hp_machine {
 	struct hp_bytes reply;
 	char code_buf[HP_CODE_MAX];
 	char message_buf[512];
+	char error_json[1600];    /* the `error` value of a caught failure */
 };
 
 void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,

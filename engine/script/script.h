@@ -47,7 +47,11 @@ struct hp_run_data {
 	const uint8_t *signed_hash;
 	int64_t now;
 };
-/* Answers act (HP_ACT_EVAL) by filling ev as HP_EV_VALUE; a Lua error becomes
+/* `run` is act->pending ? &act->pending->after : the committed run. Saves of
+ * act->pending are laid over data->saved (last wins) before evaluating, so `set` and
+ * the next state's expressions see what the ending state saved.
+ * HP_EVAL_REQUEST gives the signed request only when act->index is 1.
+ * Answers act (HP_ACT_EVAL) by filling ev as HP_EV_VALUE; a Lua error becomes
  * ev->ok = false with code "script_error" and a message with file and line. Values
  * live until the next call of hp_workflow_eval on w with the same `out`. */
 void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, const struct hp_run *run,

@@ -73,7 +73,8 @@ enum hp_commit_outcome {
 struct hp_commit_result {
 	enum hp_commit_outcome outcome;
 	bool cancel;            /* the run's cancel flag, with OK */
-	int64_t first_sent_at;  /* admits with a business key seen before: its first sending, else 0 */
+	int64_t first_sent_at;  /* admits with a business key that ANOTHER run or visit has been
+	                         * admitted with: that first admission, else 0 */
 	const struct hp_error *error; /* REFUSED */
 };
 typedef void (*hp_commit_cb)(void *arg, int64_t now, const struct hp_commit_result *res, int n);
