@@ -1,0 +1,56 @@
+/* crash.h: named points where a test can kill the process, or another one.
+ *
+ *   HP_CRASH=label:n        SIGKILL to ourselves at the n-th visit (n from 1)
+ *   HP_CRASH=label:n:FILE   SIGKILL to the process whose id is the first line of FILE
+ *   HP_CRASH_LOG=FILE       appends each visited label, one line each
+ *
+ * Without these variables a point costs one load and one branch. Every label is
+ * in the table of crash.c; `holdpoint crash-labels` prints it, and the crash
+ * suite fails when one is never visited.
+ */
+#ifndef HP_BASE_CRASH_H
+#define HP_BASE_CRASH_H
+
+#include <stdbool.h>
+
+enum hp_crash_label {
+	HP_CRASH_CLAIM_ACKED,      /* runs are ours, nothing done with them */
+	HP_CRASH_ADOPT,            /* a door started a run as ours, nothing done with it */
+	HP_CRASH_COMMIT_BEFORE,    /* a transition is about to leave */
+	HP_CRASH_COMMIT_ACKED,     /* it is durable, we have done nothing with that */
+	HP_CRASH_PARK_ACKED,       /* the same, for a transition that parks or ends the run */
+	HP_CRASH_EFFECT_BEFORE,    /* admission is durable, the request has not left */
+	HP_CRASH_EFFECT_SENT,      /* the request was handed to the network */
+	HP_CRASH_EFFECT_REPLIED,   /* the reply is here, nothing of it is durable */
+	HP_CRASH_SQL_BEFORE,       /* about to run the statement */
+	HP_CRASH_SQL_RAN,          /* the statement has run, its transaction is open */
+	HP_CRASH_SQL_COMMITTED,    /* statement and transition are durable */
+	HP_CRASH_HEARTBEAT_ACKED,
+	HP_CRASH_RELEASE_BEFORE,   /* about to give runs back */
+	HP_CRASH_DRAINED,          /* all is given back, the process is about to end */
+	/* doors (api/) */
+	HP_CRASH_WEBHOOK_BEFORE,   /* signature is good, nothing is stored */
+	HP_CRASH_WEBHOOK_STORED,   /* stored, the sender has no answer */
+	HP_CRASH_START_BEFORE,
+	HP_CRASH_START_STORED,
+	HP_CRASH_DECIDE_BEFORE,    /* a decision is about to be stored */
+	HP_CRASH_DECIDE_STORED,    /* stored, the person has no answer */
+	HP_CRASH_OPERATE_BEFORE,   /* retry, skip, give up, cancel */
+	HP_CRASH_OPERATE_STORED,
+	HP_CRASH__COUNT
+};
+
+extern bool hp_crash_armed; /* set by hp_crash_init() when a variable is there */
+
+void hp_crash_init(void);
+void hp_crash_visit(enum hp_crash_label label);
+const char *hp_crash_name(enum hp_crash_label label);        /* "commit_before" */
+const char *hp_crash_description(enum hp_crash_label label);
+
+#define HP_CRASH_POINT(label) \
+	do { \
+		if (__builtin_expect(hp_crash_armed, 0)) \
+			hp_crash_visit(HP_CRASH_##label); \
+	} while (0)
+
+#endif
