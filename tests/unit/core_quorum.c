@@ -46,7 +46,7 @@ START_TEST(others_are_refused)
 		{"1 of a;drop", "approvers \"1 of a;drop\": only \"and\" may follow a role"},
 		{"1 of a and 1 of b and 1 of c and 1 of d and 1 of e and 1 of f and 1 of g and 1 of h and 1 of i",
 		 "approvers \"1 of a and 1 of b and 1 of c and 1 of d and 1 of e and 1 of f and 1 of g and "
-		 "1 of h and 1 o\": more than 8 roles"},
+		 "1 of h and 1 of i\": more than 8 roles"},
 	};
 	struct hp_quorum q;
 	size_t i;
