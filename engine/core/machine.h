@@ -23,7 +23,10 @@
  * When a commit conflicts (rev moved, epoch gone) the driver forgets the
  * machine, reloads the run if its epoch is still its own, and starts over with
  * CLAIMED. Values (JSON) pass through as opaque bytes owned by the driver; they
- * must live until the COMMITTED that follows.
+ * must live until the COMMITTED that follows, and a request until it was sent.
+ *
+ * A transition the store refuses (HP_COMMIT_REFUSED) is answered with HP_EV_VALUE,
+ * ok = false: the run is then held with that code.
  */
 #ifndef HP_CORE_MACHINE_H
 #define HP_CORE_MACHINE_H
@@ -248,7 +251,9 @@ struct hp_machine {
 	struct hp_run run;        /* as last committed */
 	int64_t lease_us;         /* for the earliest time of a probe */
 	bool separate_admission;  /* admission never shares the commit that enters */
-	int mode;                 /* what the next event answers: private to machine.c */
+	int mode;                 /* what the next event answers: private to machine*.c */
+	enum hp_eval asked;       /* the last EVAL, and its index */
+	int32_t asked_index;
 	int64_t now;
 	struct hp_transition t;   /* being built */
 	bool dirty;               /* t holds something */

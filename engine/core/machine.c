@@ -1,0 +1,251 @@
+/* machine.c: events in, actions out.
+ *
+ * One function per event; hp_step() dispatches. What a visit does lives in
+ * machine_effect.c (calls, statements) and machine_state.c (the rest); how the
+ * transition is built in machine_move.c.
+ */
+#include <string.h>
+
+#include "base/limits.h"
+#include "core/machine_private.h"
+
+const char *hp_status_name(enum hp_status s)
+{
+	switch (s) {
+	case HP_RUNNING: return "running";
+	case HP_WAITING: return "waiting";
+	case HP_HELD: return "held";
+	case HP_SUCCEEDED: return "succeeded";
+	case HP_FAILED: return "failed";
+	case HP_CANCELLED: return "cancelled";
+	}
+	return "unknown";
+}
+
+bool hp_status_final(enum hp_status s)
+{
+	return s == HP_SUCCEEDED || s == HP_FAILED || s == HP_CANCELLED;
+}
+
+const char *hp_move_name(enum hp_move m)
+{
+	static const char *const names[] = {
+		"", "started", "entered", "admitted", "retry", "doubt", "probing", "parked",
+		"held", "finished", "reminded", "decided", "commanded", "woken",
+	};
+
+	return m >= HP_MOVE_STARTED && m <= HP_MOVE_WOKEN ? names[m] : "unknown";
+}
+
+void hp_run_start(struct hp_run *run, int64_t id, int64_t now)
+{
+	memset(run, 0, sizeof *run);
+	run->id = id;
+	run->visit = 1;
+	run->status = HP_RUNNING;
+	run->phase = HP_PH_ENTER;
+	run->entered_at = now;
+}
+
+void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,
+		     int64_t lease_us)
+{
+	memset(m, 0, sizeof *m);
+	m->def = def;
+	m->run = *run;
+	m->lease_us = lease_us;
+	m->mode = HP_M_IDLE;
+}
+
+/* A door's order for a held run; false: there is none. */
+static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	enum hp_command command = a->command;
+	const struct hp_state *s = hp_m_state(m);
+
+	a->command = HP_CMD_NONE;
+	switch (command) {
+	case HP_CMD_NONE:
+		return false;
+	case HP_CMD_GIVE_UP:
+		hp_m_finish(m, act, HP_FAILED, (struct hp_bytes){ NULL, 0 });
+		return true;
+	case HP_CMD_SKIP:
+		a->unresolved = false;
+		hp_m_succeed(m, act, s->save, ev->command_value);
+		return true;
+	case HP_CMD_RETRY:
+		break;
+	}
+	a->status = HP_RUNNING;
+	a->held_class = HP_CLASS_OK;
+	a->failures = 0;
+	a->code[0] = 0;
+	a->entered_at = m->now; /* `total` counts from here */
+	if (s->kind != HP_CALL) { /* no key to keep: the state is entered anew */
+		hp_m_leave(m, act, a->state);
+	} else if (a->unresolved && s->call.has_probe) {
+		hp_m_probe(m, act);
+	} else {
+		/* a person looked and says: again. The key stays, its window starts anew */
+		a->unresolved = false;
+		a->phase = HP_PH_ENTER;
+		hp_m_work(m, act);
+	}
+	return true;
+}
+
+/* May a cancel end the run here, with nothing of it in the air? */
+static bool may_cancel(const struct hp_machine *m)
+{
+	const struct hp_run *a = &m->t.after;
+	bool in_air = a->unresolved || a->phase == HP_PH_ADMITTED || a->phase == HP_PH_PROBING;
+
+	if (!a->cancel)
+		return false;
+	if (a->status == HP_HELD) /* the person who cancels has been told what is in doubt */
+		return true;
+	return HP_GUARD(cancel_in_flight, !in_air) ||
+	       (hp_m_state(m)->kind == HP_CALL && hp_m_state(m)->call.op.read);
+}
+
+static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	switch (a->phase) {
+	case HP_PH_ENTER:
+		if (a->visit == 1 && m->def->has_input)
+			hp_m_eval(m, act, HP_EVAL_INPUT, 0);
+		else
+			hp_m_work(m, act);
+		return;
+	case HP_PH_ADMITTED:
+		hp_m_interrupted(m, act);
+		return;
+	case HP_PH_BACKOFF:
+		if (m->now < a->due_at)
+			hp_m_park(m, act, HP_MOVE_WOKEN, HP_PH_BACKOFF, a->due_at);
+		else
+			hp_m_work(m, act);
+		return;
+	case HP_PH_DOUBT:
+		if (m->now < a->due_at)
+			hp_m_park(m, act, HP_MOVE_WOKEN, HP_PH_DOUBT, a->due_at);
+		else
+			hp_m_probe(m, act);
+		return;
+	case HP_PH_PROBING: /* a probe only reads: it is simply asked again */
+		hp_m_probe(m, act);
+		return;
+	case HP_PH_OPEN:
+		hp_m_open(m, ev, act);
+		return;
+	}
+	HP_ASSERT(0 && "unknown phase");
+}
+
+static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	m->run.cancel = m->run.cancel || ev->cancel;
+	hp_m_begin(m);
+	if (!HP_GUARD(final, !hp_status_final(m->run.status))) {
+		hp_m_drop(m, act);
+		return;
+	}
+	if (may_cancel(m)) {
+		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+		return;
+	}
+	if (m->run.status == HP_HELD) {
+		if (!commanded(m, ev, act))
+			hp_m_park(m, act, HP_MOVE_WOKEN, a->phase, 0);
+		return;
+	}
+	if (m->run.claims > HP_CLAIMS_STALLED_MAX) {
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "stalled",
+			  "the run was claimed many times and never moved: it may be killing its workers");
+		return;
+	}
+	claimed_phase(m, ev, act);
+}
+
+static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	bool admitted = m->t.admits;
+	bool probing = m->t.move == HP_MOVE_PROBING;
+	bool gone = m->t.disposition != HP_KEEP;
+
+	m->run = m->t.after;
+	m->run.cancel = m->run.cancel || ev->cancel;
+	hp_m_begin(m);
+	if (gone)
+		hp_m_drop(m, act);
+	else if (admitted && m->run.cancel && !m->run.unresolved) /* admitted, not yet sent */
+		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	else if (admitted)
+		hp_m_admitted(m, ev, act);
+	else if (probing)
+		hp_m_send(m, act, true);
+	else if (may_cancel(m))
+		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	else
+		claimed_phase(m, ev, act);
+}
+
+static void on_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	if (m->mode == HP_M_COMMIT) {
+		/* the store refused the row: start over from what is committed, held */
+		HP_ASSERT(!ev->ok);
+		hp_m_begin(m);
+		hp_m_hold(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
+		return;
+	}
+	HP_ASSERT(m->mode == HP_M_EVAL);
+	hp_m_value(m, ev, act);
+}
+
+static void on_reply(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	switch (m->mode) {
+	case HP_M_SEND:
+		hp_m_reply_call(m, ev, act);
+		return;
+	case HP_M_PROBE:
+		hp_m_reply_probe(m, ev, act);
+		return;
+	case HP_M_SQL:
+		hp_m_reply_sql(m, ev, act);
+		return;
+	default:
+		HP_ASSERT(0 && "a reply nobody waits for");
+	}
+}
+
+void hp_step(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	memset(act, 0, sizeof *act);
+	if (ev->now > 0)
+		m->now = ev->now;
+	switch (ev->type) {
+	case HP_EV_CLAIMED:
+		HP_ASSERT(m->mode == HP_M_IDLE);
+		on_claimed(m, ev, act);
+		return;
+	case HP_EV_VALUE:
+		on_value(m, ev, act);
+		return;
+	case HP_EV_COMMITTED:
+		HP_ASSERT(m->mode == HP_M_COMMIT);
+		on_committed(m, ev, act);
+		return;
+	case HP_EV_REPLY:
+		on_reply(m, ev, act);
+		return;
+	}
+	HP_ASSERT(0 && "unknown event");
+}

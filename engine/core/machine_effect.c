@@ -1,0 +1,293 @@
+/* machine_effect.c: what a visit does outside the run: calls and statements.
+ *
+ *            evaluate            commit              send
+ *   ENTER ──────────────▶ admit ─────────▶ ADMITTED ──────▶ reply
+ *                           ▲                                 │ ok, terminal: leave
+ *            due, evaluate  │                                 │ retryable, or ambiguous and
+ *                        BACKOFF ◀────────────────────────────┤ a repeat is safe
+ *                           ▲                                 │ ambiguous otherwise
+ *              absent       │   found: leave                  ▼
+ *                        PROBING ◀──────── due ──────────── DOUBT
+ *
+ * A worker that claims a run in ADMITTED knows only that a request may have been
+ * sent: the outcome is unknown, and the same rules decide as for a lost reply.
+ */
+#include <string.h>
+
+#include "base/limits.h"
+#include "core/machine_private.h"
+
+static bool same_hash(const uint8_t *a, const uint8_t *b)
+{
+	return memcmp(a, b, HP_SHA256_LEN) == 0;
+}
+
+static const struct hp_operation *operation(const struct hp_machine *m)
+{
+	return &hp_m_state(m)->call.op;
+}
+
+static bool is_signed(const struct hp_machine *m)
+{
+	return hp_m_state(m)->call.signed_by != HP_NO_STATE && m->t.after.signed_visit > 0;
+}
+
+void hp_m_call(struct hp_machine *m, struct hp_action *act)
+{
+	/* mutant `signed_request`: render anew instead of sending what was signed */
+	hp_m_eval(m, act, HP_EVAL_REQUEST, is_signed(m) && !HP_MUTANT(signed_request));
+}
+
+void hp_m_sql(struct hp_machine *m, struct hp_action *act)
+{
+	hp_m_eval(m, act, HP_EVAL_ARGS, 0);
+}
+
+/* Is sending the very same request again as good as never having sent it? */
+static bool repeat_is_safe(const struct hp_machine *m)
+{
+	const struct hp_run *a = &m->t.after;
+	const struct hp_operation *op = operation(m);
+
+	if (op->read || op->repeat == HP_REPEAT_BY_NATURE)
+		return true;
+	if (op->repeat == HP_REPEAT_NEVER)
+		return HP_GUARD(repeat_never, false);
+	/* it must still arrive inside the provider's memory of our key */
+	return HP_GUARD(window, a->first_sent_at == 0 ||
+				m->now + hp_m_state(m)->timeout_us < a->first_sent_at + op->window_us);
+}
+
+/* Nobody knows whether the effect happened: look first, and not before the last
+ * request must have landed or died. */
+static void doubt(struct hp_machine *m, struct hp_action *act, const char *message)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+	int64_t due = a->sent_at + s->timeout_us + m->lease_us;
+
+	a->unresolved = true;
+	if (!s->call.has_probe) {
+		hp_m_fail(m, act, HP_AMBIGUOUS, "in_doubt", message);
+		return;
+	}
+	hp_m_outcome(m, HP_AMBIGUOUS, "in_doubt", message);
+	if (HP_GUARD(probe_wait, m->now >= due))
+		due = m->now;
+	hp_m_park(m, act, HP_MOVE_DOUBT, HP_PH_DOUBT, due);
+}
+
+/* Claimed in ADMITTED: the worker before us died, or lost its lease. */
+void hp_m_interrupted(struct hp_machine *m, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	if (!operation(m)->read)
+		a->unresolved = true;
+	if (a->attempt >= HP_ATTEMPTS_MAX)
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "too_many_attempts",
+			  "the effect was attempted more often than the limit allows");
+	else
+		hp_m_call(m, act);
+}
+
+/* The request is rendered: commit its admission, or find that it may not be sent. */
+void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	if (a->unresolved && !HP_GUARD(request_hash, same_hash(a->request_hash, ev->hash))) {
+		doubt(m, act, "an earlier request may have been received, and the request would now be a different one");
+		return;
+	}
+	if (a->unresolved && !repeat_is_safe(m)) {
+		doubt(m, act, "an earlier request may have been received, and repeating it is not safe");
+		return;
+	}
+	if (a->first_sent_at == 0 || !a->unresolved)
+		a->first_sent_at = m->now;
+	a->attempt++;
+	a->sent_at = m->now;
+	a->phase = HP_PH_ADMITTED;
+	a->status = HP_RUNNING;
+	a->due_at = 0;
+	memcpy(a->request_hash, ev->hash, sizeof a->request_hash);
+	m->request = ev->value;
+	m->key = ev->key;
+	m->t.admits = true;
+	m->t.request = ev->value;
+	m->t.effect_key = ev->key;
+	m->t.business_key = hp_m_state(m)->call.has_key && !operation(m)->read;
+	m->t.sends_signed = m->asked_index == 1;
+	m->t.disposition = HP_KEEP;
+	if (!m->dirty)
+		m->t.move = HP_MOVE_ADMITTED;
+	hp_m_commit(m, act);
+}
+
+void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe)
+{
+	m->mode = probe ? HP_M_PROBE : HP_M_SEND;
+	act->type = HP_ACT_SEND;
+	act->state = m->run.state;
+	act->value = m->request;
+	act->key = m->key;
+	act->probe = probe;
+	act->timeout_us = hp_m_state(m)->timeout_us;
+}
+
+/* The admission is durable: now, and only now, the request may leave. */
+void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	/* another run or visit was admitted under the same business key before us */
+	bool seen = ev->first_sent_at > 0 && m->run.attempt == 1;
+
+	if (seen) {
+		a->first_sent_at = ev->first_sent_at;
+		a->unresolved = true;
+		if (!HP_GUARD(business_key, repeat_is_safe(m))) {
+			doubt(m, act, "the same business key was used before, and repeating it is not safe");
+			return;
+		}
+	}
+	hp_m_send(m, act, false);
+}
+
+/* A failed attempt: again later, or fail. */
+static void again(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+	int64_t due;
+
+	a->failures++;
+	due = m->now + hp_backoff(&s->retry, a->id, a->visit, a->failures, ev->retry_after_us);
+	if (!HP_GUARD(attempts, a->failures < s->retry.attempts) ||
+	    (s->retry.total_us > 0 && due > a->entered_at + s->retry.total_us)) {
+		if (a->unresolved && s->kind == HP_CALL && s->call.has_probe && !operation(m)->read)
+			doubt(m, act, "no attempt was answered clearly");
+		else
+			hp_m_fail(m, act, a->unresolved ? HP_AMBIGUOUS : ev->outcome, ev->code, ev->message);
+		return;
+	}
+	hp_m_outcome(m, ev->outcome, ev->code, ev->message);
+	hp_m_park(m, act, HP_MOVE_RETRY, HP_PH_BACKOFF, due);
+}
+
+void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	switch (ev->outcome) {
+	case HP_CLASS_OK:
+		a->unresolved = false;
+		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
+		return;
+	case HP_RETRYABLE:
+		again(m, ev, act);
+		return;
+	case HP_TERMINAL:
+	case HP_NEEDS_PERSON:
+		if (ev->outcome == HP_TERMINAL)
+			a->unresolved = false;
+		hp_m_fail(m, act, ev->outcome, ev->code, ev->message);
+		return;
+	case HP_AMBIGUOUS:
+		break;
+	}
+	if (!operation(m)->read)
+		a->unresolved = true;
+	if (repeat_is_safe(m))
+		again(m, ev, act);
+	else
+		doubt(m, act, ev->message ? ev->message : "the reply was lost");
+}
+
+void hp_m_probe(struct hp_machine *m, struct hp_action *act)
+{
+	hp_m_eval(m, act, HP_EVAL_PROBE, 0);
+}
+
+void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	m->request = ev->value;
+	m->key = (struct hp_bytes){ NULL, 0 };
+	a->phase = HP_PH_PROBING;
+	a->status = HP_RUNNING;
+	a->due_at = 0;
+	m->t.move = HP_MOVE_PROBING;
+	m->t.disposition = HP_KEEP;
+	hp_m_commit(m, act);
+}
+
+void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+
+	if (ev->outcome == HP_CLASS_OK) {
+		hp_m_eval(m, act, HP_EVAL_FOUND, 0);
+		act->value = ev->value;
+		m->reply = ev->value;
+		return;
+	}
+	a->failures++;
+	if ((ev->outcome == HP_RETRYABLE || ev->outcome == HP_AMBIGUOUS) &&
+	    a->failures < s->retry.attempts * 2) {
+		hp_m_outcome(m, ev->outcome, ev->code, ev->message);
+		hp_m_park(m, act, HP_MOVE_DOUBT, HP_PH_DOUBT,
+			  m->now + hp_backoff(&s->retry, a->id, a->visit, a->failures, ev->retry_after_us));
+		return;
+	}
+	a->phase = HP_PH_DOUBT;
+	hp_m_hold(m, act, HP_AMBIGUOUS, "in_doubt", ev->message ? ev->message : "the probe failed");
+}
+
+void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	switch (ev->verdict) {
+	case HP_VERDICT_FOUND:
+		a->unresolved = false;
+		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
+		return;
+	case HP_VERDICT_ABSENT: /* it did not happen: the same visit, the same key */
+		a->unresolved = false;
+		a->failures = 0;
+		hp_m_call(m, act);
+		return;
+	case HP_VERDICT_UNKNOWN:
+		break;
+	}
+	a->phase = HP_PH_DOUBT;
+	hp_m_hold(m, act, HP_AMBIGUOUS, "in_doubt", "the probe could not tell whether the effect happened");
+}
+
+void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	switch (ev->outcome) {
+	case HP_CLASS_OK:
+		m->t.in_sql = true;
+		if (!ev->none)
+			hp_m_succeed(m, act, s->save, ev->value);
+		else if (s->sql.none != HP_NO_STATE)
+			hp_m_leave(m, act, s->sql.none);
+		else
+			hp_m_fail(m, act, HP_TERMINAL, "no_rows", "the statement found no row");
+		return;
+	case HP_RETRYABLE:
+	case HP_AMBIGUOUS: /* rolled back, or seen as uncommitted by the reload */
+		again(m, ev, act);
+		return;
+	case HP_TERMINAL:
+	case HP_NEEDS_PERSON:
+		hp_m_fail(m, act, ev->outcome, ev->code, ev->message);
+		return;
+	}
+}

@@ -1,0 +1,324 @@
+/* machine_move.c: building the one transition a step may commit.
+ *
+ * A transition is begun (hp_m_begin), filled (outcome, saves, where to) and handed
+ * out as HP_ACT_COMMIT. It changes the state at most once: leaving one state and
+ * entering the next, together with whatever the next one can do in the same commit
+ * (the admission of a call, the parking of a wait, the end of the run).
+ */
+#include <string.h>
+
+#include "base/limits.h"
+#include "core/machine_private.h"
+
+static const struct hp_bytes nothing = { NULL, 0 };
+
+/* Truncates at a UTF-8 boundary, so that the text stays valid. */
+static void copy_text(char *dst, size_t size, const char *src)
+{
+	size_t n = src ? strnlen(src, size) : 0;
+
+	if (n >= size) {
+		n = size - 1;
+		while (n > 0 && ((unsigned char)src[n] & 0xC0) == 0x80)
+			n--;
+	}
+	if (n > 0)
+		memcpy(dst, src, n);
+	dst[n] = 0;
+}
+
+void hp_m_begin(struct hp_machine *m)
+{
+	memset(&m->t, 0, sizeof m->t);
+	m->t.run_id = m->run.id;
+	m->t.epoch = m->run.epoch;
+	m->t.rev = m->run.rev;
+	m->t.from_state = m->run.state;
+	m->t.from_visit = m->run.visit;
+	m->t.after = m->run;
+	m->t.after.rev = m->run.rev + 1;
+	m->t.after.claims = 0;
+	m->dirty = false;
+}
+
+void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, int32_t index)
+{
+	m->mode = HP_M_EVAL;
+	m->asked = what;
+	m->asked_index = index;
+	act->type = HP_ACT_EVAL;
+	act->eval = what;
+	act->state = m->t.after.state;
+	act->index = index;
+	act->pending = &m->t;
+}
+
+void hp_m_commit(struct hp_machine *m, struct hp_action *act)
+{
+	m->mode = HP_M_COMMIT;
+	m->dirty = false;
+	act->type = HP_ACT_COMMIT;
+	act->state = m->t.after.state;
+	act->transition = &m->t;
+}
+
+void hp_m_drop(struct hp_machine *m, struct hp_action *act)
+{
+	m->mode = HP_M_DONE;
+	act->type = HP_ACT_DROP;
+	act->state = m->run.state;
+}
+
+void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value)
+{
+	const int max = (int)(sizeof m->t.saves / sizeof m->t.saves[0]);
+
+	HP_ASSERT(m->t.n_saves < max);
+	m->t.saves[m->t.n_saves++] = (struct hp_save){ name, value };
+}
+
+void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message)
+{
+	/* code and message may belong to an event that is gone by the commit, or be
+	 * our own buffers already */
+	if (code != m->code_buf)
+		copy_text(m->code_buf, sizeof m->code_buf, code);
+	if (message != m->message_buf)
+		copy_text(m->message_buf, sizeof m->message_buf, message);
+	m->t.outcome = c;
+	m->t.code = m->code_buf[0] ? m->code_buf : NULL;
+	m->t.message = m->message_buf[0] ? m->message_buf : NULL;
+	copy_text(m->t.after.code, sizeof m->t.after.code, m->code_buf);
+}
+
+void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase,
+	       int64_t due_at)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	a->status = a->status == HP_HELD ? HP_HELD : HP_WAITING;
+	a->phase = phase;
+	a->due_at = due_at;
+	/* entering a state and parking there is one move: the entering tells more */
+	if (!m->dirty || move == HP_MOVE_HELD)
+		m->t.move = move;
+	m->t.disposition = HP_PARK;
+	hp_m_commit(m, act);
+}
+
+void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
+	       const char *message)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	hp_m_outcome(m, c, code, message);
+	a->status = HP_HELD;
+	a->held_class = c;
+	a->command = HP_CMD_NONE;
+	m->t.in_sql = false;
+	/* an open approval stays open only while the run waits for it */
+	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
+		m->t.approval_closes = true;
+	hp_m_park(m, act, HP_MOVE_HELD, a->phase, 0);
+}
+
+void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status status,
+		 struct hp_bytes result)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	HP_ASSERT(hp_status_final(status));
+	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
+		m->t.approval_closes = true;
+	a->status = status;
+	a->due_at = 0;
+	a->command = HP_CMD_NONE;
+	m->t.move = HP_MOVE_FINISHED;
+	m->t.disposition = HP_FINISH;
+	m->t.result = result;
+	hp_m_commit(m, act);
+}
+
+/* A cancel takes effect between two states, when no effect is in the air. */
+static bool cancels(struct hp_machine *m, struct hp_action *act)
+{
+	if (!m->t.after.cancel)
+		return false;
+	hp_m_finish(m, act, HP_CANCELLED, nothing);
+	return true;
+}
+
+static void enter(struct hp_machine *m, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+	bool alone = m->t.in_sql; /* nothing else belongs into the author's transaction */
+
+	switch (s->kind) {
+	case HP_CALL:
+		alone = alone || m->separate_admission;
+		break;
+	case HP_APPROVAL: /* `when` may send it straight on: that is another move */
+		alone = alone || s->approval.has_when;
+		break;
+	case HP_CHOOSE:
+	case HP_SQL:
+		alone = true;
+		break;
+	case HP_WAIT:
+	case HP_AWAIT:
+	case HP_SUCCEED:
+	case HP_FAIL:
+		break;
+	}
+	if (alone)
+		hp_m_commit(m, act);
+	else
+		hp_m_work(m, act);
+}
+
+void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *from = hp_m_state(m);
+
+	if (next == HP_NO_STATE) {
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "no_way", "the state has no way to go on");
+		return;
+	}
+	if (cancels(m, act))
+		return;
+	if (a->visit >= HP_VISITS_MAX) {
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "too_many_visits",
+			  "the run entered more states than the limit allows");
+		return;
+	}
+	if (from->kind == HP_CALL && from->call.signed_by != HP_NO_STATE)
+		a->signed_visit = 0; /* a signature is for one sending */
+	a->visit++;
+	a->state = next;
+	a->status = HP_RUNNING;
+	a->phase = HP_PH_ENTER;
+	a->attempt = a->failures = 0;
+	a->entered_at = m->now;
+	a->first_sent_at = a->sent_at = a->due_at = 0;
+	a->unresolved = false;
+	a->held_class = HP_CLASS_OK;
+	memset(a->request_hash, 0, sizeof a->request_hash);
+	a->code[0] = 0;
+	m->t.move = HP_MOVE_ENTERED;
+	m->t.disposition = HP_KEEP;
+	m->dirty = true;
+	enter(m, act);
+}
+
+/* The state did what it is there for: save, `set`, go on. */
+void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	if (save && value.n > 0)
+		hp_m_save(m, save, value);
+	if (s->has_set)
+		hp_m_eval(m, act, HP_EVAL_SET, 0);
+	else
+		hp_m_leave(m, act, s->next);
+}
+
+static size_t json_escape(char *dst, size_t size, const char *s)
+{
+	static const char hex[] = "0123456789abcdef";
+	size_t n = 0;
+
+	for (; *s; s++) {
+		unsigned char c = (unsigned char)*s;
+
+		/* stop between characters, with room for the longest one */
+		if ((c & 0xC0) != 0x80 && n + 12 > size)
+			break;
+		if (c == '"' || c == '\\') {
+			dst[n++] = '\\';
+			dst[n++] = (char)c;
+		} else if (c < 0x20) {
+			memcpy(dst + n, "\\u00", 4);
+			dst[n + 4] = hex[c >> 4];
+			dst[n + 5] = hex[c & 15];
+			n += 6;
+		} else {
+			dst[n++] = (char)c;
+		}
+	}
+	dst[n] = 0;
+	return n;
+}
+
+static size_t put(char *dst, size_t size, size_t at, const char *text)
+{
+	size_t n = strlen(text);
+
+	HP_ASSERT(at + n < size);
+	memcpy(dst + at, text, n + 1);
+	return at + n;
+}
+
+/* {"class":…,"code":…,"message":…,"state":…}: what a `catch` road can look at. */
+static struct hp_bytes error_value(struct hp_machine *m, enum hp_class c, const char *state)
+{
+	char *e = m->error_json;
+	const size_t size = sizeof m->error_json;
+	size_t n = put(e, size, 0, "{\"class\":\"");
+
+	n = put(e, size, n, hp_class_name(c));
+	n = put(e, size, n, "\",\"code\":\"");
+	n += json_escape(e + n, 6 * HP_CODE_MAX, m->code_buf);
+	n = put(e, size, n, "\",\"message\":\"");
+	n += json_escape(e + n, 900, m->message_buf);
+	n = put(e, size, n, "\",\"state\":\"");
+	n = put(e, size, n, state);
+	n = put(e, size, n, "\"}");
+	return (struct hp_bytes){ e, n };
+}
+
+static int find_catch(const struct hp_state *s, enum hp_class c, const char *code)
+{
+	int by_class = HP_NO_STATE, otherwise = HP_NO_STATE;
+
+	for (int i = 0; i < s->n_catches; i++) {
+		const struct hp_catch *k = &s->catches[i];
+
+		if (!k->match)
+			otherwise = k->next;
+		else if (code && strcmp(k->match, code) == 0)
+			return k->next;
+		else if (strcmp(k->match, hp_class_name(c)) == 0)
+			by_class = k->next;
+	}
+	return by_class != HP_NO_STATE ? by_class : otherwise;
+}
+
+/* The visit failed for good: a declared way, or held. Nothing is a dead end. */
+void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
+	       const char *message)
+{
+	const struct hp_state *s = hp_m_state(m);
+	int next;
+
+	if (m->dirty) {
+		/* A transition enters one state. What fails while entering fails again
+		 * after the entering alone is committed, and takes its way from there. */
+		hp_m_commit(m, act);
+		return;
+	}
+	hp_m_outcome(m, c, code, message);
+	m->t.in_sql = false;
+	next = find_catch(s, c, m->t.code);
+	if (next == HP_NO_STATE && !HP_MUTANT(held)) {
+		hp_m_hold(m, act, c, m->code_buf, m->message_buf);
+		return;
+	}
+	if (next == HP_NO_STATE) { /* mutant `held`: an uncaught failure is simply the end */
+		hp_m_finish(m, act, HP_FAILED, nothing);
+		return;
+	}
+	hp_m_save(m, "error", error_value(m, c, s->name));
+	hp_m_leave(m, act, next);
+}

@@ -1,0 +1,73 @@
+/* machine_private.h: what the machine's files share.
+ *
+ *   machine.c         events in, actions out; one function per event
+ *   machine_move.c    building the one transition: leave, hold, park, finish
+ *   machine_effect.c  call and sql: admission, retry, doubt, probe
+ *   machine_state.c   the other kinds of state
+ *
+ * All of them work on m->t.after, the row as it will be. m->run is the row as it
+ * was last committed and changes only when a commit is acknowledged.
+ */
+#ifndef HP_CORE_MACHINE_PRIVATE_H
+#define HP_CORE_MACHINE_PRIVATE_H
+
+#include "base/mutant.h"
+#include "core/keys.h"
+#include "core/machine.h"
+
+/* What the next event answers. */
+enum hp_mode {
+	HP_M_IDLE = 0, /* CLAIMED */
+	HP_M_EVAL,     /* VALUE of m->asked */
+	HP_M_COMMIT,   /* COMMITTED */
+	HP_M_SEND,     /* REPLY of the call */
+	HP_M_PROBE,    /* REPLY of the probe */
+	HP_M_SQL,      /* REPLY of the statement */
+	HP_M_DONE,     /* nothing: the run was dropped */
+};
+
+static inline struct hp_run *hp_m_after(struct hp_machine *m) { return &m->t.after; }
+static inline const struct hp_state *hp_m_state(const struct hp_machine *m)
+{
+	HP_ASSERT(m->t.after.state >= 0 && m->t.after.state < m->def->n_states);
+	return &m->def->states[m->t.after.state];
+}
+
+/* machine_move.c */
+void hp_m_begin(struct hp_machine *m);
+void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, int32_t index);
+void hp_m_commit(struct hp_machine *m, struct hp_action *act);
+void hp_m_drop(struct hp_machine *m, struct hp_action *act);
+void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value);
+void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message);
+void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase,
+	       int64_t due_at);
+void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
+	       const char *message);
+void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status status,
+		 struct hp_bytes result);
+void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next);
+void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value);
+void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
+	       const char *message);
+
+/* machine_effect.c */
+void hp_m_call(struct hp_machine *m, struct hp_action *act);
+void hp_m_sql(struct hp_machine *m, struct hp_action *act);
+void hp_m_interrupted(struct hp_machine *m, struct hp_action *act);
+void hp_m_probe(struct hp_machine *m, struct hp_action *act);
+void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe);
+void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+
+/* machine_state.c */
+void hp_m_work(struct hp_machine *m, struct hp_action *act);
+void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+
+#endif

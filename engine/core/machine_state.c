@@ -1,0 +1,272 @@
+/* machine_state.c: what each kind of state does, and what values mean to it.
+ *
+ * hp_m_work() starts the state the run is in; hp_m_value() takes the answers;
+ * hp_m_open() looks at a parked run that was claimed again.
+ */
+#include <string.h>
+
+#include "core/machine_private.h"
+
+void hp_m_work(struct hp_machine *m, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	switch (s->kind) {
+	case HP_CALL:
+		hp_m_call(m, act);
+		return;
+	case HP_SQL:
+		hp_m_sql(m, act);
+		return;
+	case HP_CHOOSE:
+		if (s->choose.n_branches > 0)
+			hp_m_eval(m, act, HP_EVAL_WHEN, 0);
+		else
+			hp_m_leave(m, act, s->choose.otherwise);
+		return;
+	case HP_APPROVAL:
+		hp_m_eval(m, act, s->approval.has_when ? HP_EVAL_WHEN : HP_EVAL_APPROVAL, 0);
+		return;
+	case HP_WAIT:
+		hp_m_eval(m, act, HP_EVAL_UNTIL, 0);
+		return;
+	case HP_AWAIT:
+		hp_m_eval(m, act, HP_EVAL_MAILBOX, 0);
+		return;
+	case HP_SUCCEED:
+	case HP_FAIL:
+		hp_m_eval(m, act, HP_EVAL_RESULT, 0);
+		return;
+	}
+	HP_ASSERT(0 && "unknown kind of state");
+}
+
+static int64_t approval_deadline(const struct hp_state *s, const struct hp_run *a)
+{
+	return a->entered_at + s->approval.deadline_us;
+}
+
+/* The next thing that happens to an open approval by itself. */
+static int64_t approval_due(const struct hp_state *s, const struct hp_run *a, int64_t now)
+{
+	int64_t deadline = approval_deadline(s, a);
+
+	for (int i = 0; i < s->approval.n_reminders; i++) {
+		int64_t at = a->entered_at + s->approval.reminders_us[i];
+
+		if (at > now && at < deadline)
+			return at;
+	}
+	return deadline;
+}
+
+static void open_approval(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+	struct hp_run *a = hp_m_after(m);
+
+	m->t.approval = ev->value;
+	memcpy(m->t.approval_hash, ev->hash, sizeof m->t.approval_hash);
+	m->t.approval_deadline = approval_deadline(s, a);
+	hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, approval_due(s, a, m->now));
+}
+
+static void when_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	if (s->kind == HP_APPROVAL) {
+		if (ev->truth)
+			hp_m_eval(m, act, HP_EVAL_APPROVAL, 0);
+		else
+			hp_m_leave(m, act, s->next);
+		return;
+	}
+	HP_ASSERT(s->kind == HP_CHOOSE && m->asked_index < s->choose.n_branches);
+	if (ev->truth)
+		hp_m_leave(m, act, s->choose.branches[m->asked_index].next);
+	else if (m->asked_index + 1 < s->choose.n_branches)
+		hp_m_eval(m, act, HP_EVAL_WHEN, m->asked_index + 1);
+	else
+		hp_m_leave(m, act, s->choose.otherwise);
+}
+
+static void result_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	if (s->kind == HP_FAIL) {
+		hp_m_outcome(m, HP_TERMINAL, s->fail.code, NULL);
+		hp_m_finish(m, act, HP_FAILED, ev->value);
+	} else {
+		hp_m_finish(m, act, HP_SUCCEEDED, ev->value);
+	}
+}
+
+static void args_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	m->mode = HP_M_SQL;
+	act->type = HP_ACT_SQL;
+	act->state = m->run.state;
+	act->value = ev->value;
+	act->timeout_us = hp_m_state(m)->timeout_us;
+}
+
+void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	if (!ev->ok) {
+		if (m->asked == HP_EVAL_FOUND || m->asked == HP_EVAL_PROBE) {
+			/* still in doubt: no catch may make that look settled */
+			m->t.after.phase = HP_PH_DOUBT;
+			hp_m_hold(m, act, HP_AMBIGUOUS, ev->code, ev->message);
+		} else {
+			hp_m_fail(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
+		}
+		return;
+	}
+	switch (m->asked) {
+	case HP_EVAL_INPUT:
+		hp_m_work(m, act);
+		return;
+	case HP_EVAL_REQUEST:
+		hp_m_admit(m, ev, act);
+		return;
+	case HP_EVAL_PROBE:
+		hp_m_admit_probe(m, ev, act);
+		return;
+	case HP_EVAL_FOUND:
+		hp_m_verdict(m, ev, act);
+		return;
+	case HP_EVAL_WHEN:
+		when_value(m, ev, act);
+		return;
+	case HP_EVAL_ARGS:
+		args_value(m, ev, act);
+		return;
+	case HP_EVAL_APPROVAL:
+		open_approval(m, ev, act);
+		return;
+	case HP_EVAL_UNTIL:
+		hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, ev->number);
+		return;
+	case HP_EVAL_MAILBOX:
+		m->t.wait_keys = ev->value.n ? ev->value : ev->key;
+		hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, m->now + hp_m_state(m)->await.within_us);
+		return;
+	case HP_EVAL_SET:
+		if (ev->value.n > 0)
+			hp_m_save(m, NULL, ev->value);
+		hp_m_leave(m, act, hp_m_state(m)->next);
+		return;
+	case HP_EVAL_RESULT:
+		result_value(m, ev, act);
+		return;
+	}
+	HP_ASSERT(0 && "unknown value");
+}
+
+static void repark(struct hp_machine *m, struct hp_action *act, enum hp_move move, int64_t due_at)
+{
+	hp_m_park(m, act, move, m->t.after.phase, due_at);
+}
+
+static void open_wait(struct hp_machine *m, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	if (HP_GUARD(timer, m->now >= a->due_at))
+		hp_m_succeed(m, act, NULL, (struct hp_bytes){ NULL, 0 });
+	else
+		repark(m, act, HP_MOVE_WOKEN, a->due_at);
+}
+
+static void open_await(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+
+	if (ev->mail_id > 0) {
+		m->t.consume_mail = ev->mail_id;
+		hp_m_succeed(m, act, s->save, ev->mail);
+	} else if (m->now >= a->due_at) {
+		hp_m_outcome(m, HP_TERMINAL, "timeout", "no event arrived in time");
+		hp_m_leave(m, act, s->await.timeout);
+	} else {
+		repark(m, act, HP_MOVE_WOKEN, a->due_at);
+	}
+}
+
+static void approved(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+
+	if (s->approval.of != HP_NO_STATE) {
+		if (a->signed_visit > 0) {
+			/* one signature at a time: which one a later call sends must be plain */
+			hp_m_hold(m, act, HP_NEEDS_PERSON, "two_signed_requests",
+				  "another signed request of this run has not been sent yet");
+			return;
+		}
+		a->signed_visit = a->visit;
+	}
+	hp_m_succeed(m, act, s->save, ev->decision_value);
+}
+
+static void open_approval_state(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	const struct hp_state *s = hp_m_state(m);
+
+	switch (ev->decision) {
+	case HP_APPROVED:
+		approved(m, ev, act);
+		return;
+	case HP_REJECTED:
+		if (s->save && ev->decision_value.n > 0)
+			hp_m_save(m, s->save, ev->decision_value);
+		hp_m_outcome(m, HP_NEEDS_PERSON, "rejected", NULL);
+		if (s->approval.rejected == HP_NO_STATE)
+			hp_m_hold(m, act, HP_NEEDS_PERSON, "rejected", "the approval was rejected");
+		else
+			hp_m_leave(m, act, s->approval.rejected);
+		return;
+	case HP_UNDECIDED:
+		break;
+	}
+	if (m->now < approval_deadline(s, a)) {
+		bool reminds = a->due_at > 0 && m->now >= a->due_at;
+
+		repark(m, act, reminds ? HP_MOVE_REMINDED : HP_MOVE_WOKEN, approval_due(s, a, m->now));
+		return;
+	}
+	/* never an automatic yes */
+	m->t.approval_closes = true;
+	hp_m_outcome(m, HP_NEEDS_PERSON, "expired", "nobody decided before the deadline");
+	if (s->approval.expired == HP_NO_STATE)
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "expired", "nobody decided before the deadline");
+	else
+		hp_m_leave(m, act, s->approval.expired);
+}
+
+void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	switch (hp_m_state(m)->kind) {
+	case HP_WAIT:
+		open_wait(m, act);
+		return;
+	case HP_AWAIT:
+		open_await(m, ev, act);
+		return;
+	case HP_APPROVAL:
+		open_approval_state(m, ev, act);
+		return;
+	case HP_CALL:
+	case HP_SQL:
+	case HP_CHOOSE:
+	case HP_SUCCEED:
+	case HP_FAIL:
+		break;
+	}
+	HP_ASSERT(0 && "this kind of state is never open");
+}
