@@ -40,14 +40,20 @@ int hp_sandbox_load(struct hp_sandbox *s, const char *file, const char *src, siz
 /* Runs a C function in a fresh coroutine under the limits: everything that
  * touches Lua (calls, pushes, conversions) happens inside fn, so no Lua error can
  * escape. fn(L, arg) may raise Lua errors and call Lua; it must not store L.
- * A call of Lua inside fn must use lua_callk or lua_call; when the time is up the
+ * Lua is called inside fn with hp_sandbox_call(); when the time is up the
  * coroutine is abandoned (fn does not return), so fn keeps nothing that needs
- * freeing: it takes what it needs from arg's arena. */
+ * freeing: it takes what it needs from arg's arena. Not to be nested. */
 typedef void (*hp_sandbox_fn)(lua_State *L, void *arg);
 int hp_sandbox_run(struct hp_sandbox *s, hp_sandbox_fn fn, void *arg, struct hp_error *err) HP_MUST_CHECK;
+/* lua_call() for fn and for C functions of the sandbox: the hook may yield across
+ * it, which is how an endless callback is stopped. (A plain lua_call works too, but
+ * is stopped by a sticky error instead, which takes a little longer.) */
+void hp_sandbox_call(lua_State *L, int n_args, int n_results);
 
-/* New empty _ENV (reads fall through to the allow-list), as a registry reference;
- * add constructors to it with lua_setfield inside hp_sandbox_run. */
+/* New _ENV holding the allow-list, as a registry reference (negative: failed);
+ * add constructors to it with lua_setfield inside hp_sandbox_run. Chunks see it
+ * through a read-only view: setting a global is an error that says "write local",
+ * reading an unknown name is one that offers the nearest right word. */
 int hp_sandbox_env(struct hp_sandbox *s, struct hp_error *err);
 
 /* JSON ↔ Lua, both inside hp_sandbox_run. Objects and arrays become tables;
