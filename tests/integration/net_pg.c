@@ -1,0 +1,813 @@
+/* net_pg.c: engine/net/pg.c against a real PostgreSQL.
+ *
+ * HP_TEST_PG holds the conninfo of a scratch cluster where the user may create
+ * tables and terminate backends, e.g.
+ *   HP_TEST_PG="host=/tmp/pg.x port=5433 user=postgres dbname=postgres"
+ */
+#include <check.h>
+#include <ev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/pg.h"
+
+static const char *conninfo;
+static struct ev_loop *loop;
+static struct hp_pg *pg;
+static int ups, downs;
+static char last_down[768];
+
+/* What one unit's callback saw. */
+struct seen {
+	int calls;
+	enum hp_pg_outcome outcome;
+	char sqlstate[6];
+	int failed_statement, n_results, rows;
+	int64_t value; /* first column of the last result */
+	char text[256];
+	struct hp_error error;
+};
+
+static void on_state(void *arg, bool up, const struct hp_error *why)
+{
+	(void)arg;
+	if (up)
+		ups++;
+	else
+		downs++;
+	if (!up) {
+		ck_assert_ptr_nonnull(why);
+		snprintf(last_down, sizeof last_down, "%s", why->message);
+	}
+}
+
+static void on_done(void *arg, const struct hp_pg_reply *r)
+{
+	struct seen *s = arg;
+	s->calls++;
+	s->outcome = r->outcome;
+	memcpy(s->sqlstate, r->sqlstate, sizeof s->sqlstate);
+	s->failed_statement = r->failed_statement;
+	s->n_results = r->n_results;
+	s->error = r->error;
+	if (r->outcome == HP_PG_OK && r->n_results > 0) {
+		const PGresult *last = r->results[r->n_results - 1];
+		s->rows = PQntuples(last);
+		if (s->rows > 0 && PQnfields(last) > 0) {
+			if (PQfformat(last, 0) == 0)
+				snprintf(s->text, sizeof s->text, "%s", hp_pg_text(last, 0, 0));
+			if (PQfformat(last, 0) == 0 || PQftype(last, 0) != 25)
+				s->value = hp_pg_int(last, 0, 0);
+		}
+	}
+}
+
+static struct hp_pg *open_with(const char *info, const char *setup)
+{
+	struct hp_error err;
+	struct hp_pg_options o = {
+		.conninfo = info, .application = "net_pg test", .on_state = on_state, .setup_sql = setup};
+	struct hp_pg *p = hp_pg_open(loop, &o, &err);
+	if (!p)
+		ck_abort_msg("hp_pg_open: %s", err.message);
+	return p;
+}
+
+static void setup(void)
+{
+	loop = ev_loop_new(EVBACKEND_EPOLL);
+	ups = downs = 0;
+	last_down[0] = 0;
+	pg = open_with(conninfo, NULL);
+}
+
+static void on_guard(struct ev_loop *l, ev_timer *w, int revents)
+{
+	(void)l, (void)w, (void)revents;
+	ck_abort_msg("the loop waited 30 s for something that did not happen");
+}
+
+/* Runs the loop until *n reaches `want`. */
+static void run_until(const int *n, int want)
+{
+	ev_timer guard;
+	ev_timer_init(&guard, on_guard, 30., 0.);
+	ev_timer_start(loop, &guard);
+	while (*n < want)
+		ev_run(loop, EVRUN_ONCE);
+	ev_timer_stop(loop, &guard);
+}
+
+static void teardown(void)
+{
+	if (pg)
+		hp_pg_close(pg);
+	pg = NULL;
+	ev_run(loop, 0); /* returns when no watcher is left: nothing leaks a timer */
+	ev_loop_destroy(loop);
+}
+
+static void submit(struct hp_pg_unit *u, struct seen *s)
+{
+	struct hp_error err;
+	memset(s, 0, sizeof *s);
+	if (hp_pg_submit(u, on_done, s, &err) != 0)
+		ck_abort_msg("hp_pg_submit: %s", err.message);
+	ck_assert_int_eq(s->calls, 0); /* never from inside */
+}
+
+static void submit_sql(const char *sql, struct seen *s)
+{
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, sql);
+	submit(u, s);
+}
+
+static void run_sql(const char *sql, struct seen *s)
+{
+	submit_sql(sql, s);
+	run_until(&s->calls, 1);
+}
+
+static void must(const char *sql)
+{
+	struct seen s;
+	run_sql(sql, &s);
+	if (s.outcome != HP_PG_OK)
+		ck_abort_msg("%s: %s", sql, s.error.message);
+}
+
+/* --- units ------------------------------------------------------------------ */
+
+START_TEST(many_units_answer_in_order)
+{
+	enum { N = 200 };
+	static struct seen s[N];
+	int total = 0;
+	for (int i = 0; i < N; i++) {
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "select 1");
+		hp_pg_statement(u, "select $1::int8 * 2");
+		hp_pg_bind_int(u, i);
+		hp_pg_binary_results(u, i % 2 == 0);
+		submit(u, &s[i]);
+	}
+	ck_assert_int_eq(hp_pg_in_flight(pg), N);
+	run_until(&s[N - 1].calls, 1);
+	for (int i = 0; i < N; i++) {
+		total += s[i].calls;
+		ck_assert_int_eq(s[i].outcome, HP_PG_OK);
+		ck_assert_int_eq(s[i].n_results, 2);
+		ck_assert_int_eq(s[i].value, i * 2);
+	}
+	ck_assert_int_eq(total, N);
+	ck_assert_int_eq(hp_pg_in_flight(pg), 0);
+	ck_assert_int_eq(ups, 1);
+}
+END_TEST
+
+START_TEST(error_in_one_unit_leaves_others)
+{
+	struct seen a, b, c, count;
+	must("create temp table t (v int8 unique)");
+	submit_sql("insert into t values (1)", &a);
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "insert into t values (2)");
+	hp_pg_statement(u, "insert into t values (1)");
+	hp_pg_statement(u, "insert into t values (3)");
+	submit(u, &b);
+	submit_sql("insert into t values (4)", &c);
+	run_until(&c.calls, 1);
+	ck_assert_int_eq(a.outcome, HP_PG_OK);
+	ck_assert_int_eq(b.outcome, HP_PG_FAILED);
+	ck_assert_str_eq(b.sqlstate, "23505");
+	ck_assert_int_eq(b.failed_statement, 1);
+	ck_assert_int_eq(b.error.code, HP_E_CONFLICT);
+	ck_assert_ptr_nonnull(strstr(b.error.message, "duplicate key"));
+	ck_assert_int_eq(c.outcome, HP_PG_OK);
+	run_sql("select string_agg(v::text, ',' order by v) from t", &count);
+	ck_assert_str_eq(count.text, "1,4");
+	ck_assert_int_eq(downs, 0);
+}
+END_TEST
+
+START_TEST(failure_at_commit_is_a_failure)
+{
+	struct seen s, after;
+	must("create temp table p (id int8 primary key)");
+	must("create temp table c (id int8 references p deferrable initially deferred)");
+	submit_sql("insert into c values (7)", &s);
+	submit_sql("select count(*) from c", &after);
+	run_until(&after.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_FAILED);
+	ck_assert_str_eq(s.sqlstate, "23503");
+	ck_assert_int_eq(s.failed_statement, 1); /* behind the only statement: the commit */
+	ck_assert_int_eq(after.outcome, HP_PG_OK);
+	ck_assert_int_eq(after.value, 0);
+	ck_assert_int_eq(downs, 0);
+}
+END_TEST
+
+START_TEST(syntax_error_and_hint)
+{
+	struct seen s;
+	run_sql("selec 1", &s);
+	ck_assert_int_eq(s.outcome, HP_PG_FAILED);
+	ck_assert_str_eq(s.sqlstate, "42601");
+	ck_assert_int_eq(s.failed_statement, 0);
+	run_sql("do $$ begin raise exception 'no' using hint = 'try yes', errcode = 'HP001'; end $$", &s);
+	ck_assert_str_eq(s.sqlstate, "HP001");
+	ck_assert_str_eq(s.error.message, "no");
+	ck_assert_str_eq(s.error.hint, "try yes");
+}
+END_TEST
+
+START_TEST(unusable_units_are_refused)
+{
+	struct hp_error err;
+	ck_assert_int_eq(hp_pg_submit(NULL, on_done, NULL, &err), -1);
+	ck_assert_int_eq(hp_pg_submit(hp_pg_unit_new(pg), on_done, NULL, &err), -1);
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select $1::text");
+	hp_pg_bind_textn(u, "a\0b", 3);
+	ck_assert_int_eq(hp_pg_submit(u, on_done, NULL, &err), -1);
+	ck_assert_int_eq(err.code, HP_E_INVALID);
+	ck_assert_ptr_nonnull(strstr(err.message, "U+0000"));
+	ck_assert_ptr_nonnull(strstr(err.message, "parameter"));
+	ck_assert_int_eq(hp_pg_in_flight(pg), 0);
+	hp_pg_unit_free(hp_pg_unit_new(pg));
+	struct hp_pg_options o = {.conninfo = "no such thing=1 password=hunter2"};
+	ck_assert_ptr_null(hp_pg_open(loop, &o, &err));
+	ck_assert_ptr_null(strstr(err.message, "hunter2"));
+}
+END_TEST
+
+START_TEST(copy_is_refused)
+{
+	struct seen s, next;
+	must("create temp table t (v int8)");
+	run_sql("copy t from stdin", &s);
+	ck_assert_int_ne(s.outcome, HP_PG_OK);
+	ck_assert_ptr_nonnull(strstr(s.error.message, "COPY"));
+	run_sql("select 5", &next);
+	ck_assert_int_eq(next.value, 5);
+	run_sql("copy (select 1) to stdout", &s);
+	ck_assert_int_ne(s.outcome, HP_PG_OK);
+	run_sql("select 6", &next);
+	ck_assert_int_eq(next.value, 6);
+}
+END_TEST
+
+/* --- parameters ------------------------------------------------------------- */
+
+static void on_types(void *arg, const struct hp_pg_reply *r)
+{
+	int *calls = arg;
+	++*calls;
+	if (r->outcome != HP_PG_OK)
+		ck_abort_msg("%s", r->error.message);
+	const PGresult *q = r->results[0];
+	bool binary = PQfformat(q, 0) == 1;
+	ck_assert(hp_pg_int(q, 0, 0) == INT64_MIN);
+	ck_assert(hp_pg_int(q, 0, 1) == INT64_MAX);
+	ck_assert(hp_pg_bool(q, 0, 2));
+	ck_assert(!hp_pg_bool(q, 0, 3));
+	ck_assert_str_eq(hp_pg_text(q, 0, 4), "Zürich ☃");
+	ck_assert_str_eq(hp_pg_text(q, 0, 5), "");
+	ck_assert(!PQgetisnull(q, 0, 5));
+	struct hp_bytes raw = hp_pg_bytes(q, 0, 6);
+	if (binary) {
+		ck_assert_uint_eq(raw.n, 4);
+		ck_assert_int_eq(memcmp(raw.p, "\0\xff\n'", 4), 0);
+	} else {
+		ck_assert_str_eq(raw.p, "\\x00ff0a27");
+	}
+	struct hp_bytes json = hp_pg_bytes(q, 0, 7);
+	ck_assert_uint_eq(json.n, strlen("{\"a\": [1, null]}"));
+	ck_assert_int_eq(memcmp(json.p, "{\"a\": [1, null]}", json.n), 0);
+	for (int c = 8; c < 11; c++)
+		ck_assert(PQgetisnull(q, 0, c));
+	ck_assert_str_eq(hp_pg_text(q, 0, 8), "");
+	ck_assert_ptr_null(hp_pg_bytes(q, 0, 9).p);
+	ck_assert_int_eq(hp_pg_int(q, 0, 10), 0);
+	ck_assert_int_eq(hp_pg_int(q, 0, 11), -7);
+	ck_assert_int_eq(hp_pg_int(q, 0, 12), -300);
+	ck_assert_uint_eq(hp_pg_bytes(q, 0, 13).n, binary ? 0 : 2);
+	ck_assert_int_eq(hp_pg_int(q, 0, 14), 42);
+}
+
+START_TEST(every_type_round_trips)
+{
+	int calls = 0;
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_binary_results(u, _i == 1);
+	hp_pg_statement(u, "select $1, $2, $3, $4, $5::text, $6::text, $7, $8, $9::text, $10::jsonb, $11::int8,"
+			   " -7::int4, (-300)::int2, $12, $13::int8");
+	hp_pg_bind_int(u, INT64_MIN);
+	hp_pg_bind_int(u, INT64_MAX);
+	hp_pg_bind_bool(u, true);
+	hp_pg_bind_bool(u, false);
+	hp_pg_bind_text(u, "Zürich ☃");
+	hp_pg_bind_text(u, "");
+	hp_pg_bind_bytea(u, "\0\xff\n'", 4);
+	hp_pg_bind_jsonb(u, "{\"a\":[1,null]}", strlen("{\"a\":[1,null]}"));
+	hp_pg_bind_text(u, NULL);
+	hp_pg_bind_jsonb(u, NULL, 0);
+	hp_pg_bind_null(u);
+	hp_pg_bind_bytea(u, "", 0);
+	hp_pg_bind_textn(u, "42 and more", 2);
+	struct hp_error err;
+	ck_assert_int_eq(hp_pg_submit(u, on_types, &calls, &err), 0);
+	run_until(&calls, 1);
+}
+END_TEST
+
+START_TEST(arrays_with_nulls)
+{
+	struct seen s;
+	struct hp_bytes v[] = {{"one", 3}, {NULL, 0}, {"", 0}, {"a,\"b\\", 5}};
+	struct hp_bytes j[] = {{"{\"k\":1}", 7}, {NULL, 0}, {"null", 4}};
+	int64_t n[] = {INT64_MIN, 0, INT64_MAX};
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select concat_ws('|', $1::int8[]::text, $2::text[]::text, $3::jsonb[]::text,"
+			   " $4::bytea[]::text, cardinality($5::int8[]), cardinality($6::text[]))");
+	hp_pg_bind_int_array(u, n, 3);
+	hp_pg_bind_text_array(u, v, 4);
+	hp_pg_bind_jsonb_array(u, j, 3);
+	hp_pg_bind_bytea_array(u, (struct hp_bytes[]){{"\0\1", 2}, {NULL, 0}}, 2);
+	hp_pg_bind_int_array(u, NULL, 0);
+	hp_pg_bind_text_array(u, NULL, 0);
+	submit(u, &s);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_OK);
+	ck_assert_str_eq(s.text, "{-9223372036854775808,0,9223372036854775807}"
+				 "|{one,NULL,\"\",\"a,\\\"b\\\\\"}"
+				 "|{\"{\\\"k\\\": 1}\",NULL,\"null\"}"
+				 "|{\"\\\\x0001\",NULL}|0|0");
+}
+END_TEST
+
+START_TEST(batch_of_256_rows_of_15_columns)
+{
+	enum { ROWS = 256 };
+	static char text[ROWS][4096];
+	struct hp_bytes v[ROWS];
+	int64_t n[ROWS];
+	struct seen s[8], sum;
+	must("create temp table wide (a int8, b int8, c int8, d int8, e int8, f text, g text, h text, i text,"
+	     " j text, k jsonb, l jsonb, m jsonb, n bytea, o bytea)");
+	for (int r = 0; r < ROWS; r++) {
+		memset(text[r], 'a' + r % 26, sizeof text[r]);
+		text[r][0] = '"';
+		text[r][sizeof text[r] - 1] = '"';
+		v[r] = (struct hp_bytes){text[r], sizeof text[r]};
+		n[r] = r;
+	}
+	for (int i = 0; i < 8; i++) { /* 80 MB through the socket, beyond any kernel buffer */
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "insert into wide select * from unnest($1::int8[],$2::int8[],$3::int8[],$4::int8[],"
+				   "$5::int8[],$6::text[],$7::text[],$8::text[],$9::text[],$10::text[],$11::jsonb[],"
+				   "$12::jsonb[],$13::jsonb[],$14::bytea[],$15::bytea[])");
+		for (int c = 0; c < 5; c++)
+			hp_pg_bind_int_array(u, n, ROWS);
+		for (int c = 0; c < 5; c++)
+			hp_pg_bind_text_array(u, v, ROWS);
+		for (int c = 0; c < 3; c++)
+			hp_pg_bind_jsonb_array(u, v, ROWS);
+		for (int c = 0; c < 2; c++)
+			hp_pg_bind_bytea_array(u, v, ROWS);
+		submit(u, &s[i]);
+	}
+	run_until(&s[7].calls, 1);
+	for (int i = 0; i < 8; i++)
+		ck_assert_msg(s[i].outcome == HP_PG_OK, "%s", s[i].error.message);
+	run_sql("select sum(a + e + length(f) + length(j) + length(m::text) + length(o)) from wide", &sum);
+	ck_assert_int_eq(sum.value, 8 * (256 * 255 + 256 * 4 * 4096));
+}
+END_TEST
+
+START_TEST(large_answers_while_sending)
+{
+	/* Both directions full at once: the classic pipeline deadlock. */
+	enum { N = 30 };
+	static struct seen s[N];
+	static char big[1024 * 1024];
+	memset(big, 'x', sizeof big - 1);
+	for (int i = 0; i < N; i++) {
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "select $1::text");
+		hp_pg_bind_text(u, big);
+		submit(u, &s[i]);
+	}
+	run_until(&s[N - 1].calls, 1);
+	for (int i = 0; i < N; i++)
+		ck_assert_int_eq(s[i].outcome, HP_PG_OK);
+}
+END_TEST
+
+/* --- breaks ------------------------------------------------------------------ */
+
+/* Kills `pg`'s backend from a second connection. */
+static void terminate_backend(int64_t pid)
+{
+	struct hp_pg *mine = pg;
+	struct seen s;
+	pg = open_with(conninfo, NULL);
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select pg_terminate_backend($1::int8::int4)::int");
+	hp_pg_bind_int(u, pid);
+	submit(u, &s);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(s.value, 1);
+	hp_pg_close(pg);
+	pg = mine;
+}
+
+START_TEST(terminated_in_flight_is_lost_and_queued_survives)
+{
+	struct seen pid, slow, again[80];
+	run_sql("select pg_backend_pid()", &pid);
+	submit_sql("select pg_sleep(20)", &slow);
+	for (int i = 0; i < 80; i++) /* more than fit in flight */
+		submit_sql("select 5", &again[i]);
+	terminate_backend(pid.value);
+	run_until(&slow.calls, 1);
+	ck_assert_int_eq(slow.outcome, HP_PG_LOST);
+	ck_assert_int_eq(slow.error.code, HP_E_UNAVAILABLE);
+	ck_assert_ptr_nonnull(strstr(slow.error.message, "terminat"));
+	run_until(&again[79].calls, 1);
+	int lost = 0, ok = 0;
+	for (int i = 0; i < 80; i++) {
+		ck_assert_int_eq(again[i].calls, 1);
+		lost += again[i].outcome == HP_PG_LOST;
+		ok += again[i].outcome == HP_PG_OK && again[i].value == 5;
+	}
+	ck_assert_int_eq(lost, 63); /* with `slow` the 64 that were in flight */
+	ck_assert_int_eq(ok, 17);
+	ck_assert_int_eq(downs, 1);
+	ck_assert_int_eq(slow.calls, 1);
+}
+END_TEST
+
+START_TEST(terminated_idle_reconnects)
+{
+	struct seen pid, other;
+	run_sql("select pg_backend_pid()", &pid);
+	terminate_backend(pid.value);
+	run_until(&downs, 1);
+	run_sql("select pg_backend_pid()", &other);
+	ck_assert_int_eq(other.outcome, HP_PG_OK);
+	ck_assert_int_ne(other.value, pid.value);
+}
+END_TEST
+
+START_TEST(drop_loses_what_was_sent)
+{
+	struct seen s, next;
+	must("select 1");
+	submit_sql("select 1", &s);
+	hp_pg_drop(pg);
+	ck_assert(!hp_pg_up(pg));
+	ck_assert_int_eq(s.calls, 0);
+	submit_sql("select 2", &next); /* queued while down */
+	run_until(&next.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_LOST);
+	ck_assert_int_eq(s.calls, 1);
+	ck_assert_int_eq(next.value, 2);
+	ck_assert_int_eq(downs, 1);
+}
+END_TEST
+
+START_TEST(deadline_of_a_sent_unit)
+{
+	struct seen s, next;
+	must("select 1");
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_unit_deadline(u, 200000);
+	hp_pg_statement(u, "select pg_sleep(20)");
+	ev_tstamp before = ev_time();
+	submit(u, &s);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_LOST);
+	ck_assert_int_eq(s.error.code, HP_E_TIMEOUT);
+	ck_assert(ev_time() - before > 0.15 && ev_time() - before < 2);
+	run_sql("select 3", &next);
+	ck_assert_int_eq(next.value, 3);
+}
+END_TEST
+
+START_TEST(deadline_of_a_queued_unit)
+{
+	struct seen s;
+	hp_pg_close(pg);
+	pg = open_with("host=/nonexistent-socket-directory dbname=x", NULL);
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_unit_deadline(u, 500000);
+	hp_pg_statement(u, "select 1");
+	submit(u, &s);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_UNSENT);
+	ck_assert_int_eq(s.error.code, HP_E_TIMEOUT);
+	ck_assert_int_ge(downs, 2); /* it kept trying, and said so */
+	ck_assert_int_le(downs, 6); /* but backed off */
+	ck_assert_int_eq(ups, 0);
+	ck_assert_ptr_nonnull(strstr(last_down, "nonexistent"));
+}
+END_TEST
+
+START_TEST(second_host_is_tried)
+{
+	char both[2048], host[512] = "", rest[512] = "";
+	PQconninfoOption *o = PQconninfoParse(conninfo, NULL);
+	for (PQconninfoOption *p = o; p->keyword; p++) {
+		if (!p->val)
+			continue;
+		if (!strcmp(p->keyword, "host"))
+			snprintf(host, sizeof host, "%s", p->val);
+		else
+			snprintf(rest + strlen(rest), sizeof rest - strlen(rest), " %s='%s'", p->keyword, p->val);
+	}
+	PQconninfoFree(o);
+	snprintf(both, sizeof both, "host='/nonexistent-socket-directory,%s' %s", host, rest);
+	hp_pg_close(pg);
+	pg = open_with(both, NULL);
+	struct seen s;
+	run_sql("select 4", &s);
+	ck_assert_int_eq(s.value, 4);
+	ck_assert_int_eq(downs, 0);
+}
+END_TEST
+
+START_TEST(setup_runs_on_each_connection)
+{
+	struct seen s;
+	hp_pg_close(pg);
+	pg = open_with(conninfo, "set search_path to pg_catalog; set statement_timeout to '7s'");
+	run_sql("select current_setting('search_path') || current_setting('statement_timeout')"
+		" || current_setting('application_name')", &s);
+	ck_assert_str_eq(s.text, "pg_catalog7snet_pg test");
+	must("set statement_timeout to '1s'");
+	hp_pg_drop(pg);
+	run_sql("show statement_timeout", &s);
+	ck_assert_str_eq(s.text, "7s");
+}
+END_TEST
+
+START_TEST(setup_that_fails_is_told)
+{
+	hp_pg_close(pg);
+	pg = open_with(conninfo, "set no_such_setting to 1");
+	run_until(&downs, 1);
+	ck_assert_ptr_nonnull(strstr(last_down, "no_such_setting"));
+	ck_assert_int_eq(ups, 0);
+}
+END_TEST
+
+/* --- transactions over units -------------------------------------------------- */
+
+START_TEST(transaction_over_units)
+{
+	struct seen s;
+	must("create temp table t (v int8)");
+	must("begin");
+	must("insert into t values (1)");
+	must("commit");
+	must("begin");
+	must("insert into t values (2)");
+	must("rollback");
+	run_sql("select sum(v) from t", &s);
+	ck_assert_int_eq(s.value, 1);
+}
+END_TEST
+
+START_TEST(failed_transaction_stays_aborted)
+{
+	struct seen s;
+	must("create temp table t (v int8)");
+	must("begin");
+	must("insert into t values (1)");
+	run_sql("select 1/0", &s);
+	ck_assert_int_eq(s.outcome, HP_PG_FAILED);
+	ck_assert_str_eq(s.sqlstate, "22012");
+	run_sql("select 1", &s);
+	ck_assert_str_eq(s.sqlstate, "25P02");
+	run_sql(_i ? " END;" : "Commit", &s); /* the server says ROLLBACK, with success */
+	ck_assert_int_eq(s.outcome, HP_PG_FAILED);
+	ck_assert_str_eq(s.sqlstate, "25P02");
+	run_sql("select count(*) from t", &s);
+	ck_assert_int_eq(s.value, 0);
+	must("begin");
+	run_sql("select 1/0", &s);
+	must("rollback");
+	must("select 1");
+}
+END_TEST
+
+START_TEST(transaction_never_continues_on_another_session)
+{
+	struct seen a, b, fresh;
+	must("create table if not exists net_pg_t (v int8)");
+	must("truncate net_pg_t");
+	must("begin");
+	must("insert into net_pg_t values (1)");
+	hp_pg_drop(pg);
+	/* The owner does not know yet, and goes on with his transaction. */
+	submit_sql("insert into net_pg_t values (2)", &a);
+	submit_sql("commit", &b);
+	run_until(&b.calls, 1);
+	ck_assert_int_eq(a.outcome, HP_PG_UNSENT);
+	ck_assert_int_eq(b.outcome, HP_PG_UNSENT);
+	run_sql("select count(*) from net_pg_t", &fresh);
+	ck_assert_int_eq(fresh.outcome, HP_PG_OK);
+	ck_assert_int_eq(fresh.value, 0);
+
+	/* Nothing was under way when it broke, and the connection is back before
+	 * the owner submits: a COMMIT must not succeed emptily. */
+	must("begin");
+	int before = ups;
+	hp_pg_drop(pg);
+	run_until(&ups, before + 1);
+	run_sql("commit", &a);
+	ck_assert_int_eq(a.outcome, HP_PG_UNSENT);
+	must("select 1");
+	must("drop table net_pg_t");
+}
+END_TEST
+
+START_TEST(lost_inside_transaction_tells_once)
+{
+	struct seen a, b;
+	must("begin");
+	submit_sql("select 1", &a);
+	hp_pg_drop(pg);
+	run_until(&a.calls, 1);
+	ck_assert_int_eq(a.outcome, HP_PG_LOST);
+	run_sql("select 2", &b); /* the owner was told by LOST */
+	ck_assert_int_eq(b.outcome, HP_PG_OK);
+}
+END_TEST
+
+/* --- closing ------------------------------------------------------------------ */
+
+static void close_in_callback(void *arg, const struct hp_pg_reply *r)
+{
+	on_done(arg, r);
+	hp_pg_close(pg);
+	hp_pg_close(pg); /* twice is once */
+	struct hp_error err;
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select 1");
+	ck_assert_int_eq(hp_pg_submit(u, on_done, NULL, &err), -1);
+	ck_assert_int_eq(err.code, HP_E_UNAVAILABLE);
+}
+
+START_TEST(close_inside_a_callback)
+{
+	enum { N = 100 };
+	static struct seen s[N];
+	struct hp_error err;
+	must("select 1");
+	for (int i = 0; i < N; i++) {
+		if (i != 3) {
+			submit_sql("select 1", &s[i]);
+			continue;
+		}
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "select 1");
+		memset(&s[i], 0, sizeof s[i]);
+		ck_assert_int_eq(hp_pg_submit(u, close_in_callback, &s[i], &err), 0);
+	}
+	run_until(&s[N - 1].calls, 1);
+	for (int i = 0; i < N; i++) {
+		ck_assert_int_eq(s[i].calls, 1);
+		/* Each answer that came alone let one more of the queue go out. */
+		if (i < 64 || i >= 67)
+			ck_assert_int_eq(s[i].outcome, i <= 3 ? HP_PG_OK : i < 64 ? HP_PG_LOST : HP_PG_UNSENT);
+		else
+			ck_assert(s[i].outcome == HP_PG_LOST || s[i].outcome == HP_PG_UNSENT);
+	}
+	pg = NULL; /* closed; teardown's ev_run() frees it */
+}
+END_TEST
+
+static void drop_in_callback(void *arg, const struct hp_pg_reply *r)
+{
+	on_done(arg, r);
+	hp_pg_drop(pg);
+}
+
+START_TEST(drop_inside_a_callback)
+{
+	struct seen a, b;
+	struct hp_error err;
+	must("select 1");
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select 1");
+	memset(&a, 0, sizeof a);
+	ck_assert_int_eq(hp_pg_submit(u, drop_in_callback, &a, &err), 0);
+	submit_sql("select 2", &b);
+	run_until(&b.calls, 1);
+	ck_assert_int_eq(a.outcome, HP_PG_OK);
+	ck_assert_int_eq(b.outcome, HP_PG_LOST);
+	must("select 1");
+}
+END_TEST
+
+START_TEST(close_while_connecting)
+{
+	struct seen s;
+	submit_sql("select 1", &s);
+	hp_pg_close(pg);
+	pg = NULL;
+	ck_assert_int_eq(s.calls, 0);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(s.outcome, HP_PG_UNSENT);
+}
+END_TEST
+
+/* --- volume -------------------------------------------------------------------- */
+
+static int answered;
+
+static void count_answer(void *arg, const struct hp_pg_reply *r)
+{
+	ck_assert_int_eq(r->outcome, HP_PG_OK);
+	ck_assert(hp_pg_int(r->results[0], 0, 0) == (int64_t)(intptr_t)arg);
+	ck_assert_int_eq(answered, (int)(intptr_t)arg); /* in order */
+	answered++;
+}
+
+START_TEST(ten_thousand_units)
+{
+	struct hp_error err;
+	answered = 0;
+	for (int i = 0; i < 10000; i++) {
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "select $1");
+		hp_pg_bind_int(u, i);
+		hp_pg_binary_results(u, true);
+		ck_assert_int_eq(hp_pg_submit(u, count_answer, (void *)(intptr_t)i, &err), 0);
+	}
+	run_until(&answered, 10000);
+	ck_assert_int_eq(hp_pg_in_flight(pg), 0);
+	/* And beyond the maximum a submit says so. */
+	for (int i = 0; i < 20000; i++) {
+		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_statement(u, "select 1");
+		ck_assert_int_eq(hp_pg_submit(u, NULL, NULL, &err), 0);
+	}
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "select 1");
+	ck_assert_int_eq(hp_pg_submit(u, NULL, NULL, &err), -1);
+	ck_assert_int_eq(err.code, HP_E_LIMIT);
+}
+END_TEST
+
+int main(void)
+{
+	conninfo = getenv("HP_TEST_PG");
+	if (!conninfo || !*conninfo) {
+		fprintf(stderr, "net_pg: HP_TEST_PG is not set. Start a scratch PostgreSQL and run again with\n"
+				"  HP_TEST_PG=\"host=SOCKET_DIRECTORY port=PORT user=postgres dbname=postgres\"\n");
+		return 1;
+	}
+	Suite *suite = suite_create("net_pg");
+	TCase *t = tcase_create("pg");
+	tcase_set_timeout(t, 120);
+	tcase_add_checked_fixture(t, setup, teardown);
+	tcase_add_test(t, many_units_answer_in_order);
+	tcase_add_test(t, error_in_one_unit_leaves_others);
+	tcase_add_test(t, failure_at_commit_is_a_failure);
+	tcase_add_test(t, syntax_error_and_hint);
+	tcase_add_test(t, unusable_units_are_refused);
+	tcase_add_test(t, copy_is_refused);
+	tcase_add_loop_test(t, every_type_round_trips, 0, 2);
+	tcase_add_test(t, arrays_with_nulls);
+	tcase_add_test(t, batch_of_256_rows_of_15_columns);
+	tcase_add_test(t, large_answers_while_sending);
+	tcase_add_test(t, terminated_in_flight_is_lost_and_queued_survives);
+	tcase_add_test(t, terminated_idle_reconnects);
+	tcase_add_test(t, drop_loses_what_was_sent);
+	tcase_add_test(t, deadline_of_a_sent_unit);
+	tcase_add_test(t, deadline_of_a_queued_unit);
+	tcase_add_test(t, second_host_is_tried);
+	tcase_add_test(t, setup_runs_on_each_connection);
+	tcase_add_test(t, setup_that_fails_is_told);
+	tcase_add_test(t, transaction_over_units);
+	tcase_add_loop_test(t, failed_transaction_stays_aborted, 0, 2);
+	tcase_add_test(t, transaction_never_continues_on_another_session);
+	tcase_add_test(t, lost_inside_transaction_tells_once);
+	tcase_add_test(t, close_inside_a_callback);
+	tcase_add_test(t, drop_inside_a_callback);
+	tcase_add_test(t, close_while_connecting);
+	tcase_add_test(t, ten_thousand_units);
+	suite_add_tcase(suite, t);
+	SRunner *runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	int failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed == 0 ? 0 : 1;
+}
