@@ -24,18 +24,15 @@ static struct hp_bytes big_endian(int64_t v, char out[8])
 	return (struct hp_bytes){out, 8};
 }
 
-void hp_effect_key(const char *installation, int64_t run, const char *state, int32_t visit, int index,
-		   char out[HP_EFFECT_KEY_LEN])
+void hp_effect_key(const char *installation, int64_t run, const char *state, int32_t visit,
+		   int index, char out[HP_EFFECT_KEY_LEN])
 {
 	char run_bytes[8], visit_bytes[8], index_bytes[8], hex[HP_SHA256_HEX];
 	uint8_t digest[HP_SHA256_LEN];
 	struct hp_bytes parts[] = {
-		purpose("holdpoint effect key 1"),
-		hp_bytes_of(installation),
-		big_endian(run, run_bytes),
-		hp_bytes_of(state),
-		big_endian(visit, visit_bytes),
-		big_endian(index, index_bytes),
+	    purpose("holdpoint effect key 1"), hp_bytes_of(installation),
+	    big_endian(run, run_bytes),        hp_bytes_of(state),
+	    big_endian(visit, visit_bytes),    big_endian(index, index_bytes),
 	};
 
 	hp_sha256_parts(parts, sizeof parts / sizeof *parts, digest);
@@ -63,10 +60,10 @@ int64_t hp_backoff(const struct hp_retry *r, int64_t run, int32_t visit, int32_t
 	char run_bytes[8], visit_bytes[8], failures_bytes[8];
 	uint8_t digest[HP_SHA256_LEN];
 	struct hp_bytes parts[] = {
-		purpose("holdpoint backoff 1"),
-		big_endian(run, run_bytes),
-		big_endian(visit, visit_bytes),
-		big_endian(failures, failures_bytes),
+	    purpose("holdpoint backoff 1"),
+	    big_endian(run, run_bytes),
+	    big_endian(visit, visit_bytes),
+	    big_endian(failures, failures_bytes),
 	};
 	int64_t limit = ceiling(r, failures), wait;
 	uint64_t draw = 0;

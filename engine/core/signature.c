@@ -27,14 +27,14 @@
 #include "base/digest.h"
 
 #define SECOND INT64_C(1000000)
-#define TIME_DIGITS_MAX 11    /* seconds since 1970 until the year 5138 */
-#define HEADER_MAX 4096       /* a signature header; a dozen signatures fit */
-#define ID_MAX 256            /* of a Standard Webhooks message */
-#define STANDARD_KEY_MAX 256  /* bytes after base64; the specification says 24 to 64 */
-#define CODE_LEN 64           /* hex of a digest; the base64 of one is shorter */
+#define TIME_DIGITS_MAX 11   /* seconds since 1970 until the year 5138 */
+#define HEADER_MAX 4096      /* a signature header; a dozen signatures fit */
+#define ID_MAX 256           /* of a Standard Webhooks message */
+#define STANDARD_KEY_MAX 256 /* bytes after base64; the specification says 24 to 64 */
+#define CODE_LEN 64          /* hex of a digest; the base64 of one is shorter */
 
 struct claim {
-	struct hp_bytes time;       /* the digits as they were sent: these were signed */
+	struct hp_bytes time; /* the digits as they were sent: these were signed */
 	int64_t seconds;
 	struct hp_bytes id;         /* Standard Webhooks only */
 	struct hp_bytes signatures; /* the header that holds them */
@@ -102,7 +102,8 @@ static int read_time(struct hp_bytes text, int64_t *seconds)
 }
 
 /* An absent, empty or oversized header is as good as none. */
-static int read_header(hp_header_fn header, void *arg, const char *name, size_t max, struct hp_bytes *out)
+static int read_header(hp_header_fn header, void *arg, const char *name, size_t max,
+		       struct hp_bytes *out)
 {
 	*out = hp_bytes_of(header(arg, name));
 	return out->p && out->n > 0 && out->n <= max ? 0 : -1;
@@ -140,7 +141,8 @@ static int read_named(hp_header_fn header, void *arg, const char *const names[3]
 /* One complete set of names: never an id of one and a signature of the other. */
 static int read_standard(hp_header_fn header, void *arg, struct claim *c)
 {
-	static const char *const webhook[3] = {"webhook-id", "webhook-timestamp", "webhook-signature"};
+	static const char *const webhook[3] = {"webhook-id", "webhook-timestamp",
+					       "webhook-signature"};
 	static const char *const svix[3] = {"svix-id", "svix-timestamp", "svix-signature"};
 
 	return read_named(header, arg, header(arg, webhook[2]) ? webhook : svix, c);
@@ -220,8 +222,8 @@ static bool among(enum hp_scheme scheme, struct hp_bytes signatures, const char 
 }
 
 enum hp_signature hp_signature_verify(enum hp_scheme scheme, hp_header_fn header, void *arg,
-				      struct hp_bytes body, const char *const *secrets, int n_secrets,
-				      int64_t now_us, int64_t tolerance_us)
+				      struct hp_bytes body, const char *const *secrets,
+				      int n_secrets, int64_t now_us, int64_t tolerance_us)
 {
 	enum hp_signature result = HP_SIGNATURE_BAD;
 	char code[CODE_LEN + 1];
@@ -241,19 +243,21 @@ enum hp_signature hp_signature_verify(enum hp_scheme scheme, hp_header_fn header
 	if (!good)
 		goto out;
 	skew = now_us - c.seconds * SECOND;
-	result = skew > tolerance_us || skew < -tolerance_us ? HP_SIGNATURE_STALE : HP_SIGNATURE_GOOD;
+	result =
+	    skew > tolerance_us || skew < -tolerance_us ? HP_SIGNATURE_STALE : HP_SIGNATURE_GOOD;
 out:
 	hp_buf_free(&content);
 	return result;
 }
 
 int hp_signature_sign(enum hp_scheme scheme, const char *secret, const char *id, int64_t now_us,
-		      struct hp_bytes body, struct hp_buf *out, const char **name, struct hp_error *err)
+		      struct hp_bytes body, struct hp_buf *out, const char **name,
+		      struct hp_error *err)
 {
 	static const char *const names[] = {
-		[HP_SCHEME_STRIPE] = "stripe-signature",
-		[HP_SCHEME_DUFFEL] = "x-duffel-signature",
-		[HP_SCHEME_STANDARD] = "webhook-signature",
+	    [HP_SCHEME_STRIPE] = "stripe-signature",
+	    [HP_SCHEME_DUFFEL] = "x-duffel-signature",
+	    [HP_SCHEME_STANDARD] = "webhook-signature",
 	};
 	bool standard = scheme == HP_SCHEME_STANDARD;
 	struct hp_buf time, content;
@@ -265,17 +269,20 @@ int hp_signature_sign(enum hp_scheme scheme, const char *secret, const char *id,
 	if (scheme < HP_SCHEME_STRIPE || scheme > HP_SCHEME_STANDARD)
 		return hp_fail(err, HP_E_INVALID, "unknown signature scheme %d", (int)scheme);
 	if (standard && (!id || !*id))
-		return hp_fail(err, HP_E_INVALID, "a Standard Webhooks signature needs a message id");
+		return hp_fail(err, HP_E_INVALID,
+			       "a Standard Webhooks signature needs a message id");
 	if (now_us < 0 || hp_buf_printf(&time, "%lld", (long long)(now_us / SECOND)) != 0) {
 		hp_fail(err, HP_E_INVALID, "cannot sign for the time %lld", (long long)now_us);
 		goto out;
 	}
-	if (signed_content(scheme, hp_bytes_of(standard ? id : NULL), hp_buf_bytes(&time), body, &content) != 0) {
+	if (signed_content(scheme, hp_bytes_of(standard ? id : NULL), hp_buf_bytes(&time), body,
+			   &content) != 0) {
 		hp_fail(err, HP_E_NOMEM, "no memory to sign %zu bytes", body.n);
 		goto out;
 	}
 	if (make_code(scheme, secret, hp_buf_bytes(&content), code) != 0) {
-		hp_fail(err, HP_E_INVALID, "the signing secret is empty%s", standard ? " or not base64" : "");
+		hp_fail(err, HP_E_INVALID, "the signing secret is empty%s",
+			standard ? " or not base64" : "");
 		goto out;
 	}
 	if (standard)

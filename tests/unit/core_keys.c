@@ -11,7 +11,8 @@
 #define SECOND INT64_C(1000000)
 #define INSTALLATION "7d444840-9dc0-11d1-b245-5ffdce74fad2"
 
-static void key(char out[HP_EFFECT_KEY_LEN], int64_t run, const char *state, int32_t visit, int index)
+static void key(char out[HP_EFFECT_KEY_LEN], int64_t run, const char *state, int32_t visit,
+		int index)
 {
 	memset(out, 'x', HP_EFFECT_KEY_LEN);
 	hp_effect_key(INSTALLATION, run, state, visit, index, out);
@@ -41,9 +42,11 @@ START_TEST(key_tells_everything_apart)
 		int32_t visit;
 		int index;
 	} of[] = {
-		{42, "refund", 5, 0}, {43, "refund", 5, 0}, {42, "refunds", 5, 0}, {42, "refund", 6, 0},
-		{42, "refund", 5, 1}, {-42, "refund", 5, 0}, {42, "", 5, 0}, {5, "refund", 42, 0},
-		{42, "refund", 0, 5}, {INT64_C(42) << 32, "refund", 5, 0},
+	    {42, "refund", 5, 0},  {43, "refund", 5, 0},
+	    {42, "refunds", 5, 0}, {42, "refund", 6, 0},
+	    {42, "refund", 5, 1},  {-42, "refund", 5, 0},
+	    {42, "", 5, 0},        {5, "refund", 42, 0},
+	    {42, "refund", 0, 5},  {INT64_C(42) << 32, "refund", 5, 0},
 	};
 	size_t i, k;
 
@@ -99,7 +102,8 @@ START_TEST(backoff_grows_to_the_cap)
 			if (wait > most)
 				most = wait;
 		}
-		ck_assert_int_gt(most, limit[failures - 1] * SECOND * 99 / 100); /* reaches up to its limit */
+		ck_assert_int_gt(most, limit[failures - 1] * SECOND * 99 /
+					   100); /* reaches up to its limit */
 	}
 }
 END_TEST
@@ -133,7 +137,8 @@ START_TEST(advice_is_a_floor)
 	ck_assert_int_eq(hp_backoff(&r, 9, 1, 3, 0), own);
 	ck_assert_int_eq(hp_backoff(&r, 9, 1, 3, own - 1), own);
 	ck_assert_int_eq(hp_backoff(&r, 9, 1, 3, own + 1), own + 1);
-	ck_assert_int_eq(hp_backoff(&r, 9, 1, 3, 3600 * SECOND), 3600 * SECOND); /* over the cap: they know better */
+	ck_assert_int_eq(hp_backoff(&r, 9, 1, 3, 3600 * SECOND),
+			 3600 * SECOND); /* over the cap: they know better */
 }
 END_TEST
 
@@ -146,7 +151,8 @@ START_TEST(backoff_survives_extremes)
 	for (failures = -1; failures < 1000; failures += 37)
 		ck_assert_int_gt(hp_backoff(&r, INT64_MIN, INT32_MAX, failures, INT64_MIN), 0);
 	ck_assert_int_eq(hp_backoff(&zero, 1, 1, 1, -1), 1);
-	ck_assert_int_le(hp_backoff(&small, 1, 1, 1, -1), SECOND); /* the cap holds for the first too */
+	ck_assert_int_le(hp_backoff(&small, 1, 1, 1, -1),
+			 SECOND); /* the cap holds for the first too */
 	ck_assert_int_gt(hp_backoff(&r, 1, 1, INT32_MAX, -1), 0);
 }
 END_TEST
