@@ -90,15 +90,12 @@ void *hp_arena_alloc(struct hp_arena *a, size_t n)
 	size_t size;
 	void *p;
 
-	if (n > a->max)
-		return NULL;
-	if (n > SIZE_MAX - ALIGN)
-		return NULL;
-	/* An empty object still gets an address of its own. */
-	size = n == 0 ? ALIGN : (n + ALIGN - 1) / ALIGN * ALIGN;
+	if (n == 0)
+		n = 1; /* an empty object still gets an address of its own */
 	/* The last object may use the maximum up to its last byte. */
-	if (n > a->max - (a->used < a->max ? a->used : a->max))
+	if (a->used >= a->max || n > a->max - a->used || n > SIZE_MAX - ALIGN)
 		return NULL;
+	size = (n + ALIGN - 1) / ALIGN * ALIGN;
 	if (size > b->cap - b->used) {
 		size_t cap = b->cap < BLOCK_LARGEST / 2 ? b->cap * 2 : BLOCK_LARGEST;
 

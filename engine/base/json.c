@@ -14,11 +14,23 @@
 #include "base/alloc.h"
 #include "base/limits.h"
 
+/* jansson reports some failed allocations as an invalid token, so we watch. */
+static _Thread_local bool out_of_memory;
+
+static void *watched_alloc(size_t n)
+{
+	void *p = hp_alloc(n);
+
+	if (!p)
+		out_of_memory = true;
+	return p;
+}
+
 /* jansson allocates through our door too, so tests can make it fail. Before
  * main(), because the functions may not change while values are alive. */
 __attribute__((constructor)) static void use_our_heap(void)
 {
-	json_set_alloc_funcs(hp_alloc, hp_free);
+	json_set_alloc_funcs(watched_alloc, hp_free);
 }
 
 /* Looks at nesting before the recursive parser does: its own limit is 2048. */
@@ -70,17 +82,16 @@ static const char *rule_of(enum json_error_code code)
 
 json_t *hp_json_parse(const char *p, size_t n, const char *what, struct hp_error *err)
 {
-	json_error_t e;
+	json_error_t e = {0};
 	json_t *v;
 
 	if (check_depth(p, n, what, err) < 0)
 		return NULL;
+	out_of_memory = false;
 	v = json_loadb(n ? p : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
 	if (v)
 		return v;
-	/* jansson reports a failed allocation inside a value under other codes
-	 * or none, but never fails a well-formed text otherwise. */
-	if (json_error_code(&e) == json_error_out_of_memory || json_error_code(&e) == json_error_unknown)
+	if (out_of_memory)
 		hp_fail(err, HP_E_NOMEM, "%s: no memory left to read it", what);
 	else
 		hp_fail(err, HP_E_INVALID, "%s: %s (line %d, column %d)", what,

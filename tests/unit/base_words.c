@@ -1,11 +1,10 @@
 /* Nearest word, durations, strict integers. */
 #include "base/words.h"
 
-#include <check.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "lib/suite.h"
 
 static const char *const states[] = {"find_payment", "review", "refund", "record", "confirm"};
 
@@ -110,23 +109,5 @@ START_TEST(integers_are_strict)
 }
 END_TEST
 
-int main(void)
-{
-	Suite *s = suite_create("base words");
-	TCase *t = tcase_create("words");
-	SRunner *r;
-	int failed;
-
-	tcase_add_test(t, nearest_finds_the_slip);
-	tcase_add_test(t, nearest_does_not_guess);
-	tcase_add_test(t, durations_are_read);
-	tcase_add_test(t, durations_are_strict);
-	tcase_add_test(t, durations_are_shown);
-	tcase_add_test(t, integers_are_strict);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
+HP_SUITE("base words", nearest_finds_the_slip, nearest_does_not_guess, durations_are_read,
+	 durations_are_strict, durations_are_shown, integers_are_strict)
