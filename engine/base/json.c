@@ -14,7 +14,9 @@
 #include "base/alloc.h"
 #include "base/limits.h"
 
-/* jansson reports some failed allocations as an invalid token, so we watch. */
+/* jansson 2.14 reports some failed allocations as an invalid token, and when a
+ * string outgrows its buffer it silently drops the character (lex_save() ignores
+ * the result of strbuffer_append_byte()). So we watch the allocations ourselves. */
 static _Thread_local bool out_of_memory;
 
 static void *watched_alloc(size_t n)
@@ -89,8 +91,9 @@ json_t *hp_json_parse(const char *p, size_t n, const char *what, struct hp_error
 		return NULL;
 	out_of_memory = false;
 	v = json_loadb(n ? p : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
-	if (v)
+	if (v && !out_of_memory)
 		return v;
+	json_decref(v);
 	if (out_of_memory)
 		hp_fail(err, HP_E_NOMEM, "%s: no memory left to read it", what);
 	else
