@@ -36,8 +36,8 @@ wanted() {
 	deep shellcheck            checks of the shell scripts
 	LIST
 	if [ "$mode" != run ] && ! usable_node; then
-		echo "test nodejs end-to-end tests, and the official Stripe client as a judge"
-		echo "test npm installs that client"
+		echo "test nodejs                end-to-end tests; the official Stripe client as a judge"
+		echo "test npm                   installs that client"
 	fi
 }
 
@@ -97,21 +97,37 @@ hold_services() {
 	fi
 }
 
+# apt's own report is long; it is shown only when something went wrong.
+quietly() {
+	"$@" >"$log" 2>&1 && return
+	status=$?
+	tail -n 40 "$log" >&2
+	return "$status"
+}
+
 apt_install() {
-	DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q -y \
+	quietly env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 -q -y \
 		--no-install-recommends install "$@"
 }
 
+apt_update() {
+	echo "fetching the package lists"
+	quietly apt-get -o DPkg::Lock::Timeout=120 -q update
+}
+
 install_as_root() {
+	log=$(mktemp)
+	restore=$log
 	hold_services
+	echo "installing them takes a minute or two; no service is started"
 	# Lists are fetched when apt does not know a package yet, or knows a version
 	# that the mirror no longer has.
 	if ! apt-cache show --no-all-versions "$@" >/dev/null 2>&1; then
-		apt-get -q update
+		apt_update
 		apt_install "$@"
 	elif ! apt_install "$@"; then
-		echo "bootstrap: fetching newer package lists, then once more"
-		apt-get -q update
+		echo "bootstrap: the package lists may be out of date; once more with new ones"
+		apt_update
 		apt_install "$@"
 	fi
 }
@@ -144,7 +160,7 @@ if [ -n "$need" ]; then
 		sudo sh scripts/bootstrap.sh --install $packages
 	else
 		echo "bootstrap: you are not root and there is no sudo. As root, type:" >&2
-		echo "  apt-get install --no-install-recommends" $packages >&2
+		echo "  apt-get install --no-install-recommends" "$(echo "$need" | awk '{ printf "%s ", $1 }')" >&2
 		exit 1
 	fi
 fi
