@@ -113,6 +113,7 @@ suite_check_deps() {
 	else
 		fail check-deps "$work/log" 1
 	fi
+	run_counted "the checker itself" 30 tests/check-deps-selftest.sh
 }
 
 # Builds and runs the C programs of a suite. What cannot be built fails alone.
