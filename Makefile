@@ -133,7 +133,7 @@ mutants: ## remove each guard in turn; the suites must notice every time
 
 bench: ## durable steps per second against the one-row-per-commit baseline
 	@sh scripts/bootstrap.sh run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory all build-bench
 	$(call need,scripts/bench.sh)
 	@scripts/bench.sh
 
@@ -231,11 +231,18 @@ $(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_help
 	@mkdir -p $(@D)
 	$(link_test)
 
-.PHONY: build-unit build-contract build-integration list-unit list-contract list-integration
+# Not a suite: programs that measure, in BUILD/tests/bench/.
+TESTS_bench := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,bench))
+$(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call libs_up_to,base)
+	@mkdir -p $(@D)
+	$(link_test)
+
+.PHONY: build-bench build-unit build-contract build-integration list-unit list-contract list-integration
+build-bench: $(TESTS_bench)
 build-unit: $(TESTS_unit)
 build-contract: $(TESTS_contract)
 build-integration: $(TESTS_integration)
-build-tests: build-unit build-contract build-integration ## build the test programs
+build-tests: build-unit build-contract build-integration build-bench ## build the test programs
 list-unit: ; @echo $(TESTS_unit)
 list-contract: ; @echo $(TESTS_contract)
 list-integration: ; @echo $(TESTS_integration)
