@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "net/http_client.h"
 #include "runtime/counters.h"
+#include "runtime/definitions.h"
 #include "script/script.h"
 #include "store/store.h"
 
@@ -42,6 +43,7 @@ const char *hp_hand_name(enum hp_hand h);
 struct hp_worker_options {
 	struct ev_loop *loop;
 	struct hp_store *store;         /* these four are borrowed and outlive the worker's work */
+	struct hp_definitions *definitions;
 	struct hp_http_client *http;
 	struct hp_counters *counters;
 	struct hp_environment env;      /* secrets and base URLs */

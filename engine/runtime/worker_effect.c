@@ -1,0 +1,350 @@
+/* worker_effect.c: requests and statements out, replies in.
+ *
+ * An admitted request passes three gates in this order, and the last look at
+ * each is taken in the same breath as the sending:
+ *   host   at most HP_HTTP_PER_HOST_MAX in flight, others wait (HP_HAND_QUEUE)
+ *   lease  inside HP_LEASE_SEND_PERCENT of it, else HP_HAND_LEASE
+ *   send   secrets and base URL are resolved now, and forgotten with the turn
+ */
+#include "runtime/worker_private.h"
+
+#include <string.h>
+#include "base/alloc.h"
+
+static const char echo_scheme[] = "echo:";
+
+/* ---- replies ---- */
+
+static void reply(struct hp_owned *r, struct hp_event *ev)
+{
+	HP_CRASH_POINT(EFFECT_REPLIED);
+	ev->type = HP_EV_REPLY;
+	ev->now = hp_worker_now(r->w);
+	if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep_text(r, &ev->code) != 0 ||
+	    hp_w_keep_text(r, &ev->message) != 0) {
+		/* It was answered and we cannot hold the answer: the outcome is unknown
+		 * to the run, and asking again under the same key is the way to it. */
+		*ev = (struct hp_event){.type = HP_EV_REPLY,
+					.now = ev->now,
+					.outcome = HP_AMBIGUOUS,
+					.code = "out_of_memory",
+					.message = "the reply does not fit the run's memory",
+					.retry_after_us = -1};
+	}
+	hp_w_drive(r, ev);
+}
+
+static const char *connector_of(const struct hp_owned *r)
+{
+	const struct hp_state *s = &r->m.def->states[r->act.state];
+	const struct hp_operation *op = r->act.probe ? &s->call.probe : &s->call.op;
+
+	return op->connector ? op->connector : "none";
+}
+
+static void count_reply(struct hp_owned *r, const struct hp_event *ev)
+{
+	struct hp_counters *c = r->w->o.counters;
+	const char *name = connector_of(r);
+
+	++*hp_counterf(c, "holdpoint_requests_total{connector=\"%s\",class=\"%s\"}", name,
+		       hp_class_name(ev->outcome));
+	*hp_counterf(c, "holdpoint_request_microseconds_total{connector=\"%s\"}", name) +=
+		(uint64_t)(hp_w_boot(r->w) - r->effect_at);
+}
+
+/* Classified by the connector; the event's values live in w->scratch until kept. */
+static void incoming(struct hp_owned *r, const struct hp_incoming *in)
+{
+	struct hp_worker *w = r->w;
+	struct hp_event ev;
+
+	memset(&ev, 0, sizeof ev);
+	ev.retry_after_us = -1;
+	hp_buf_clear(&w->scratch);
+	hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch,
+			  &ev);
+	count_reply(r, &ev);
+	reply(r, &ev);
+}
+
+/* The request could not even be built: nothing has left. */
+static void unsendable(struct hp_owned *r, enum hp_class outcome, const char *code,
+		       const struct hp_error *err)
+{
+	struct hp_event ev;
+
+	memset(&ev, 0, sizeof ev);
+	ev.outcome = outcome;
+	ev.code = code;
+	ev.message = err->message;
+	ev.retry_after_us = -1;
+	ev.not_sent = true;
+	hp_w_log(HP_WARN, r, "a request cannot be sent", code, err->message);
+	r->effect_at = hp_w_boot(r->w);
+	count_reply(r, &ev);
+	reply(r, &ev);
+}
+
+/* ---- hosts ---- */
+
+static void authority_of(const char *url, char *out, size_t n)
+{
+	const char *p = strstr(url, "://");
+	size_t len;
+
+	p = p ? p + 3 : url;
+	len = strcspn(p, "/?#");
+	if (len >= n)
+		len = n - 1; /* two hosts that differ later than that share a queue */
+	memcpy(out, p, len);
+	out[len] = 0;
+}
+
+/* NULL: HP_HOSTS_MAX other hosts are busy. */
+static struct hp_host *host_find(struct hp_worker *w, const char *authority)
+{
+	struct hp_host *spare = NULL;
+
+	for (int i = 0; i < HP_HOSTS_MAX; i++) {
+		struct hp_host *h = &w->hosts[i];
+
+		if (strcmp(h->authority, authority) == 0)
+			return h;
+		if (!spare && h->in_flight == 0 && hp_list_empty(&h->waiting))
+			spare = h;
+	}
+	if (spare)
+		memcpy(spare->authority, authority, strlen(authority) + 1);
+	return spare;
+}
+
+/* A place has become free: the longest waiting goes through the gates again. One
+ * that cannot be sent leaves the place to the next. */
+static void host_release(struct hp_host *h)
+{
+	HP_ASSERT(h->in_flight > 0);
+	h->in_flight--;
+	while (h->in_flight < HP_HTTP_PER_HOST_MAX && !hp_list_empty(&h->waiting)) {
+		struct hp_owned *r = hp_list_entry(h->waiting.next, struct hp_owned, host_node);
+
+		hp_list_del(&r->host_node);
+		hp_w_send(r);
+	}
+}
+
+/* ---- requests ---- */
+
+static void on_response(void *arg, const struct hp_http_response *rs)
+{
+	struct hp_owned *r = arg;
+	struct hp_host *h = r->host;
+	const char *(*headers)[2] = NULL;
+	struct hp_incoming in = {.answered = rs->progress == HP_HTTP_ANSWERED,
+				 .sent = rs->progress != HP_HTTP_NOT_SENT,
+				 .status = rs->status,
+				 .body = rs->body};
+
+	r->http_token = 0;
+	r->host = NULL;
+	if (!in.answered) {
+		in.failure = rs->error.code == HP_E_TIMEOUT     ? "timeout"
+			     : rs->error.code == HP_E_TOO_LARGE ? "response_too_large"
+			     : rs->error.code == HP_E_FORBIDDEN ? "address_refused"
+			     : in.sent                          ? "connection_lost"
+								: "unreachable";
+		hp_w_log(HP_WARN, r, "a request was not answered", in.failure, rs->error.message);
+	}
+	headers = hp_arena_alloc(r->step[r->turn], (size_t)rs->n_headers * sizeof *headers);
+	for (int i = 0; headers && i < rs->n_headers; i++) {
+		headers[i][0] = rs->headers[i].name;
+		headers[i][1] = rs->headers[i].value;
+	}
+	in.headers = headers;
+	in.n_headers = headers ? rs->n_headers : 0;
+	incoming(r, &in);
+	host_release(h);
+}
+
+static struct hp_header *headers_of(struct hp_owned *r, const struct hp_outgoing *out)
+{
+	struct hp_header *h = hp_arena_alloc(r->step[r->turn], (size_t)out->n_headers * sizeof *h);
+
+	for (int i = 0; h && i < out->n_headers; i++)
+		h[i] = (struct hp_header){out->headers[i][0], out->headers[i][1]};
+	return h;
+}
+
+static void transmit(struct hp_owned *r, struct hp_host *h, const struct hp_outgoing *out)
+{
+	struct hp_worker *w = r->w;
+	struct hp_error err;
+	struct hp_http_request rq = {.method = out->method,
+				     .url = out->url,
+				     .headers = headers_of(r, out),
+				     .n_headers = out->n_headers,
+				     .body = out->body,
+				     .allow_hosts = out->allow_hosts,
+				     .n_allow_hosts = out->n_allow_hosts,
+				     .timeout_us = r->act.timeout_us};
+
+	r->effect_at = hp_w_boot(w);
+	if (!rq.headers)
+		hp_fail(&err, HP_E_NOMEM, "no memory for a request's headers");
+	r->http_token = rq.headers ? hp_http_send(w->o.http, &rq, on_response, r, &err) : -1;
+	if (r->http_token < 0) {
+		r->http_token = 0;
+		unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON, "request_refused", &err);
+		return;
+	}
+	r->host = h;
+	h->in_flight++;
+	hp_w_hand(r, HP_HAND_EFFECT);
+	HP_CRASH_POINT(EFFECT_SENT);
+}
+
+/* Answered by ourselves in the next turn, with the request's body. */
+static void echo_later(struct hp_owned *r)
+{
+	r->effect_at = hp_w_boot(r->w);
+	hp_w_hand(r, HP_HAND_EFFECT);
+	hp_list_add_tail(&r->w->echoes, &r->host_node);
+	hp_w_again(r->w);
+	HP_CRASH_POINT(EFFECT_SENT);
+}
+
+void hp_w_echo(struct hp_worker *w)
+{
+	struct hp_list due;
+
+	/* Those that come up while we answer belong to the next turn. */
+	if (hp_list_empty(&w->echoes))
+		return;
+	due = w->echoes;
+	due.next->prev = due.prev->next = &due;
+	hp_list_init(&w->echoes);
+	while (!hp_list_empty(&due)) {
+		struct hp_owned *r = hp_list_entry(due.next, struct hp_owned, host_node);
+		struct hp_outgoing out;
+		struct hp_error err;
+		struct hp_incoming in = {.answered = true, .sent = true, .status = 200};
+
+		hp_list_del(&r->host_node);
+		if (hp_workflow_outgoing(hp_loaded_workflow(r->loaded), r->act.value, &w->o.env,
+					 r->step[r->turn], &out, &err) == 0)
+			in.body = out.body;
+		incoming(r, &in);
+	}
+}
+
+void hp_w_send(struct hp_owned *r)
+{
+	struct hp_worker *w = r->w;
+	struct hp_outgoing out;
+	struct hp_error err;
+	struct hp_host *h;
+	char authority[sizeof h->authority];
+
+	if (hp_workflow_outgoing(hp_loaded_workflow(r->loaded), r->act.value, &w->o.env,
+				 r->step[r->turn], &out, &err) != 0) {
+		unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON,
+			   err.code == HP_E_NOT_FOUND ? "secret_missing" : "request_refused", &err);
+		return;
+	}
+	authority_of(out.url, authority, sizeof authority);
+	h = host_find(w, authority);
+	if (!h || h->in_flight >= HP_HTTP_PER_HOST_MAX) {
+		hp_w_hand(r, HP_HAND_QUEUE);
+		if (h)
+			hp_list_add_tail(&h->waiting, &r->host_node);
+		return;
+	}
+	if (HP_GUARD(send_lease, hp_worker_lease_good(w)) == 0) {
+		hp_w_hand(r, HP_HAND_LEASE);
+		return;
+	}
+	if (w->o.echo && strncmp(out.url, echo_scheme, sizeof echo_scheme - 1) == 0)
+		echo_later(r);
+	else
+		transmit(r, h, &out);
+}
+
+/* A heartbeat was acknowledged, or hosts may have become free. */
+void hp_w_send_held_back(struct hp_worker *w)
+{
+	struct hp_list *it, *tmp;
+	int n = w->counts[HP_HAND_LEASE];
+
+	while (n-- > 0 && hp_worker_lease_good(w))
+		hp_w_send(hp_list_entry(w->hands[HP_HAND_LEASE].next, struct hp_owned, node));
+	hp_list_each(it, tmp, &w->hands[HP_HAND_QUEUE]) {
+		struct hp_owned *r = hp_list_entry(it, struct hp_owned, node);
+
+		/* No table entry was free for its host: no list but this one has it. */
+		if (hp_list_empty(&r->host_node)) {
+			hp_w_send(r);
+			return; /* one a beat; hp_w_send() may move others */
+		}
+	}
+}
+
+/* The worker ends: what is in flight may still arrive, but nobody waits for it. */
+void hp_w_effect_abandon(struct hp_owned *r)
+{
+	if (r->http_token != 0)
+		hp_http_abort(r->w->o.http, r->http_token);
+	r->http_token = 0;
+	if (r->host)
+		r->host->in_flight--;
+	r->host = NULL;
+}
+
+/* ---- statements ---- */
+
+static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
+{
+	struct hp_owned *r = arg;
+	struct hp_event ev;
+
+	hp_w_clock(r->w, now);
+	memset(&ev, 0, sizeof ev);
+	ev.retry_after_us = -1;
+	ev.outcome = rows->outcome;
+	ev.code = rows->outcome == HP_CLASS_OK ? NULL : rows->code;
+	ev.message = rows->message;
+	ev.none = rows->none;
+	ev.value = rows->rows;
+	r->tx = rows->tx;
+	if (r->tx)
+		HP_CRASH_POINT(SQL_RAN);
+	++*hp_counterf(r->w->o.counters, "holdpoint_statements_total{class=\"%s\"}",
+		       hp_class_name(rows->outcome));
+	reply(r, &ev);
+}
+
+void hp_w_sql(struct hp_owned *r)
+{
+	struct hp_store *s = r->w->o.store;
+	const struct hp_state *st = &r->m.def->states[r->act.state];
+	struct hp_sql_state q = {.run_id = r->m.run.id,
+				 .epoch = r->m.run.epoch,
+				 .token = r->token,
+				 .mode = st->sql.mode,
+				 .text = st->sql.text,
+				 .args = r->act.value,
+				 .timeout_us = r->act.timeout_us};
+
+	hp_w_hand(r, HP_HAND_SQL);
+	HP_CRASH_POINT(SQL_BEFORE);
+	s->ops->sql_run(s, &q, on_rows, r);
+}
+
+void hp_w_sql_commit(struct hp_owned *r, const struct hp_transition *t)
+{
+	struct hp_store *s = r->w->o.store;
+	struct hp_sql_tx *tx = r->tx;
+
+	r->tx = NULL;
+	hp_w_hand(r, HP_HAND_COMMIT);
+	s->ops->sql_commit(s, tx, r->token, t, hp_w_one_committed, r);
+}

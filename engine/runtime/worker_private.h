@@ -1,0 +1,161 @@
+/* worker_private.h: what the worker's files share.
+ *
+ *   worker.c         life: register, heartbeat, claim, drain, the end of each turn
+ *   worker_run.c     one run in hand: its data, and the drive through hp_step()
+ *   worker_commit.c  transitions out, acknowledgements in, reloads
+ *   worker_effect.c  requests and statements out, replies in
+ *
+ * Rules all of them keep: a run is on exactly one of w->hands; a run is freed
+ * only at the end of a turn (from HP_HAND_GONE); at most one answer is awaited
+ * for a run, so no callback can find it gone.
+ */
+#ifndef HP_RUNTIME_WORKER_PRIVATE_H
+#define HP_RUNTIME_WORKER_PRIVATE_H
+
+#include <jansson.h>
+#include "base/arena.h"
+#include "base/clock.h"
+#include "base/crash.h"
+#include "base/limits.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mutant.h"
+#include "runtime/worker.h"
+
+#define HP_HOSTS_MAX 64
+#define HP_COMMITS_IN_FLIGHT 2 /* further transitions wait and leave together */
+
+/* Requests in flight to one authority. Ours, not the client's, so that no request
+ * leaves its queue after the lease was looked at. */
+struct hp_host {
+	char authority[256];
+	int in_flight;
+	struct hp_list waiting; /* by hp_owned.host_node, first come first sent */
+};
+
+/* A run in hand. */
+struct hp_owned {
+	struct hp_list node; /* on w->hands[hand] */
+	enum hp_hand hand;
+	struct hp_worker *w;
+	struct hp_loaded *loaded;
+	struct hp_machine m;         /* once loaded */
+	bool driven;                 /* m is valid */
+
+	/* as claimed */
+	struct hp_arena *data;       /* until the run is let go or reloaded */
+	struct hp_run run;
+	uint8_t digest[HP_SHA256_LEN];
+	char token[65];
+	struct hp_bytes key, input;
+	struct hp_bytes signed_request, signed_key;
+	uint8_t signed_hash[HP_SHA256_LEN];
+	struct hp_event claimed;
+
+	/* saved values: the object, and its text for evaluations when up to date */
+	json_t *saved;
+	struct hp_buf saved_text;
+	bool saved_stale;
+
+	/* Values of evaluations. What was made before a commit may be used until the
+	 * commit after it (an admitted request), so there are two, taking turns. */
+	struct hp_arena *step[2];
+	int turn;
+
+	struct hp_action act;        /* SEND, SQL: what is being done */
+	struct hp_host *host;
+	struct hp_list host_node;
+	int64_t http_token;
+	int64_t effect_at;           /* boot clock */
+	struct hp_sql_tx *tx;        /* open statement's transaction */
+	bool give_back;              /* HP_HAND_GONE: the store must be told */
+	int refusals;                /* of transitions since the last good commit */
+	int64_t reload_at;           /* HP_HAND_RELOAD: not before, on the boot clock */
+	bool asked;                  /* HP_HAND_RELOAD: the store has been asked */
+};
+
+enum hp_life {
+	HP_LIFE_NEW,         /* not started */
+	HP_LIFE_REGISTERING,
+	HP_LIFE_WORKING,
+	HP_LIFE_DRAINING,    /* no claims; waits for what is in hand */
+	HP_LIFE_STOPPING,    /* engine_stop is on the way */
+	HP_LIFE_ENDED,
+	HP_LIFE_FENCED,      /* marked dead by others */
+};
+
+struct hp_worker {
+	struct hp_worker_options o;
+	char hostname[256];
+	enum hp_life life;
+	int64_t engine;
+	char installation[40];
+	int64_t lease_from;      /* boot clock before the last acknowledged heartbeat left */
+	int64_t heartbeat_left;  /* boot clock when the one in flight left; 0: none */
+	int64_t clock_offset;    /* database time - boot clock, at most */
+	bool clock_known;
+
+	struct hp_list hands[HP_HAND__COUNT];
+	int counts[HP_HAND__COUNT];
+	int in_hand;
+	struct hp_host hosts[HP_HOSTS_MAX];
+	struct hp_list batches;  /* commits in flight */
+	int commits_in_flight;
+	struct hp_list echoes;   /* runs in HP_HAND_EFFECT whose echo is due, by host_node */
+	struct hp_buf scratch;   /* evaluations write here, then it is copied to the run */
+
+	bool claiming;
+	int asked_for;           /* in the claim on the way */
+
+	int64_t claim_at;        /* boot clock: next look */
+	int64_t drain_until;
+
+	struct ev_timer tick;    /* heartbeat, poll, reloads, deadlines */
+	struct ev_timer heartbeat;
+	struct ev_prepare prepare;
+	struct ev_idle again;    /* runs when the next turn must not block */
+
+	uint64_t *n_transitions, *n_batches, *n_claims, *n_claimed, *n_conflicts, *n_evals;
+	uint64_t *gauges[HP_HAND__COUNT];
+};
+
+/* worker.c */
+int64_t hp_w_boot(const struct hp_worker *w);
+void hp_w_clock(struct hp_worker *w, int64_t database_now);
+bool hp_w_draining(const struct hp_worker *w);
+void hp_w_again(struct hp_worker *w); /* the next turn comes at once */
+void hp_w_look_at(struct hp_worker *w, int64_t boot); /* claim not later than that */
+void hp_w_log(enum hp_log_level level, const struct hp_owned *r, const char *message,
+	      const char *code, const char *detail);
+
+/* worker_run.c */
+struct hp_owned *hp_w_take(struct hp_worker *w, const struct hp_claimed *c);
+void hp_w_hand(struct hp_owned *r, enum hp_hand h);
+void hp_w_let_go(struct hp_owned *r, bool give_back);
+void hp_w_free(struct hp_owned *r);
+void hp_w_drive(struct hp_owned *r, const struct hp_event *ev);
+void hp_w_saved(struct hp_owned *r, const struct hp_transition *t);
+void hp_w_next_turn(struct hp_owned *r);
+int hp_w_keep(struct hp_owned *r, struct hp_bytes *b);
+int hp_w_keep_text(struct hp_owned *r, const char **s);
+void hp_w_load(struct hp_owned *r, const struct hp_claimed *c);
+void hp_w_hold(struct hp_owned *r, const char *code, const char *message);
+
+/* worker_commit.c */
+void hp_w_commit(struct hp_owned *r, const struct hp_transition *t);
+void hp_w_flush(struct hp_worker *w);
+void hp_w_one_committed(void *arg, int64_t now, const struct hp_commit_result *res, int n);
+void hp_w_reload(struct hp_owned *r, int64_t after_us);
+void hp_w_reload_due(struct hp_worker *w);
+void hp_w_give_back(struct hp_worker *w);
+void hp_w_batches_free(struct hp_worker *w);
+
+/* worker_effect.c */
+void hp_w_send(struct hp_owned *r);
+void hp_w_send_held_back(struct hp_worker *w);
+void hp_w_echo(struct hp_worker *w);
+void hp_w_sql(struct hp_owned *r);
+void hp_w_sql_commit(struct hp_owned *r, const struct hp_transition *t);
+void hp_w_effect_abandon(struct hp_owned *r);
+
+#endif
