@@ -1,0 +1,506 @@
+/* mem_commit.c: the transition, and the `sql` states' own transactions.
+ *
+ * A transition changes a run only when epoch and rev of its row are as expected;
+ * everything else it brings (history, saved values, waits, approvals, keys) is written
+ * only after that, so a fenced worker leaves no trace. What cannot be written is
+ * refused before the first row is touched.
+ */
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/mutant.h"
+#include "store/mem/mem_private.h"
+
+struct hp_sql_tx {
+	struct hp_list link;
+	int64_t run;
+	int32_t epoch;
+};
+
+/* ---- may it be written? ---- */
+
+static int check_json(struct hp_bytes b, const char *what, json_type type, struct hp_error *err)
+{
+	json_t *v;
+	bool fits;
+
+	if (b.n == 0)
+		return 0;
+	if (b.n > HP_VALUE_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "%s: %zu bytes, allowed are %d", what, b.n,
+			       HP_VALUE_MAX);
+	v = hp_json_parse(b.p, b.n, what, err);
+	if (!v)
+		return -1;
+	fits = type == JSON_NULL || json_typeof(v) == type;
+	json_decref(v);
+	return fits ? 0 : hp_fail(err, HP_E_INVALID, "%s: must be a JSON object", what);
+}
+
+/* What a person signed is what is sent: the very bytes. */
+static int check_signed(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
+{
+	static const char *const words[] = { "open", "approved", "rejected", "expired", "cancelled" };
+	const struct mem_approval *a;
+
+	if (!t->admits || t->after.signed_visit <= 0)
+		return 0;
+	a = mem_approval_of(&m->w, t->run_id, t->after.signed_visit);
+	if (!a || a->status != MEM_APPROVED)
+		return hp_fail(err, HP_E_CONFLICT, "run %lld may not send: approval of visit %d is %s",
+			       (long long)t->run_id, (int)t->after.signed_visit,
+			       a ? words[a->status] : "missing");
+	if (!HP_GUARD(signed_hash, memcmp(a->hash, t->after.request_hash, HP_SHA256_LEN) == 0))
+		return hp_fail(err, HP_E_CONFLICT,
+			       "run %lld may not send: the request is not the one that was signed in visit %d",
+			       (long long)t->run_id, (int)t->after.signed_visit);
+	return 0;
+}
+
+/* One key for every event the state names. */
+static int check_waits(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
+{
+	const struct mem_run *r = mem_run_find(&m->w, t->run_id);
+	json_t *state;
+	size_t keys = 1, events;
+
+	if (t->wait_keys.n == 0)
+		return 0;
+	for (size_t i = 0; i < t->wait_keys.n; i++)
+		keys += t->wait_keys.p[i] == '\n';
+	state = mem_state_json(&m->w, r, t->after.state);
+	events = json_array_size(json_object_get(state, "events"));
+	json_decref(state);
+	if (keys == events)
+		return 0;
+	return hp_fail(err, HP_E_INVALID, "run %lld awaits %zu keys, but its state names %zu events",
+		       (long long)t->run_id, keys, events);
+}
+
+static int check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
+{
+	if (t->after.status < HP_RUNNING || t->after.status > HP_CANCELLED)
+		return hp_fail(err, HP_E_INVALID, "run %lld: status %d is unknown",
+			       (long long)t->run_id, (int)t->after.status);
+	if (hp_status_final(t->after.status) != (t->disposition == HP_FINISH))
+		return hp_fail(err, HP_E_INVALID, "run %lld: only a run that finishes may be %s",
+			       (long long)t->run_id, hp_status_name(t->after.status));
+	for (int i = 0; i < t->n_saves; i++)
+		if (check_json(t->saves[i].value, t->saves[i].name ? t->saves[i].name : "set",
+			       t->saves[i].name ? JSON_NULL : JSON_OBJECT, err) < 0)
+			return -1;
+	if (check_json(t->result, "result", JSON_NULL, err) < 0)
+		return -1;
+	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0)
+		return -1;
+	if (check_waits(m, t, err) < 0)
+		return -1;
+	return check_signed(m, t, err);
+}
+
+/* ---- writing ---- */
+
+static void put_saved(struct mem_store *m, const struct hp_transition *t, struct hp_bytes name,
+		      struct hp_bytes value)
+{
+	struct mem_saved *v = mem_add(&m->w, T_SAVED);
+
+	v->run = t->run_id;
+	v->rev = t->after.rev;
+	v->name = mem_intern(m, name);
+	v->value = mem_intern(m, value);
+}
+
+static void put_members(struct mem_store *m, const struct hp_transition *t, struct hp_bytes object)
+{
+	json_t *o = hp_json_parse(object.p, object.n, "set", NULL), *v;
+	const char *k;
+	struct hp_buf b;
+
+	hp_buf_init(&b, HP_VALUE_MAX * 2);
+	json_object_foreach(o, k, v) {
+		hp_buf_clear(&b);
+		if (hp_json_write(&b, v, NULL) == 0)
+			put_saved(m, t, hp_bytes_of(k), hp_buf_bytes(&b));
+	}
+	hp_buf_free(&b);
+	json_decref(o);
+}
+
+static void put_saves(struct mem_store *m, const struct hp_transition *t)
+{
+	for (int i = 0; i < t->n_saves; i++) {
+		if (t->saves[i].name)
+			put_saved(m, t, hp_bytes_of(t->saves[i].name), t->saves[i].value);
+		else if (t->saves[i].value.n)
+			put_members(m, t, t->saves[i].value);
+	}
+}
+
+static bool wait_of(const void *row, int64_t run)
+{
+	return ((const struct mem_wait *)row)->run == run;
+}
+
+/* The state's events, in the order of the keys. */
+static void put_waits(struct mem_store *m, const struct mem_run *r, struct hp_bytes keys)
+{
+	json_t *state = mem_state_json(&m->w, r, r->row.state);
+	const json_t *events = json_object_get(state, "events");
+	const char *at = keys.p, *end = keys.p + keys.n;
+
+	for (int32_t i = 0; at <= end && i < HP_AWAIT_EVENTS_MAX; i++) {
+		const char *nl = memchr(at, '\n', (size_t)(end - at));
+		const char *name = json_string_value(json_array_get(events, (size_t)i));
+		struct mem_wait *w = mem_add(&m->w, T_WAIT);
+
+		w->run = r->row.id;
+		w->index = i;
+		w->name = mem_intern_s(m, name);
+		w->key = mem_intern(m, (struct hp_bytes){ at, (size_t)((nl ? nl : end) - at) });
+		at = nl ? nl + 1 : end + 1;
+	}
+	json_decref(state);
+}
+
+static void put_approval(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t)
+{
+	json_t *doc = hp_json_parse(t->approval.p, t->approval.n, "approval", NULL);
+	json_t *state = mem_state_json(&m->w, r, r->row.state);
+	const json_t *request = json_object_get(doc, "request");
+	struct mem_approval *a = mem_approval_of(&m->w, r->row.id, r->row.visit);
+
+	if (!a) {
+		a = mem_add(&m->w, T_APPROVAL);
+		a->id = (int64_t)mem_count(&m->w, T_APPROVAL);
+	}
+	a->run = r->row.id;
+	a->visit = r->row.visit;
+	a->state = r->row.state;
+	a->status = MEM_OPEN;
+	a->opened_at = *m->now;
+	a->deadline = r->row.entered_at + hp_json_int(state, "deadline_us", 0);
+	a->document = mem_intern(m, t->approval);
+	a->has_request = json_is_string(request);
+	a->request = mem_intern(m, (struct hp_bytes){ json_string_value(request),
+						      json_string_length(request) });
+	a->key = mem_intern_s(m, hp_json_str(doc, "key"));
+	memcpy(a->hash, t->approval_hash, HP_SHA256_LEN);
+	json_decref(doc);
+	json_decref(state);
+}
+
+static void close_approval(struct mem_store *m, const struct hp_transition *t)
+{
+	struct mem_approval *a = mem_approval_of(&m->w, t->run_id, t->from_visit);
+
+	if (!a || a->status != MEM_OPEN)
+		return;
+	a->status = t->after.status == HP_CANCELLED ? MEM_CLOSED : MEM_EXPIRED;
+	a->decided_at = *m->now;
+}
+
+/* The operation a business key belongs to: the same text may mean two things. */
+static struct hp_bytes scope_of(struct mem_store *m, const struct mem_run *r)
+{
+	json_t *state = mem_state_json(&m->w, r, r->row.state);
+	struct hp_bytes scope = mem_intern_s(m, hp_json_str(state, "operation"));
+
+	json_decref(state);
+	return scope;
+}
+
+/* Returns when a business key that another run or visit holds was first sent, else 0. */
+static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+{
+	struct hp_bytes scope;
+	struct mem_effect *e;
+
+	if (!t->admits)
+		return 0;
+	r->request = mem_intern(m, t->request);
+	r->effect_key = mem_intern(m, t->effect_key);
+	if (!t->business_key)
+		return 0;
+	scope = scope_of(m, r);
+	MEM_EACH(&m->w, T_EFFECT, struct mem_effect, known) {
+		if (!mem_same(known->key, t->effect_key) || !mem_same(known->scope, scope))
+			continue;
+		if (known->run == r->row.id && known->visit == r->row.visit)
+			return 0;
+		r->row.first_sent_at = known->first_sent_at;
+		return known->first_sent_at;
+	}
+	e = mem_add(&m->w, T_EFFECT);
+	e->scope = scope;
+	e->key = r->effect_key;
+	e->run = r->row.id;
+	e->visit = r->row.visit;
+	e->first_sent_at = *m->now;
+	return 0;
+}
+
+/* The row itself. The cancel flag belongs to the doors: a commit never clears it. */
+static void put_row(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+{
+	bool cancel = r->row.cancel;
+
+	r->row = t->after;
+	r->row.epoch = t->epoch;
+	r->row.rev = t->rev + 1;
+	r->row.claims = 0;
+	r->row.cancel = cancel || t->after.cancel;
+	r->updated_at = *m->now;
+	r->message = mem_intern_s(m, t->message);
+	if (t->after.command == HP_CMD_NONE)
+		r->command_value = (struct hp_bytes){ NULL, 0 };
+	if (t->disposition == HP_FINISH) {
+		r->finished_at = *m->now;
+		r->result = mem_intern(m, t->result);
+	}
+}
+
+static void put_history(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t)
+{
+	struct mem_history *h = mem_log(m, r, t->move, NULL, t->message);
+
+	h->from_state = t->from_state;
+	h->from_visit = t->from_visit;
+	h->outcome = t->outcome;
+	h->code = mem_intern_s(m, t->code);
+	h->admits = t->admits;
+	h->in_sql = t->in_sql;
+}
+
+/* Is a state known to do no more than look? */
+static bool only_reads(const struct mem_store *m, const struct mem_run *r, int32_t state)
+{
+	json_t *s = mem_state_json(&m->w, r, state);
+	bool read = hp_json_bool(s, "read", 0);
+
+	json_decref(s);
+	return read;
+}
+
+/* An admitted visit left nothing behind when it was admitted once and refused for good. */
+static bool refused_for_good(const struct mem_store *m, const struct mem_history *h)
+{
+	int admissions = 0;
+	bool refused = false;
+
+	MEM_EACH(&m->w, T_HISTORY, struct mem_history, o) {
+		if (o->run != h->run)
+			continue;
+		admissions += o->admits && o->visit == h->visit;
+		refused = refused || (o->from_visit == h->visit && o->rev > h->rev &&
+				      o->outcome == HP_TERMINAL);
+	}
+	return admissions == 1 && refused;
+}
+
+/* May the key of a run that failed or was cancelled be used again? Only when nothing it
+ * did can still be live. */
+static bool without_live_effects(const struct mem_store *m, const struct mem_run *r)
+{
+	if (r->row.unresolved)
+		return false;
+	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
+		if (h->run != r->row.id || (!h->admits && !h->in_sql))
+			continue;
+		if (only_reads(m, r, h->admits ? h->state : h->from_state))
+			continue;
+		if (h->in_sql || !refused_for_good(m, h))
+			return false;
+	}
+	return true;
+}
+
+static void free_key(struct mem_store *m, const struct mem_run *r)
+{
+	if (r->row.status != HP_FAILED && r->row.status != HP_CANCELLED)
+		return;
+	MEM_EACH(&m->w, T_KEY, struct mem_key, k)
+		if (k->run == r->row.id && without_live_effects(m, r))
+			k->freed = true;
+}
+
+/* A parked run belongs to nobody. What came while it was still ours wakes it at once:
+ * an event, a due time that has passed, or a cancel that its owner had not seen. */
+static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+{
+	const struct hp_run *row = &r->row;
+	int32_t index;
+
+	if (t->disposition == HP_KEEP)
+		return;
+	r->engine = 0;
+	r->token[0] = 0;
+	r->ready = false;
+	if (t->disposition == HP_FINISH) {
+		free_key(m, r);
+		return;
+	}
+	if ((row->due_at > 0 && row->due_at <= *m->now) ||
+	    (row->status != HP_HELD && row->cancel && !t->after.cancel) ||
+	    (row->status == HP_WAITING && row->phase == HP_PH_OPEN && mem_mail_first(m, r, &index)))
+		mem_ready(m, r);
+}
+
+static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transition *t,
+		  struct hp_commit_result *res)
+{
+	bool moved = t->after.visit != t->from_visit || t->disposition == HP_FINISH;
+
+	if (t->consume_mail > 0)
+		mem_mail_consume(m, r, t->consume_mail);
+	if (t->approval_closes)
+		close_approval(m, t);
+	put_row(m, r, t);
+	put_history(m, r, t);
+	put_saves(m, t);
+	if (moved || t->wait_keys.n)
+		mem_remove_if(&m->w, T_WAIT, wait_of, r->row.id);
+	if (t->wait_keys.n)
+		put_waits(m, r, t->wait_keys);
+	if (t->approval.n)
+		put_approval(m, r, t);
+	res->first_sent_at = put_effect(m, r, t);
+	res->cancel = r->row.cancel;
+	dispose(m, r, t);
+}
+
+/* One transition as its own transaction. token: NULL, or what a `sql` state proves
+ * its ownership with. */
+static void one(struct mem_store *m, const struct hp_transition *t, const char *token,
+		struct mem_answer *an, struct hp_commit_result *res)
+{
+	struct mem_run *r = mem_run_find(&m->w, t->run_id);
+	struct hp_error err = { 0 }, *kept;
+
+	if (!r || hp_status_final(r->row.status) || !HP_GUARD(epoch, r->row.epoch == t->epoch) ||
+	    !HP_GUARD(rev, r->row.rev == t->rev)) {
+		res->outcome = HP_COMMIT_CONFLICT;
+		return;
+	}
+	if (token && !HP_GUARD(token, hp_equal_ct(token, strlen(token), r->token, strlen(r->token))))
+		hp_fail(&err, HP_E_FORBIDDEN, "run %lld: this worker does not hold its lease",
+			(long long)t->run_id);
+	if (err.code == HP_OK && check(m, t, &err) == 0) {
+		apply(m, r, t, res);
+		res->outcome = HP_COMMIT_OK;
+		return;
+	}
+	kept = mem_keep_alloc(an, sizeof *kept);
+	*kept = err;
+	res->outcome = HP_COMMIT_REFUSED;
+	res->error = kept;
+}
+
+/* Returns whether the answer is to be kept back. */
+static bool fated(struct mem_store *m, const struct hp_transition *t, const char *token,
+		  struct mem_answer *an, struct hp_commit_result *res)
+{
+	enum hp_mem_fate fate = m->fate ? m->fate(m->fate_arg, t) : HP_MEM_TRY;
+
+	if (fate == HP_MEM_CONFLICT || fate == HP_MEM_FAIL) {
+		res->outcome = fate == HP_MEM_FAIL ? HP_COMMIT_UNKNOWN : HP_COMMIT_CONFLICT;
+		return false;
+	}
+	one(m, t, token, an, res);
+	if (fate == HP_MEM_ACK_LOST) {
+		memset(res, 0, sizeof *res);
+		res->outcome = HP_COMMIT_UNKNOWN;
+	}
+	return fate == HP_MEM_LATE;
+}
+
+static bool commit_all(struct mem_store *m, const struct hp_transition *const *t, int n,
+		       const char *token, hp_commit_cb cb, void *arg)
+{
+	struct mem_answer *an = mem_answer(m, A_COMMIT, arg);
+	struct hp_commit_result *res = mem_keep_alloc(an, (size_t)n * sizeof *res);
+	bool late = false, written = true;
+
+	an->cb.commit = cb;
+	an->result = res;
+	an->n = n;
+	for (int i = 0; i < n; i++) {
+		int32_t rev = t[i]->rev;
+		const struct mem_run *r;
+
+		late = fated(m, t[i], token, an, &res[i]) || late;
+		r = mem_run_find(&m->w, t[i]->run_id);
+		written = written && r && r->row.epoch == t[i]->epoch && r->row.rev == rev + 1 &&
+			  res[i].outcome != HP_COMMIT_CONFLICT && res[i].outcome != HP_COMMIT_REFUSED;
+	}
+	if (late) {
+		hp_list_del(&an->link);
+		hp_list_add_tail(&m->late, &an->link);
+	}
+	return written;
+}
+
+void mem_commit(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb,
+		void *arg)
+{
+	commit_all(mem_of(s), t, n, NULL, cb, arg);
+}
+
+/* ---- sql states ---- */
+
+void mem_sql_run(struct hp_store *s, const struct hp_sql_state *st, hp_sql_cb cb, void *arg)
+{
+	struct mem_store *m = mem_of(s);
+	struct mem_answer *an = mem_answer(m, A_SQL, arg);
+	struct hp_sql_rows *rows = mem_keep_alloc(an, sizeof *rows);
+	struct hp_sql_tx *tx;
+
+	an->cb.sql = cb;
+	an->result = rows;
+	if (!m->has_sql) {
+		rows->outcome = HP_TERMINAL;
+		rows->code = "no_sql";
+		rows->message = "the in-memory store has no SQL: set a hook with hp_mem_set_sql()";
+		return;
+	}
+	m->sql.run(m->sql.arg, st, rows);
+	rows->tx = NULL;
+	if (rows->outcome != HP_CLASS_OK)
+		return;
+	tx = hp_calloc(1, sizeof *tx);
+	HP_ASSERT(tx);
+	tx->run = st->run_id;
+	tx->epoch = st->epoch;
+	hp_list_add_tail(&m->txs, &tx->link);
+	rows->tx = tx;
+}
+
+static void tx_end(struct mem_store *m, struct hp_sql_tx *tx, bool committed)
+{
+	hp_list_del(&tx->link);
+	if (m->has_sql && m->sql.end)
+		m->sql.end(m->sql.arg, tx->run, committed);
+	hp_free(tx);
+}
+
+void mem_sql_commit(struct hp_store *s, struct hp_sql_tx *tx, const char *token,
+		    const struct hp_transition *t, hp_commit_cb cb, void *arg)
+{
+	struct mem_store *m = mem_of(s);
+	bool written = commit_all(m, &t, 1, token ? token : "", cb, arg);
+
+	tx_end(m, tx, written);
+}
+
+void mem_sql_abort(struct hp_store *s, struct hp_sql_tx *tx)
+{
+	if (tx)
+		tx_end(mem_of(s), tx, false);
+}
+
+/* Whoever had them open died: the database rolls them back. */
+void mem_sql_free_all(struct mem_store *m)
+{
+	while (!hp_list_empty(&m->txs))
+		tx_end(m, hp_list_entry(m->txs.next, struct hp_sql_tx, link), false);
+}

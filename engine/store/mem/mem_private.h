@@ -1,0 +1,258 @@
+/* mem_private.h: the tables of the in-memory store and what its files share.
+ *
+ *   mem.c         the store as an object: answers, hooks, snapshots, definitions
+ *   mem_data.c    tables, interned bytes, lookups, small helpers
+ *   mem_engine.c  engines, leases, claim, reload, release
+ *   mem_commit.c  the transition: compare-and-set and all that hangs on it; sql states
+ *   mem_start.c   starting, keys, webhooks, mailboxes
+ *   mem_door.c    decide, operate, cancel and the other doors
+ *   mem_read.c    run, history, approval: JSON for readers; the canonical dump
+ *   mem_why.c     one sentence for a run that does not move
+ *
+ * Rows hold only numbers and interned bytes (immutable, living as long as the store),
+ * so a deep copy of the world is a copy of its arrays.
+ */
+#ifndef HP_STORE_MEM_PRIVATE_H
+#define HP_STORE_MEM_PRIVATE_H
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/list.h"
+#include "store/mem/mem.h"
+
+#define MEM_POOL_MAX ((size_t)1 << 31)  /* interned bytes of one store */
+#define MEM_ANSWER_MAX ((size_t)1 << 30) /* what one answer may hold */
+
+struct mem_engine {
+	int64_t id, lease_us, lease_until;
+	bool dead;
+};
+struct mem_run {
+	struct hp_run row;
+	int32_t bundle;              /* index: pins the definition */
+	struct hp_bytes workflow, key, input, requester;
+	int64_t created_at, updated_at, finished_at;
+	int64_t engine;              /* owner, 0: none */
+	char token[65];
+	bool ready;                  /* has a row in the ready list */
+	int64_t ready_at;
+	struct hp_bytes message, result;
+	struct hp_bytes request, effect_key; /* of the last admission */
+	struct hp_bytes command_value;
+	struct hp_bytes cancel_by, cancel_reason;
+};
+struct mem_key { /* a run's key: survives the run */
+	struct hp_bytes workflow, key;
+	int64_t run;
+	int32_t generation;
+	bool freed;                  /* failed or cancelled without live effects */
+};
+struct mem_effect { /* business keys: unique across runs */
+	struct hp_bytes scope, key;
+	int64_t run, first_sent_at;
+	int32_t visit;
+};
+struct mem_saved { /* append-only: the last one of a name counts */
+	int64_t run;
+	int32_t rev;
+	struct hp_bytes name, value;
+};
+struct mem_history {
+	int64_t run, at;
+	int32_t rev, epoch, visit, state, attempt;
+	int32_t from_state, from_visit;
+	enum hp_move move;
+	enum hp_class outcome;
+	struct hp_bytes code, message, by, reason;
+	bool admits, in_sql;
+	int32_t seq;                 /* > 0: a door's note that did not write the row */
+};
+enum mem_approval_status { MEM_OPEN = 0, MEM_APPROVED, MEM_REJECTED, MEM_EXPIRED, MEM_CLOSED };
+struct mem_approval {
+	int64_t id, run, opened_at, deadline, decided_at;
+	int32_t visit, state;
+	enum mem_approval_status status;
+	struct hp_bytes document;    /* as rendered: ask, evidence, approvers, … */
+	struct hp_bytes request, key; /* the signed bytes */
+	bool has_request;
+	uint8_t hash[HP_SHA256_LEN];
+	struct hp_bytes decided_by, reason;
+};
+struct mem_vote {
+	int64_t approval, at;
+	bool yes;
+	struct hp_bytes by, reason;
+};
+struct mem_wait {
+	int64_t run;
+	int32_t index;
+	struct hp_bytes name, key;
+};
+struct mem_cursor { /* a run's place in one mailbox */
+	int64_t run, mail;
+	struct hp_bytes name, key;
+};
+struct mem_mail {
+	int64_t id, at, expires_at;
+	struct hp_bytes name, key, payload, sender;
+};
+struct mem_inbox {
+	struct hp_bytes source, event_id, body;
+	int64_t at;
+};
+struct mem_bundle {
+	struct hp_bytes workflow, bundle, summary;
+	uint8_t digest[HP_SHA256_LEN];
+	bool current;
+};
+struct mem_principal {
+	struct hp_bytes name, kind, roles;
+};
+
+/* A table. `size` is that of a row. */
+struct mem_vec {
+	void *p;
+	size_t n, cap, size;
+};
+enum mem_table {
+	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
+	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T__COUNT
+};
+struct mem_world {
+	struct mem_vec t[T__COUNT];
+};
+
+/* An answer on its way: what the callback will get. Results live in `a`. */
+enum mem_answer_kind {
+	A_ENGINE, A_ACK, A_CLAIM, A_COMMIT, A_START, A_INGEST, A_DOOR, A_BUNDLE, A_SQL
+};
+struct mem_answer {
+	struct hp_list link;
+	enum mem_answer_kind kind;
+	struct hp_arena *a;
+	union {
+		hp_engine_cb engine;
+		hp_ack_cb ack;
+		hp_claim_cb claim;
+		hp_commit_cb commit;
+		hp_start_cb start;
+		hp_ingest_cb ingest;
+		hp_door_cb door;
+		hp_bundle_cb bundle;
+		hp_sql_cb sql;
+	} cb;
+	void *arg;
+	int64_t now;
+	struct hp_error err; /* code HP_OK: none */
+	const void *result;
+	struct hp_bytes json;
+	int n;
+};
+
+struct mem_store {
+	struct hp_store base; /* first */
+	const int64_t *now;
+	struct mem_world w;
+	struct hp_arena *pool;
+	struct mem_vec pool_index; /* open addressing, struct hp_bytes */
+	size_t pool_used;
+	struct hp_list queue, late;
+	hp_mem_fate_fn fate;
+	void *fate_arg;
+	struct hp_mem_sql sql;
+	bool has_sql;
+	struct hp_list txs; /* open sql transactions */
+};
+
+static inline struct mem_store *mem_of(struct hp_store *s) { return (struct mem_store *)(void *)s; }
+
+/* mem_data.c */
+struct hp_bytes mem_intern(struct mem_store *m, struct hp_bytes b);
+struct hp_bytes mem_intern_s(struct mem_store *m, const char *s);
+void *mem_add(struct mem_world *w, enum mem_table t);         /* zeroed row at the end */
+void mem_remove_if(struct mem_world *w, enum mem_table t, bool (*gone)(const void *row, int64_t id),
+		   int64_t id);
+void *mem_row(const struct mem_world *w, enum mem_table t, size_t i);
+size_t mem_count(const struct mem_world *w, enum mem_table t);
+#define MEM_EACH(w, table, type, it) \
+	for (type *it = mem_row((w), (table), 0), *it##_end = it ? it + mem_count((w), (table)) : it; \
+	     it != it##_end; it++)
+void mem_world_init(struct mem_world *w);
+void mem_world_copy(struct mem_world *to, const struct mem_world *from);
+void mem_world_free(struct mem_world *w);
+bool mem_same(struct hp_bytes a, struct hp_bytes b);
+int mem_compare(struct hp_bytes a, struct hp_bytes b);
+struct mem_run *mem_run_find(const struct mem_world *w, int64_t id);
+struct mem_engine *mem_engine_find(const struct mem_world *w, int64_t id);
+struct mem_approval *mem_approval_find(const struct mem_world *w, int64_t id);
+struct mem_approval *mem_approval_of(const struct mem_world *w, int64_t run, int32_t visit);
+struct mem_bundle *mem_bundle_of(const struct mem_world *w, const struct mem_run *r);
+/* A field of a state in the definition's summary. Owner: caller (json_decref). */
+json_t *mem_state_json(const struct mem_world *w, const struct mem_run *r, int32_t state);
+/* The state's name, into buf. */
+const char *mem_state_name(const struct mem_world *w, const struct mem_run *r, int32_t state,
+			   char *buf, size_t n);
+struct mem_history *mem_log(struct mem_store *m, const struct mem_run *r, enum hp_move move,
+			    const char *by, const char *message);
+void mem_ready(struct mem_store *m, struct mem_run *r);
+void mem_saved_json(const struct mem_store *m, int64_t run, struct hp_buf *out);
+
+/* mem.c */
+struct mem_answer *mem_answer(struct mem_store *m, enum mem_answer_kind kind, void *arg);
+struct hp_bytes mem_keep(struct mem_answer *an, struct hp_bytes b); /* copy into the answer */
+void *mem_keep_alloc(struct mem_answer *an, size_t n);
+
+/* mem_engine.c */
+void mem_engine_register(struct hp_store *s, const char *host, int64_t pid, int64_t lease_us,
+			 hp_engine_cb cb, void *arg);
+void mem_heartbeat(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
+void mem_engine_stop(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
+void mem_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg);
+void mem_reload(struct hp_store *s, int64_t engine, int64_t run, int32_t epoch, hp_claim_cb cb,
+		void *arg);
+void mem_release(struct hp_store *s, int64_t engine, const int64_t *runs, const int32_t *epochs,
+		 int n, hp_ack_cb cb, void *arg);
+void mem_own(struct mem_store *m, struct mem_run *r, int64_t engine);
+void mem_claimed_fill(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
+		      struct hp_claimed *out);
+
+/* mem_commit.c */
+void mem_commit(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb,
+		void *arg);
+void mem_sql_run(struct hp_store *s, const struct hp_sql_state *st, hp_sql_cb cb, void *arg);
+void mem_sql_commit(struct hp_store *s, struct hp_sql_tx *tx, const char *token,
+		    const struct hp_transition *t, hp_commit_cb cb, void *arg);
+void mem_sql_abort(struct hp_store *s, struct hp_sql_tx *tx);
+void mem_sql_free_all(struct mem_store *m);
+
+/* mem_start.c */
+void mem_start(struct hp_store *s, int64_t engine, const struct hp_start *st, hp_start_cb cb,
+	       void *arg);
+void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, hp_ingest_cb cb,
+		void *arg);
+int mem_start_check(struct mem_store *m, const struct hp_start *st, struct hp_error *err);
+struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, int64_t engine,
+				bool *existed);
+int mem_mail_check(const struct hp_delivery *d, struct hp_bytes payload, struct hp_error *err);
+int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp_bytes payload,
+		     int *woken);
+/* First matching event for a run that waits; NULL: none. *index: which wait. */
+const struct mem_mail *mem_mail_first(const struct mem_store *m, const struct mem_run *r,
+				      int32_t *index);
+void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail);
+
+/* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
+void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
+	      hp_door_cb cb, void *arg);
+int mem_door_decide(struct mem_store *m, const char *principal, const json_t *args,
+		    struct hp_buf *out, struct hp_error *err);
+int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
+int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out,
+		     struct hp_error *err);
+int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *out,
+		      struct hp_error *err);
+int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
+struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err);
+
+#endif

@@ -1,0 +1,343 @@
+/* mem_read.c: the world as JSON: the doors run, history and approval, and the
+ * canonical dump that exploration and tests compare.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "store/mem/mem_private.h"
+
+#define DUMP_MAX ((size_t)256 * 1024 * 1024)
+
+static json_t *text_of(struct hp_bytes b)
+{
+	return b.n ? json_stringn(b.p, b.n) : json_null();
+}
+
+static json_t *json_of(struct hp_bytes b)
+{
+	json_t *v = b.n ? hp_json_parse(b.p, b.n, "stored value", NULL) : NULL;
+
+	return v ? v : json_null();
+}
+
+static json_t *time_of(int64_t us)
+{
+	char buf[32];
+
+	return us > 0 ? json_string(hp_time_format(us, buf, sizeof buf)) : json_null();
+}
+
+static json_t *hex_of(const uint8_t hash[HP_SHA256_LEN])
+{
+	char hex[HP_SHA256_HEX];
+
+	hp_hex(hash, HP_SHA256_LEN, hex);
+	return json_string(hex);
+}
+
+static json_t *state_of(const struct mem_store *m, int64_t run, int32_t state)
+{
+	char name[HP_NAME_MAX + 1];
+
+	return json_string(mem_state_name(&m->w, mem_run_find(&m->w, run), state, name, sizeof name));
+}
+
+static const char *phase_word(enum hp_phase p)
+{
+	static const char *const words[] = { "",        "enter",   "admitted", "backoff",
+					     "doubt", "probing", "open" };
+
+	return p >= HP_PH_ENTER && p <= HP_PH_OPEN ? words[p] : "";
+}
+
+static const char *const approval_words[] = { "open", "approved", "rejected", "expired", "cancelled" };
+
+/* ---- rows ---- */
+
+static json_t *approval_row(const struct mem_store *m, const struct mem_approval *a)
+{
+	json_t *doc = json_of(a->document), *row, *votes = json_array();
+
+	MEM_EACH(&m->w, T_VOTE, struct mem_vote, v)
+		if (v->approval == a->id)
+			json_array_append_new(votes,
+					      json_pack("{s:o, s:s, s:o, s:o}", "principal",
+							text_of(v->by), "decision",
+							v->yes ? "approve" : "reject", "reason",
+							text_of(v->reason), "at", time_of(v->at)));
+	row = json_pack("{s:I, s:I, s:i, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "approval",
+			(json_int_t)a->id, "run", (json_int_t)a->run, "visit", (int)a->visit, "state",
+			state_of(m, a->run, a->state), "status", approval_words[a->status],
+			"opened_at", time_of(a->opened_at), "deadline", time_of(a->deadline),
+			"decided_by", text_of(a->decided_by), "reason", text_of(a->reason), "votes", votes);
+	json_object_set_new(row, "ask", json_incref(json_object_get(doc, "ask")));
+	json_object_set_new(row, "evidence", json_incref(json_object_get(doc, "evidence")));
+	if (a->has_request) {
+		json_object_set_new(row, "request", text_of(a->request));
+		json_object_set_new(row, "request_sha256", hex_of(a->hash));
+		json_object_set_new(row, "key", text_of(a->key));
+	}
+	if (a->decided_at)
+		json_object_set_new(row, "decided_at", time_of(a->decided_at));
+	json_decref(doc);
+	return row;
+}
+
+static json_t *history_row(const struct mem_store *m, const struct mem_history *h)
+{
+	json_t *row = json_pack("{s:i, s:i, s:o, s:s, s:o, s:i, s:i, s:s}", "rev", (int)h->rev, "visit",
+				(int)h->visit, "at", time_of(h->at), "move", hp_move_name(h->move),
+				"state", state_of(m, h->run, h->state), "attempt", (int)h->attempt,
+				"epoch", (int)h->epoch, "outcome",
+				h->outcome == HP_CLASS_OK ? "ok" : hp_class_name(h->outcome));
+
+	if (h->from_visit != h->visit)
+		json_object_set_new(row, "from", state_of(m, h->run, h->from_state));
+	if (h->seq)
+		json_object_set_new(row, "seq", json_integer(h->seq));
+	if (h->code.n)
+		json_object_set_new(row, "code", text_of(h->code));
+	if (h->message.n)
+		json_object_set_new(row, "message", text_of(h->message));
+	if (h->by.n)
+		json_object_set_new(row, "actor", text_of(h->by));
+	if (h->reason.n)
+		json_object_set_new(row, "reason", text_of(h->reason));
+	return row;
+}
+
+static json_t *run_row(const struct mem_store *m, const struct mem_run *r)
+{
+	const struct hp_run *x = &r->row;
+	json_t *row = json_pack("{s:I, s:o, s:o, s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:b}",
+				"run", (json_int_t)x->id, "workflow", text_of(r->workflow), "key",
+				text_of(r->key), "status", hp_status_name(x->status), "phase",
+				phase_word(x->phase), "state", state_of(m, x->id, x->state), "visit",
+				(int)x->visit, "rev", (int)x->rev, "epoch", (int)x->epoch, "attempt",
+				(int)x->attempt, "failures", (int)x->failures, "due_at",
+				time_of(x->due_at), "created_at", time_of(r->created_at), "cancel",
+				x->cancel ? 1 : 0);
+
+	json_object_set_new(row, "input", json_of(r->input));
+	json_object_set_new(row, "requester", text_of(r->requester));
+	json_object_set_new(row, "entered_at", time_of(x->entered_at));
+	if (x->code[0])
+		json_object_set_new(row, "code", json_string(x->code));
+	if (r->message.n)
+		json_object_set_new(row, "message", text_of(r->message));
+	if (r->finished_at) {
+		json_object_set_new(row, "finished_at", time_of(r->finished_at));
+		json_object_set_new(row, "result", json_of(r->result));
+	}
+	return row;
+}
+
+/* ---- doors ---- */
+
+static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
+{
+	int rc = hp_json_write(out, v, err);
+
+	json_decref(v);
+	return rc;
+}
+
+int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
+{
+	const struct mem_run *r = mem_arg_run(m, args, err);
+	json_t *approvals;
+	struct hp_buf saved;
+	json_t *root;
+
+	if (!r)
+		return -1;
+	approvals = json_array();
+	MEM_EACH(&m->w, T_APPROVAL, struct mem_approval, a)
+		if (a->run == r->row.id)
+			json_array_append_new(approvals, approval_row(m, a));
+	hp_buf_init(&saved, HP_RUN_DATA_MAX);
+	mem_saved_json(m, r->row.id, &saved);
+	root = json_pack("{s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
+			 "approvals", approvals);
+	hp_buf_free(&saved);
+	return write_and_drop(root, out, err);
+}
+
+/* Pages by rev: `after` is the last rev of the page before. */
+int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out,
+		     struct hp_error *err)
+{
+	const struct mem_run *r = mem_arg_run(m, args, err);
+	int64_t after = hp_json_int(args, "after", -1), limit = hp_json_int(args, "limit", 1000);
+	json_t *rows, *root;
+	int32_t last = 0;
+
+	if (!r)
+		return -1;
+	rows = json_array();
+	root = json_pack("{s:o}", "history", rows);
+	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
+		if (h->run != r->row.id || h->rev <= after)
+			continue;
+		if ((int64_t)json_array_size(rows) >= limit && h->rev != last) {
+			json_object_set_new(root, "next", json_integer(last));
+			break;
+		}
+		json_array_append_new(rows, history_row(m, h));
+		last = h->rev;
+	}
+	return write_and_drop(root, out, err);
+}
+
+int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *out,
+		      struct hp_error *err)
+{
+	int64_t id = hp_json_int(args, "approval", 0);
+	const struct mem_approval *a = mem_approval_find(&m->w, id);
+
+	if (!a)
+		return hp_fail(err, HP_E_NOT_FOUND, "there is no approval %lld", (long long)id);
+	return write_and_drop(approval_row(m, a), out, err);
+}
+
+/* ---- the dump ---- */
+
+static void dump_runs(const struct mem_store *m, json_t *root)
+{
+	json_t *runs = json_array(), *saved = json_array(), *history = json_array();
+
+	MEM_EACH(&m->w, T_RUN, struct mem_run, r) {
+		const struct hp_run *x = &r->row;
+		json_t *row = run_row(m, r);
+
+		json_object_set_new(row, "engine", json_integer(r->engine));
+		json_object_set_new(row, "ready", r->ready ? json_integer(r->ready_at) : json_null());
+		json_object_set_new(row, "due_us", json_integer(x->due_at));
+		json_object_set_new(row, "first_sent_us", json_integer(x->first_sent_at));
+		json_object_set_new(row, "sent_us", json_integer(x->sent_at));
+		json_object_set_new(row, "entered_us", json_integer(x->entered_at));
+		json_object_set_new(row, "unresolved", json_boolean(x->unresolved));
+		json_object_set_new(row, "signed_visit", json_integer(x->signed_visit));
+		json_object_set_new(row, "held_class", json_integer(x->held_class));
+		json_object_set_new(row, "command", json_integer(x->command));
+		json_object_set_new(row, "command_value", json_of(r->command_value));
+		json_object_set_new(row, "claims", json_integer(x->claims));
+		json_object_set_new(row, "request", text_of(r->request));
+		json_object_set_new(row, "effect_key", text_of(r->effect_key));
+		json_object_set_new(row, "request_hash", hex_of(x->request_hash));
+		json_array_append_new(runs, row);
+	}
+	MEM_EACH(&m->w, T_SAVED, struct mem_saved, v)
+		json_array_append_new(saved, json_pack("[I, i, o, o]", (json_int_t)v->run, (int)v->rev,
+						       text_of(v->name), json_of(v->value)));
+	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
+		json_t *row = history_row(m, h);
+
+		json_object_set_new(row, "run", json_integer(h->run));
+		json_array_append_new(history, row);
+	}
+	json_object_set_new(root, "runs", runs);
+	json_object_set_new(root, "saved", saved);
+	json_object_set_new(root, "history", history);
+}
+
+static void dump_mail(const struct mem_store *m, json_t *root)
+{
+	json_t *mail = json_array(), *waits = json_array(), *cursors = json_array(),
+	       *inbox = json_array();
+
+	MEM_EACH(&m->w, T_MAIL, struct mem_mail, x)
+		json_array_append_new(mail, json_pack("[I, o, o, I, o]", (json_int_t)x->id, text_of(x->name),
+						      text_of(x->key), (json_int_t)x->expires_at,
+						      json_of(x->payload)));
+	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w)
+		json_array_append_new(waits, json_pack("[I, i, o, o]", (json_int_t)w->run, (int)w->index,
+						       text_of(w->name), text_of(w->key)));
+	MEM_EACH(&m->w, T_CURSOR, struct mem_cursor, c)
+		json_array_append_new(cursors, json_pack("[I, o, o, I]", (json_int_t)c->run, text_of(c->name),
+							 text_of(c->key), (json_int_t)c->mail));
+	MEM_EACH(&m->w, T_INBOX, struct mem_inbox, x)
+		json_array_append_new(inbox, json_pack("[o, o]", text_of(x->source), text_of(x->event_id)));
+	json_object_set_new(root, "mail", mail);
+	json_object_set_new(root, "waits", waits);
+	json_object_set_new(root, "cursors", cursors);
+	json_object_set_new(root, "inbox", inbox);
+}
+
+static void dump_rest(const struct mem_store *m, json_t *root)
+{
+	json_t *keys = json_array(), *effects = json_array(), *approvals = json_array(),
+	       *engines = json_array();
+
+	MEM_EACH(&m->w, T_KEY, struct mem_key, k)
+		json_array_append_new(keys, json_pack("[o, o, i, I, b]", text_of(k->workflow),
+						      text_of(k->key), (int)k->generation,
+						      (json_int_t)k->run, k->freed ? 1 : 0));
+	MEM_EACH(&m->w, T_EFFECT, struct mem_effect, e)
+		json_array_append_new(effects, json_pack("[o, o, I, i, I]", text_of(e->scope), text_of(e->key),
+							 (json_int_t)e->run, (int)e->visit,
+							 (json_int_t)e->first_sent_at));
+	MEM_EACH(&m->w, T_APPROVAL, struct mem_approval, a)
+		json_array_append_new(approvals, approval_row(m, a));
+	MEM_EACH(&m->w, T_ENGINE, struct mem_engine, e)
+		json_array_append_new(engines, json_pack("[I, I, b]", (json_int_t)e->id,
+							 (json_int_t)e->lease_until, e->dead ? 1 : 0));
+	json_object_set_new(root, "keys", keys);
+	json_object_set_new(root, "effects", effects);
+	json_object_set_new(root, "approvals", approvals);
+	json_object_set_new(root, "engines", engines);
+}
+
+/* Waits and cursors are the tables whose rows come and go: their order in memory says
+ * how they came, not what they are. */
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static int sort_rows(json_t *root, const char *table, struct hp_error *err)
+{
+	json_t *rows = json_object_get(root, table), *sorted = json_array(), *row;
+	size_t n = json_array_size(rows), i;
+	struct hp_arena *a = hp_arena_new(MEM_ANSWER_MAX);
+	const char **texts = a ? hp_arena_alloc(a, (n + 1) * sizeof *texts) : NULL;
+	struct hp_buf b;
+	int rc = texts ? 0 : hp_fail(err, HP_E_NOMEM, "no memory for the dump");
+
+	hp_buf_init(&b, DUMP_MAX);
+	for (i = 0; rc == 0 && i < n; i++) {
+		hp_buf_clear(&b);
+		rc = hp_json_write(&b, json_array_get(rows, i), err);
+		texts[i] = hp_arena_strdup(a, hp_buf_str(&b));
+		HP_ASSERT(texts[i]);
+	}
+	if (rc == 0)
+		qsort(texts, n, sizeof *texts, by_text);
+	for (i = 0; rc == 0 && i < n; i++) {
+		row = hp_json_parse(texts[i], strlen(texts[i]), "dump", err);
+		rc = row ? json_array_append_new(sorted, row) : -1;
+	}
+	json_object_set_new(root, table, sorted);
+	hp_buf_free(&b);
+	hp_arena_free(a);
+	return rc;
+}
+
+int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *err)
+{
+	const struct mem_store *m = (const struct mem_store *)(const void *)s;
+	json_t *root = json_object();
+	int rc;
+
+	dump_runs(m, root);
+	dump_mail(m, root);
+	dump_rest(m, root);
+	rc = sort_rows(root, "waits", err);
+	if (rc == 0)
+		rc = sort_rows(root, "cursors", err);
+	if (rc == 0)
+		rc = hp_json_write(out, root, err);
+	json_decref(root);
+	return rc;
+}

@@ -1,0 +1,292 @@
+/* mem_start.c: how runs begin and events arrive.
+ *
+ * A run's key is looked up in its own table, which outlives runs: the same key joins
+ * the run that has it. An event is kept in its mailbox until it expires, so one that
+ * came early is found later; each run reads with its own cursor.
+ */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mutant.h"
+#include "store/mem/mem_private.h"
+
+#define MAIL_EXPIRY (30 * HP_DAY)
+#define EVENT_NAME_MAX 200
+
+/* ---- starting ---- */
+
+static struct mem_bundle *current_of(const struct mem_world *w, struct hp_bytes workflow)
+{
+	MEM_EACH(w, T_BUNDLE, struct mem_bundle, d)
+		if (d->current && mem_same(d->workflow, workflow))
+			return d;
+	return NULL;
+}
+
+int mem_start_check(struct mem_store *m, const struct hp_start *st, struct hp_error *err)
+{
+	json_t *input;
+
+	if (!current_of(&m->w, hp_bytes_of(st->workflow)))
+		return hp_fail(err, HP_E_NOT_FOUND, "there is no workflow \"%s\"", st->workflow);
+	if (st->input.n == 0)
+		return hp_fail(err, HP_E_INVALID, "a run needs an input; {} is one");
+	if (st->input.n > HP_INPUT_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "the input is larger than 256 KiB");
+	if (st->key.n > HP_KEY_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "the key is longer than %d bytes", HP_KEY_MAX);
+	input = hp_json_parse(st->input.p, st->input.n, "input", err);
+	json_decref(input);
+	return input ? 0 : -1;
+}
+
+static struct mem_run *insert_run(struct mem_store *m, const struct hp_start *st)
+{
+	struct mem_run *r = mem_add(&m->w, T_RUN);
+	struct mem_bundle *d = current_of(&m->w, hp_bytes_of(st->workflow));
+
+	hp_run_start(&r->row, (int64_t)mem_count(&m->w, T_RUN), *m->now);
+	r->bundle = (int32_t)(d - (struct mem_bundle *)mem_row(&m->w, T_BUNDLE, 0));
+	r->workflow = d->workflow;
+	r->key = mem_intern(m, st->key);
+	r->input = mem_intern(m, st->input);
+	r->requester = mem_intern_s(m, st->requester);
+	r->created_at = r->updated_at = *m->now;
+	return r;
+}
+
+/* The generation of a key that is not free; *next is the one to make if there is none. */
+static struct mem_key *live_key(struct mem_store *m, const struct hp_start *st, int32_t *next)
+{
+	*next = 1;
+	MEM_EACH(&m->w, T_KEY, struct mem_key, k) {
+		if (!mem_same(k->key, st->key) || !mem_same(k->workflow, hp_bytes_of(st->workflow)))
+			continue;
+		if (!k->freed)
+			return k;
+		*next = k->generation + 1;
+	}
+	return NULL;
+}
+
+struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, int64_t engine,
+				bool *existed)
+{
+	const struct mem_engine *e = mem_engine_find(&m->w, engine);
+	struct mem_key *k;
+	struct mem_run *r;
+	int32_t generation = 1;
+
+	k = st->key.n ? live_key(m, st, &generation) : NULL;
+	*existed = HP_GUARD(key_join, k != NULL) && k;
+	if (*existed)
+		return mem_run_find(&m->w, k->run);
+	r = insert_run(m, st);
+	if (st->key.n) {
+		k = mem_add(&m->w, T_KEY);
+		k->workflow = r->workflow;
+		k->key = r->key;
+		k->run = r->row.id;
+		k->generation = generation;
+	}
+	if (st->own && e && !e->dead)
+		mem_own(m, r, engine);
+	else
+		mem_ready(m, r);
+	mem_log(m, r, HP_MOVE_STARTED, st->requester, NULL);
+	return r;
+}
+
+static void start_result(struct mem_store *m, struct mem_answer *an, const struct hp_start *st,
+			 int64_t engine, struct hp_start_result *out)
+{
+	bool existed;
+	const struct mem_run *r = mem_start_apply(m, st, engine, &existed);
+	struct hp_claimed *c;
+
+	out->run_id = r->row.id;
+	out->existed = existed;
+	if (existed || r->engine == 0)
+		return;
+	c = mem_keep_alloc(an, sizeof *c);
+	mem_claimed_fill(m, an, r, c);
+	out->claimed = c;
+}
+
+void mem_start(struct hp_store *s, int64_t engine, const struct hp_start *st, hp_start_cb cb,
+	       void *arg)
+{
+	struct mem_store *m = mem_of(s);
+	struct mem_answer *an = mem_answer(m, A_START, arg);
+	struct hp_start_result *out = mem_keep_alloc(an, sizeof *out);
+
+	an->cb.start = cb;
+	an->result = out;
+	if (mem_start_check(m, st, &an->err) == 0)
+		start_result(m, an, st, engine, out);
+}
+
+/* ---- mailboxes ---- */
+
+int mem_mail_check(const struct hp_delivery *d, struct hp_bytes payload, struct hp_error *err)
+{
+	json_t *v;
+
+	if (d->name.n == 0 || d->name.n > EVENT_NAME_MAX || d->key.n > HP_KEY_MAX)
+		return hp_fail(err, HP_E_INVALID,
+			       "an event needs a name (up to %d bytes) and a key (up to %d bytes)",
+			       EVENT_NAME_MAX, HP_KEY_MAX);
+	if (payload.n == 0 || payload.n > HP_HTTP_REQUEST_BODY_MAX)
+		return hp_fail(err, HP_E_INVALID, "an event needs a JSON payload of at most 1 MiB");
+	v = hp_json_parse(payload.p, payload.n, "payload", err);
+	json_decref(v);
+	return v ? 0 : -1;
+}
+
+int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp_bytes payload,
+		     int *woken)
+{
+	struct mem_mail *mail = mem_add(&m->w, T_MAIL);
+
+	mail->id = (int64_t)mem_count(&m->w, T_MAIL);
+	mail->at = *m->now;
+	mail->expires_at = *m->now + MAIL_EXPIRY;
+	mail->name = mem_intern(m, d->name);
+	mail->key = mem_intern(m, d->key);
+	mail->payload = mem_intern(m, payload);
+	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w) {
+		struct mem_run *r;
+
+		if (!mem_same(w->name, mail->name) || !mem_same(w->key, mail->key))
+			continue;
+		r = mem_run_find(&m->w, w->run);
+		if (r->row.status != HP_WAITING || r->engine || r->ready)
+			continue;
+		mem_ready(m, r);
+		++*woken;
+	}
+	return mail->id;
+}
+
+static int64_t cursor_of(const struct mem_store *m, const struct mem_wait *w)
+{
+	MEM_EACH(&m->w, T_CURSOR, struct mem_cursor, c)
+		if (c->run == w->run && mem_same(c->name, w->name) && mem_same(c->key, w->key))
+			return HP_MUTANT(cursor) ? 0 : c->mail;
+	return 0;
+}
+
+static const struct mem_mail *first_in(const struct mem_store *m, const struct mem_wait *w)
+{
+	int64_t after = cursor_of(m, w);
+
+	MEM_EACH(&m->w, T_MAIL, struct mem_mail, mail)
+		if (mail->id > after && HP_GUARD(mail_expiry, mail->expires_at > *m->now) &&
+		    mem_same(mail->name, w->name) && mem_same(mail->key, w->key))
+			return mail;
+	return NULL;
+}
+
+const struct mem_mail *mem_mail_first(const struct mem_store *m, const struct mem_run *r,
+				      int32_t *index)
+{
+	const struct mem_mail *best = NULL;
+
+	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w) {
+		const struct mem_mail *mail = w->run == r->row.id ? first_in(m, w) : NULL;
+
+		if (!mail || (best && mail->id >= best->id))
+			continue;
+		best = mail;
+		*index = w->index;
+	}
+	return best;
+}
+
+void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail)
+{
+	const struct mem_mail *read = NULL;
+	struct mem_cursor *found = NULL;
+
+	MEM_EACH(&m->w, T_MAIL, struct mem_mail, x)
+		if (x->id == mail)
+			read = x;
+	if (!read)
+		return;
+	MEM_EACH(&m->w, T_CURSOR, struct mem_cursor, c)
+		if (c->run == r->row.id && mem_same(c->name, read->name) && mem_same(c->key, read->key))
+			found = c;
+	if (!found) {
+		found = mem_add(&m->w, T_CURSOR);
+		found->run = r->row.id;
+		found->name = read->name;
+		found->key = read->key;
+	}
+	if (found->mail < mail)
+		found->mail = mail;
+}
+
+/* ---- webhooks ---- */
+
+static bool ingested(const struct mem_store *m, const struct hp_ingest *in)
+{
+	MEM_EACH(&m->w, T_INBOX, struct mem_inbox, x)
+		if (mem_same(x->event_id, in->event_id) && mem_same(x->source, hp_bytes_of(in->source)))
+			return true;
+	return false;
+}
+
+/* Everything that could fail is found out before the first row is written. */
+static int ingest_check(struct mem_store *m, const struct hp_ingest *in, struct hp_error *err)
+{
+	for (int i = 0; i < in->n_starts; i++)
+		if (mem_start_check(m, &in->starts[i], err) < 0)
+			return -1;
+	for (int i = 0; i < in->n_deliveries; i++)
+		if (mem_mail_check(&in->deliveries[i], in->payload, err) < 0)
+			return -1;
+	return 0;
+}
+
+/* One webhook is one event of a mailbox, however often it names it. */
+static bool named_before(const struct hp_ingest *in, int i)
+{
+	for (int k = 0; k < i; k++)
+		if (mem_same(in->deliveries[k].name, in->deliveries[i].name) &&
+		    mem_same(in->deliveries[k].key, in->deliveries[i].key))
+			return true;
+	return false;
+}
+
+void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, hp_ingest_cb cb,
+		void *arg)
+{
+	struct mem_store *m = mem_of(s);
+	struct mem_answer *an = mem_answer(m, A_INGEST, arg);
+	struct hp_ingest_result *out = mem_keep_alloc(an, sizeof *out);
+	struct hp_start_result *starts =
+		mem_keep_alloc(an, (size_t)(in->n_starts > 0 ? in->n_starts : 1) * sizeof *starts);
+	struct mem_inbox *row;
+	int woken = 0;
+
+	an->cb.ingest = cb;
+	an->result = out;
+	if (!HP_GUARD(inbox, !ingested(m, in))) {
+		out->duplicate = true;
+		return;
+	}
+	if (ingest_check(m, in, &an->err) < 0)
+		return;
+	row = mem_add(&m->w, T_INBOX);
+	row->source = mem_intern_s(m, in->source);
+	row->event_id = mem_intern(m, in->event_id);
+	row->body = mem_intern(m, in->body);
+	row->at = *m->now;
+	for (int i = 0; i < in->n_starts; i++)
+		start_result(m, an, &in->starts[i], engine, &starts[i]);
+	for (int i = 0; i < in->n_deliveries; i++)
+		if (!named_before(in, i))
+			mem_mail_put(m, &in->deliveries[i], in->payload, &woken);
+	out->starts = starts;
+	out->n_starts = in->n_starts;
+}
