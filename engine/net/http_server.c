@@ -22,6 +22,7 @@
  *   connections.
  */
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
@@ -415,14 +416,25 @@ static enum MHD_Result call_refuse(struct hp_http_call *call, enum hp_code code,
 struct head {
 	int n_length, n_coding, n_host;
 	const char *length, *coding;
-	bool bad_value;
+	bool bad_name, bad_value;
 };
+
+/* RFC 9110 token. libmicrohttpd takes "Content-Length :" as a header of that name,
+ * space included, and so as none; others take it as a length. */
+static bool name_is_token(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!p[i] || (!isalnum((unsigned char)p[i]) && !strchr("!#$%&'*+-.^_`|~", p[i])))
+			return false;
+	return n > 0;
+}
 
 static enum MHD_Result on_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_n,
 				 const char *value, size_t value_n)
 {
-	(void)kind, (void)name_n;
+	(void)kind;
 	struct head *h = cls;
+	h->bad_name = h->bad_name || !name_is_token(name, name_n);
 	for (size_t i = 0; value && i < value_n; i++)
 		if (((unsigned char)value[i] < 0x20 && value[i] != '\t') || value[i] == 0x7f)
 			h->bad_value = true;
@@ -449,6 +461,8 @@ static const char *check_head(struct hp_http_call *call, const char *version, en
 		return "a request needs exactly one Host header";
 	if (h.n_length + h.n_coding > 1)
 		return "more than one Content-Length or Transfer-Encoding header";
+	if (h.bad_name)
+		return "a header name contains a character that names cannot have";
 	if (h.bad_value)
 		return "a header value contains a control character";
 	if (call->nul_in_uri)
@@ -535,6 +549,13 @@ struct hp_http_server *hp_http_server_new(struct ev_loop *loop, const struct hp_
 					  struct hp_error *err)
 {
 	HP_ASSERT(o->handler);
+	int listening = 0;
+	socklen_t n = sizeof listening;
+	/* libmicrohttpd would open a socket of its own instead of saying no. */
+	if (getsockopt(o->listen_fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) != 0 || !listening) {
+		(void)hp_fail(err, HP_E_INVALID, "the HTTP server was not given a listening socket");
+		return NULL;
+	}
 	struct hp_http_server *s = hp_calloc(1, sizeof *s);
 	if (!s) {
 		(void)hp_fail(err, HP_E_NOMEM, "out of memory for the HTTP server");
