@@ -17,6 +17,9 @@
  *   lives for ever. Each connection has a timer of ours that shuts the socket.
  * - By default it accepts Content-Length beside Transfer-Encoding, repeated
  *   Content-Length, and unknown codings. Strict mode plus check_head() do not.
+ *   What remains accepted, as it cannot be seen from outside the library: lines
+ *   ended by LF alone, folded header lines, and a NUL in a header value, which
+ *   ends it there.
  * - MHD_stop_daemon() closes the listening socket, which is not ours to close:
  *   MHD_quiesce_daemon() first makes it let go. It also must not find suspended
  *   connections.
