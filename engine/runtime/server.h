@@ -81,7 +81,9 @@ const char *hp_server_secret(const struct hp_server *s, const char *name);
 /* The current definition of a workflow; NULL: not deployed (or not loaded yet, see
  * hp_server_ready()). Valid until the next turn of the loop. */
 struct hp_workflow *hp_server_workflow(const struct hp_server *s, const char *name);
-/* Calls fn for each current workflow that a webhook event of this type starts. */
+/* Calls fn for each current workflow that a webhook event of this type starts, and
+ * returns how many. -1, fn not called: some current definition is not loaded, so it
+ * cannot be said whether it would start; answer 503, the sender comes again. */
 typedef void (*hp_trigger_fn)(void *arg, const char *workflow, struct hp_workflow *w);
 int hp_server_triggers(const struct hp_server *s, const char *source, const char *type,
 		       hp_trigger_fn fn, void *arg);
