@@ -1,0 +1,309 @@
+/* webhook.c: POST /api/webhooks/{source}.
+ *
+ * Raw bytes are verified, then one commit stores the event with the runs it starts
+ * and the mailboxes it is delivered to, and only then the sender gets a 2xx. What
+ * may pass with time (a missing secret, a database that is down, definitions that
+ * are not loaded yet) is 503, so that the sender tries again: an event that is
+ * acknowledged without its run would be lost.
+ *
+ * Every outcome is counted and logged; a body never is.
+ */
+#include "api/api_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/signature.h"
+
+#define STARTS_MAX 16
+#define DELIVERIES_MAX 16
+
+struct webhook {
+	struct api_request *rq;
+	struct hp_bytes body;
+	json_t *event;                 /* {"id","type","deliver"} */
+	const char *id, *type;
+	struct hp_start starts[STARTS_MAX];
+	struct hp_delivery deliveries[DELIVERIES_MAX];
+	int n_starts, n_deliveries;
+	bool own;
+	struct hp_error err;           /* of a trigger */
+	bool failed;
+};
+
+static void webhook_done(struct api_request *rq)
+{
+	struct webhook *h = rq->state;
+
+	json_decref(h->event);
+}
+
+static void count(struct api_request *rq, const char *result)
+{
+	const struct webhook *h = rq->state;
+
+	if (!rq->api->closing)
+		(*hp_counterf(hp_server_counters(rq->api->server),
+			      "holdpoint_webhook_events_total{source=\"%s\",result=\"%s\"}",
+			      h ? rq->name : "unknown", result))++;
+	hp_log(strcmp(result, "accepted") == 0 || strcmp(result, "duplicate") == 0 ? HP_INFO : HP_WARN, "webhook",
+	       "source", HP_STR(rq->name), "result", HP_STR(result), "event", HP_STR(h && h->id ? h->id : ""),
+	       "type", HP_STR(h && h->type ? h->type : ""), "peer", HP_STR(hp_http_call_peer(rq->call)),
+	       "bytes", HP_I64(hp_http_call_body(rq->call).n), NULL);
+}
+
+static void refuse(struct api_request *rq, const char *result, const struct hp_error *err)
+{
+	count(rq, result);
+	api_answer_error(rq, err);
+}
+
+/* The word of the counter for an error of the store or of a definition. */
+static const char *result_of(const struct hp_error *err)
+{
+	switch (err->code) {
+	case HP_E_INVALID:
+		return "invalid";
+	case HP_E_TOO_LARGE:
+		return "too_large";
+	case HP_E_UNAVAILABLE:
+	case HP_E_TIMEOUT:
+	case HP_E_LIMIT:
+		return "unavailable";
+	default:
+		return "failed";
+	}
+}
+
+static const char *header_of(void *arg, const char *lower_name)
+{
+	return hp_http_call_header(arg, lower_name);
+}
+
+/* -1: refused, the answer is err, the counter's word *result. */
+static int verify(struct api_request *rq, const struct hp_webhook *wh, const char **result, struct hp_error *err)
+{
+	struct hp_server *s = rq->api->server;
+	char *secrets[sizeof wh->secrets / sizeof wh->secrets[0]];
+	int n = 0;
+
+	for (int i = 0; i < wh->n_secrets; i++) {
+		/* copied: the value is good until the next question only */
+		const char *value = hp_server_secret(s, wh->secrets[i]);
+
+		secrets[n] = value && *value ? hp_arena_strdup(rq->arena, value) : NULL;
+		n += secrets[n] != NULL;
+	}
+	*result = "not_configured";
+	if (n == 0) {
+		(void)hp_fail(err, HP_E_UNAVAILABLE, "no signing secret of %s is configured", rq->name);
+		return hp_error_hint(err, "Set the secret %s.", wh->n_secrets ? wh->secrets[0] : "it needs");
+	}
+	switch (hp_signature_verify(hp_scheme_find(wh->scheme), header_of, rq->call, hp_http_call_body(rq->call),
+				    (const char *const *)secrets, n, hp_server_now(s), wh->tolerance_us)) {
+	case HP_SIGNATURE_GOOD:
+		return 0;
+	case HP_SIGNATURE_STALE:
+		*result = "stale";
+		(void)hp_fail(err, HP_E_UNAUTHORIZED, "the signature is too old or from the future");
+		return hp_error_hint(err, "Send it within %lld s of signing, from a machine whose clock is right.",
+				     (long long)(wh->tolerance_us / HP_SECOND));
+	case HP_SIGNATURE_BAD:
+		break;
+	}
+	*result = "bad_signature";
+	return hp_fail(err, HP_E_UNAUTHORIZED, "the signature is missing or wrong");
+}
+
+static int check_json(struct hp_bytes body, struct hp_error *err)
+{
+	json_t *root = hp_json_parse(body.p, body.n, "webhook body", err);
+	int rc;
+
+	if (!root) {
+		err->code = err->code == HP_E_NOMEM ? HP_E_NOMEM : HP_E_INVALID;
+		return -1;
+	}
+	rc = json_is_object(root) ? 0 : hp_fail(err, HP_E_INVALID, "webhook body: a JSON object is expected");
+	json_decref(root);
+	return rc;
+}
+
+/* Id, type and mailboxes, as the connector reads them from the body. */
+static int read_event(struct webhook *h, struct hp_connector *c, struct hp_error *err)
+{
+	struct hp_buf out;
+	json_t *d;
+	size_t i;
+	int rc = -1;
+
+	hp_buf_init(&out, 64 * 1024);
+	if (hp_connector_webhook_event(c, h->body, header_of, h->rq->call, &out, err) < 0)
+		goto out;
+	h->event = hp_json_parse(hp_buf_str(&out), out.n, "event", err);
+	if (!h->event)
+		goto out;
+	h->id = hp_json_str(h->event, "id");
+	h->type = hp_json_str(h->event, "type");
+	if (!h->id || !*h->id || !h->type) {
+		hp_fail(err, HP_E_INVALID, "webhook body: the event has no id or no type");
+		goto out;
+	}
+	if (json_array_size(json_object_get(h->event, "deliver")) > DELIVERIES_MAX) {
+		hp_fail(err, HP_E_TOO_LARGE, "the event goes to more than %d mailboxes", DELIVERIES_MAX);
+		goto out;
+	}
+	json_array_foreach(json_object_get(h->event, "deliver"), i, d) {
+		h->deliveries[h->n_deliveries].name = hp_bytes_of(hp_json_str(d, "name"));
+		h->deliveries[h->n_deliveries++].key = hp_bytes_of(hp_json_str(d, "key"));
+	}
+	rc = 0;
+out:
+	hp_buf_free(&out);
+	return rc;
+}
+
+static void on_trigger(void *arg, const char *workflow, struct hp_workflow *w)
+{
+	struct webhook *h = arg;
+	struct hp_start *st = &h->starts[h->n_starts];
+	struct hp_buf key;
+
+	if (h->failed)
+		return;
+	h->failed = true;
+	if (h->n_starts == STARTS_MAX) {
+		hp_fail(&h->err, HP_E_TOO_LARGE, "the event starts more than %d workflows", STARTS_MAX);
+		return;
+	}
+	if (hp_workflow_check_input(w, h->body, &h->err) < 0) {
+		hp_error_prefix(&h->err, "workflow %s", workflow);
+		return;
+	}
+	hp_buf_init(&key, HP_KEY_MAX);
+	if (hp_workflow_key(w, h->body, &key, &h->err) == 0) {
+		st->workflow = hp_arena_strdup(h->rq->arena, workflow);
+		st->input = h->body;
+		st->key.p = hp_arena_strndup(h->rq->arena, hp_buf_str(&key), key.n);
+		st->key.n = key.n;
+		st->requester = hp_arena_printf(h->rq->arena, "webhook:%s", h->rq->name);
+		st->own = h->own;
+		if (st->workflow && st->key.p && st->requester) {
+			h->n_starts++;
+			h->failed = false;
+		} else {
+			hp_fail(&h->err, HP_E_NOMEM, "no memory for the event");
+		}
+	} else {
+		hp_error_prefix(&h->err, "workflow %s, key", workflow);
+	}
+	hp_buf_free(&key);
+}
+
+/* Runs that are ours begin; others are looked for soon. */
+static void set_off(struct api_request *rq, const struct hp_ingest_result *res)
+{
+	const struct webhook *h = rq->state;
+	struct hp_worker *w = hp_server_worker(rq->api->server);
+	bool hint = h->n_deliveries > 0;
+
+	for (int i = 0; i < res->n_starts; i++) {
+		if (res->starts[i].claimed)
+			hp_worker_adopt(w, res->starts[i].claimed);
+		else if (!res->starts[i].existed)
+			hint = true;
+	}
+	if (hint)
+		hp_worker_hint(w);
+}
+
+static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *res, const struct hp_error *err)
+{
+	struct api_request *rq = arg;
+	struct hp_buf body;
+
+	(void)now;
+	if (err) {
+		refuse(rq, result_of(err), err);
+		return;
+	}
+	api_crash(rq->route->after);
+	count(rq, res->duplicate ? "duplicate" : "accepted");
+	hp_buf_init(&body, 4096);
+	if (res->duplicate) {
+		hp_buf_adds(&body, "{\"duplicate\":true}");
+	} else {
+		hp_buf_adds(&body, "{\"runs\":[");
+		for (int i = 0; i < res->n_starts; i++)
+			hp_buf_printf(&body, "%s%lld", i ? "," : "", (long long)res->starts[i].run_id);
+		hp_buf_adds(&body, "]}");
+		if (!rq->api->closing)
+			set_off(rq, res);
+	}
+	api_answer_json(rq, 200, hp_buf_bytes(&body));
+	hp_buf_free(&body);
+}
+
+static void ingest(struct webhook *h)
+{
+	struct api_request *rq = h->rq;
+	struct hp_server *s = rq->api->server;
+	struct hp_ingest in = { .source = rq->name, .event_id = hp_bytes_of(h->id), .body = h->body,
+				.payload = h->body, .starts = h->starts, .deliveries = h->deliveries,
+				.n_deliveries = h->n_deliveries };
+
+	h->own = hp_worker_can_take(hp_server_worker(s));
+	(void)hp_server_triggers(s, rq->name, h->type, on_trigger, h);
+	if (h->failed) {
+		refuse(rq, result_of(&h->err), &h->err);
+		return;
+	}
+	in.n_starts = h->n_starts;
+	api_crash(rq->route->before);
+	api_store(rq)->ops->ingest(api_store(rq), hp_server_engine(s), &in, on_ingested, rq);
+}
+
+void api_webhook(struct api_request *rq)
+{
+	struct hp_server *s = rq->api->server;
+	struct hp_connector *c = hp_server_connector(s, rq->name);
+	const struct hp_webhook *wh = c ? hp_connector_webhook(c) : NULL;
+	const char *why = "", *result = "invalid";
+	struct webhook *h;
+	struct hp_error err;
+
+	if (!wh && !hp_server_ready(s, &why)) { /* connectors may not be loaded yet */
+		count(rq, "unavailable");
+		api_answer_fail(rq, HP_E_UNAVAILABLE, NULL, "not ready: %s", why);
+		return;
+	}
+	if (!wh) { /* the name is a stranger's: it must not make a series of its own */
+		count(rq, "no_source");
+		api_answer_fail(rq, HP_E_NOT_FOUND, "The sources are the connectors that declare a webhook.",
+				"there is no webhook source \"%s\"", rq->name);
+		return;
+	}
+	h = hp_arena_alloc(rq->arena, sizeof *h);
+	if (!h) {
+		api_answer_fail(rq, HP_E_NOMEM, NULL, "no memory for the event");
+		return;
+	}
+	h->rq = rq;
+	h->body = hp_http_call_body(rq->call);
+	rq->state = h;
+	rq->done = webhook_done;
+	if (verify(rq, wh, &result, &err) < 0) {
+		refuse(rq, result, &err);
+		return;
+	}
+	if (check_json(h->body, &err) < 0 || read_event(h, c, &err) < 0) {
+		refuse(rq, result_of(&err), &err);
+		return;
+	}
+	if (!hp_server_ready(s, &why)) {
+		(void)hp_fail(&err, HP_E_UNAVAILABLE, "not ready: %s", why);
+		refuse(rq, "unavailable", &err);
+		return;
+	}
+	ingest(h);
+}
