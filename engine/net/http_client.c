@@ -78,6 +78,8 @@ struct exchange {
 	bool resend;      /* … and a second sending was stopped */
 	bool forbidden;   /* an address was refused */
 	bool too_large;
+	bool final;         /* the status line seen last is no 1xx */
+	bool head_complete; /* … and its blank line has come */
 	char ip[INET6_ADDRSTRLEN]; /* the refused address */
 	char curl_message[CURL_ERROR_SIZE];
 	size_t header_bytes;
@@ -329,7 +331,10 @@ static void collect(struct hp_http_client *c)
 		(void)curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&x);
 		struct host *h = x->host;
 		enum hp_http_progress progress = exchange_progress(x);
-		if (rc == CURLE_OK) {
+		if (rc == CURLE_OK && !x->head_complete) {
+			(void)hp_fail(&x->error, HP_E_UNAVAILABLE, "%s %s: the answer was cut inside its head",
+				      x->method, h->key);
+		} else if (rc == CURLE_OK) {
 			long status = 0;
 			(void)curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
 			x->status = (int)status;
@@ -451,10 +456,15 @@ static int curl_prereq_cb(void *arg, char *peer_ip, char *local_ip, int peer_por
 	return CURL_PREREQFUNC_OK;
 }
 
+/* Sees every header line, the status line and the blank one too. curl 7.88 reports
+ * success when the peer closes inside the head, so its end is noted here. */
 static size_t curl_header_cb(char *p, size_t size, size_t n, void *arg)
 {
-	(void)p;
 	struct exchange *x = arg;
+	if (!x->head_complete && n > 9 && !strncmp(p, "HTTP/", 5))
+		x->final = p[9] != '1';
+	else if (n > 0 && (p[0] == '\r' || p[0] == '\n'))
+		x->head_complete = x->head_complete || x->final;
 	x->header_bytes += size * n;
 	if (x->header_bytes > HP_HTTP_HEADERS_MAX) {
 		x->too_large = true;
