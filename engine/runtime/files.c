@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,6 +129,23 @@ int hp_directory_make(const char *path, mode_t mode, struct hp_error *err)
 	}
 	if (stat(path, &st) != 0 || !S_ISDIR(st.st_mode))
 		return hp_fail(err, HP_E_IO, "%s is not a directory", path);
+	return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	(void)st;
+	(void)type;
+	(void)where;
+	return remove(path);
+}
+
+int hp_directory_remove(const char *path, struct hp_error *err)
+{
+	if (!hp_file_exists(path))
+		return 0;
+	if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0)
+		return hp_fail(err, HP_E_IO, "cannot remove %s: %s", path, strerror(errno));
 	return 0;
 }
 

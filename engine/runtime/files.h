@@ -17,6 +17,9 @@ int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct timesp
 int hp_file_replace(const char *path, struct hp_bytes content, mode_t mode, struct hp_error *err) HP_MUST_CHECK;
 /* Makes the directory (and its parents); fine when it is there. */
 int hp_directory_make(const char *path, mode_t mode, struct hp_error *err) HP_MUST_CHECK;
+/* Removes a directory with all that is in it; fine when it is not there. Does not
+ * follow symbolic links. */
+int hp_directory_remove(const char *path, struct hp_error *err) HP_MUST_CHECK;
 bool hp_file_exists(const char *path);
 
 #endif
