@@ -1,0 +1,557 @@
+/* eval.c: answers to the machine's EVAL.
+ *
+ * One function per kind of question; each runs what it needs in the sandbox and
+ * puts its answer into `out`. Pointers into `out` are made at the very end,
+ * because it moves while it grows.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "base/words.h"
+#include "core/quorum.h"
+#include "script/internal.h"
+
+/* Where the parts of an answer lie in `out`. */
+struct answer {
+	struct hp_buf *out;
+	size_t key_at, key_n; /* the value is everything before the key */
+	size_t value_n;
+};
+
+typedef int (*eval_fn)(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		       const char **code, struct hp_error *err);
+
+static const struct hp_state *state_of(const struct hp_job *j)
+{
+	return &j->w->def.states[j->state];
+}
+
+static void push_field(lua_State *L, struct hp_job *j, const char *field)
+{
+	luaL_checkstack(L, 20, NULL);
+	hp_push_state(L, j->state);
+	lua_getfield(L, -1, field);
+}
+
+static void fail_in(lua_State *L, const struct hp_job *j, const char *field, const char *text)
+{
+	luaL_error(L, "%s:%d: state \"%s\": %s %s", j->w->def.file, state_of(j)->line, state_of(j)->name, field, text);
+}
+
+/* ---- input ---- */
+
+static int eval_input(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	(void)act;
+	(void)a;
+	(void)ev;
+	*code = "input_invalid";
+	return hp_workflow_check_input(j->w, j->data->input, err);
+}
+
+/* ---- requests ---- */
+
+/* What a person signed is sent as it was stored, and nothing else. */
+static int stored_request(struct hp_job *j, struct answer *a, struct hp_event *ev, const char **code,
+			  struct hp_error *err)
+{
+	const struct hp_run_data *d = j->data;
+	uint8_t hash[HP_SHA256_LEN];
+
+	*code = "signed_request_missing";
+	if (!d->signed_request.n || !d->signed_hash || !d->signed_key.n)
+		return hp_fail(err, HP_E_INTERNAL, "the signed request of this run was not found");
+	hp_sha256(d->signed_request.p, d->signed_request.n, hash);
+	*code = "signed_request_damaged";
+	if (memcmp(hash, d->signed_hash, sizeof hash) != 0)
+		return hp_fail(err, HP_E_INTERNAL, "the stored request is not the one that was signed: its hash differs");
+	memcpy(ev->hash, hash, sizeof hash);
+	hp_buf_add(a->out, d->signed_request.p, d->signed_request.n);
+	a->value_n = a->key_at = a->out->n;
+	hp_buf_add(a->out, d->signed_key.p, d->signed_key.n);
+	a->key_n = d->signed_key.n;
+	return hp_buf_check(a->out, "the signed request", err);
+}
+
+static int32_t visit_of(const struct hp_action *act, const struct hp_run *run)
+{
+	return act->pending ? act->pending->after.visit : run->visit;
+}
+
+static int rendered(struct hp_job *j, int state, bool probe, struct answer *a, struct hp_event *ev, const char **code,
+		    struct hp_error *err)
+{
+	struct hp_buf key;
+	int rc;
+
+	hp_buf_init(&key, HP_KEY_MAX + 1);
+	rc = hp_request_render(j, state, probe, (int32_t)j->number, a->out, &key, code, err);
+	if (rc == 0) {
+		hp_sha256(a->out->p, a->out->n, ev->hash);
+		a->value_n = a->key_at = a->out->n;
+		a->key_n = key.n;
+		hp_buf_add(a->out, key.p, key.n);
+		rc = hp_buf_check(a->out, "a request", err);
+	}
+	hp_buf_free(&key);
+	return rc;
+}
+
+static int eval_request(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+			const char **code, struct hp_error *err)
+{
+	if (act->index == 1)
+		return stored_request(j, a, ev, code, err);
+	return rendered(j, act->state, false, a, ev, code, err);
+}
+
+static int eval_probe(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	return rendered(j, act->state, true, a, ev, code, err);
+}
+
+static void found_function(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	push_field(L, j, "probe");
+	lua_getfield(L, -1, "found");
+	hp_lua_push_json(L, j->in);
+	hp_expr_push_run(L, j);
+	hp_sandbox_call(L, 2, 1);
+	if (lua_isnil(L, -1)) {
+		j->verdict = HP_VERDICT_UNKNOWN;
+	} else if (lua_isboolean(L, -1) && !lua_toboolean(L, -1)) {
+		j->verdict = HP_VERDICT_ABSENT;
+	} else {
+		j->verdict = HP_VERDICT_FOUND;
+		hp_lua_write_json(L, -1, &j->text);
+	}
+}
+
+static int eval_found(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	json_t *reply = hp_json_parse(act->value.p, act->value.n, "the probe's reply", err);
+	int rc;
+
+	(void)code;
+	if (!reply)
+		return -1;
+	j->in = reply;
+	rc = hp_vm_run(j->vm, found_function, j, err);
+	json_decref(reply);
+	if (rc < 0 || hp_buf_check(&j->text, "what found() returned", err) < 0)
+		return -1;
+	ev->verdict = j->verdict;
+	hp_buf_add(a->out, j->text.p, j->text.n);
+	a->value_n = j->text.n;
+	return 0;
+}
+
+/* ---- choices and times ---- */
+
+static void when_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	luaL_checkstack(L, 20, NULL);
+	hp_push_state(L, j->state);
+	if (state_of(j)->kind == HP_CHOOSE)
+		lua_rawgeti(L, -1, j->index + 1);
+	lua_getfield(L, -1, "when");
+	hp_expr(L, j, -1, "when");
+	if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+		fail_in(L, j, "when", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
+	j->truth = lua_toboolean(L, -1);
+}
+
+static int eval_when(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		     const char **code, struct hp_error *err)
+{
+	(void)a;
+	(void)code;
+	j->index = act->index;
+	if (hp_vm_run(j->vm, when_expression, j, err) < 0)
+		return -1;
+	ev->truth = j->truth;
+	return 0;
+}
+
+static void until_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	struct hp_error err = {0};
+	int64_t us;
+
+	push_field(L, j, "for_");
+	if (!lua_isnil(L, -1)) {
+		if (hp_duration_parse(lua_tostring(L, -1), &us, &err) < 0)
+			fail_in(L, j, "for_", err.message);
+		j->number = j->data->now + us;
+		return;
+	}
+	push_field(L, j, "until_");
+	hp_expr(L, j, -1, "until_");
+	if (lua_isinteger(L, -1))
+		j->number = lua_tointeger(L, -1);
+	else if (lua_type(L, -1) != LUA_TSTRING || hp_time_parse(lua_tostring(L, -1), &j->number) < 0)
+		fail_in(L, j, "until_", "must be a time: microseconds since 1970 or a text like 2026-11-23T02:04:05Z");
+	if (j->number <= 0 || j->number > j->data->now + HP_DURATION_MAX)
+		fail_in(L, j, "until_", "is before 1970 or more than ten years away");
+}
+
+static int eval_until(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	(void)act;
+	(void)a;
+	(void)code;
+	if (hp_vm_run(j->vm, until_expression, j, err) < 0)
+		return -1;
+	ev->number = j->number;
+	return 0;
+}
+
+/* ---- values ---- */
+
+static void mailbox_key(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	const char *s;
+	size_t n;
+
+	push_field(L, j, "key");
+	hp_expr(L, j, -1, "key");
+	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
+		fail_in(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+	s = lua_tolstring(L, -1, &n);
+	if (n == 0 || n > HP_KEY_MAX)
+		fail_in(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
+	if (memchr(s, '\n', n) || memchr(s, '\0', n))
+		fail_in(L, j, "key", "contains a line break or a zero byte");
+	hp_buf_add(&j->text, s, n);
+}
+
+static int eval_mailbox(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+			const char **code, struct hp_error *err)
+{
+	int i;
+
+	(void)act;
+	(void)ev;
+	*code = "key_invalid";
+	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0)
+		return -1;
+	for (i = 0; i < state_of(j)->await.n_events; i++) {
+		if (i)
+			hp_buf_addc(a->out, '\n');
+		hp_buf_add(a->out, j->text.p, j->text.n);
+	}
+	a->key_n = a->value_n = a->out->n; /* value and key are the same bytes */
+	return 0;
+}
+
+static void args_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	push_field(L, j, "args");
+	if (lua_isnil(L, -1))
+		hp_buf_adds(&j->text, "[]");
+	else {
+		hp_expr(L, j, -1, "args");
+		if (lua_rawlen(L, -1) == 0)
+			hp_buf_adds(&j->text, "[]");
+		else
+			hp_lua_write_json(L, -1, &j->text);
+	}
+	if (!state_of(j)->sql.as_user)
+		return;
+	push_field(L, j, "as");
+	lua_getfield(L, -1, HP_MARK_USER);
+	hp_expr(L, j, -1, "as");
+	if ((lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1)) || lua_tostring(L, -1)[0] == '\0')
+		fail_in(L, j, "as", "user(…) must give the user's id, a text");
+	hp_lua_write_json(L, -1, &j->text2); /* a number became text just above */
+}
+
+static int eval_args(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		     const char **code, struct hp_error *err)
+{
+	(void)act;
+	(void)ev;
+	(void)code;
+	if (hp_vm_run(j->vm, args_expression, j, err) < 0)
+		return -1;
+	if (hp_buf_check(&j->text, "args", err) < 0)
+		return -1;
+	hp_buf_printf(a->out, "{\"args\":");
+	hp_buf_add(a->out, j->text.p, j->text.n);
+	if (j->text2.n) {
+		hp_buf_adds(a->out, ",\"user\":");
+		hp_buf_add(a->out, j->text2.p, j->text2.n);
+	}
+	hp_buf_addc(a->out, '}');
+	a->value_n = a->out->n;
+	return 0;
+}
+
+static void set_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	push_field(L, j, "set");
+	hp_expr(L, j, -1, "set");
+	hp_lua_write_json(L, -1, &j->text);
+}
+
+static void result_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	bool fails = state_of(j)->kind == HP_FAIL;
+	const char *field = fails ? "message" : "result";
+
+	push_field(L, j, field);
+	if (lua_isnil(L, -1))
+		return;
+	hp_expr(L, j, -1, field);
+	if (fails && lua_type(L, -1) != LUA_TSTRING)
+		fail_in(L, j, field, lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+	if (!lua_isnil(L, -1))
+		hp_lua_write_json(L, -1, &j->text);
+}
+
+static int from_text(struct hp_job *j, hp_sandbox_fn fn, struct answer *a, struct hp_error *err)
+{
+	if (hp_vm_run(j->vm, fn, j, err) < 0 || hp_buf_check(&j->text, "a value", err) < 0)
+		return -1;
+	if (j->text.n > HP_VALUE_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "state \"%s\": a value is larger than %d bytes", state_of(j)->name,
+			       HP_VALUE_MAX);
+	hp_buf_add(a->out, j->text.p, j->text.n);
+	a->value_n = a->out->n;
+	return 0;
+}
+
+static int eval_set(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		    const char **code, struct hp_error *err)
+{
+	(void)act;
+	(void)ev;
+	(void)code;
+	return from_text(j, set_expression, a, err);
+}
+
+static int eval_result(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		       const char **code, struct hp_error *err)
+{
+	const struct hp_state *s = state_of(j);
+
+	(void)act;
+	(void)ev;
+	(void)code;
+	if (s->kind == HP_SUCCEED)
+		return from_text(j, result_expression, a, err);
+	if (hp_vm_run(j->vm, result_expression, j, err) < 0 || hp_buf_check(&j->text, "a message", err) < 0)
+		return -1;
+	hp_buf_adds(a->out, "{\"code\":");
+	hp_buf_json(a->out, s->fail.code, strlen(s->fail.code));
+	if (j->text.n) {
+		hp_buf_adds(a->out, ",\"message\":");
+		hp_buf_add(a->out, j->text.p, j->text.n);
+	}
+	hp_buf_addc(a->out, '}');
+	a->value_n = a->out->n;
+	return 0;
+}
+
+/* ---- approval ---- */
+
+/* In the sandbox: the question into text, the evidence into text2. */
+static void ask_and_evidence(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	const struct hp_extra *x = &j->w->extra[j->state];
+	int i;
+
+	push_field(L, j, "ask");
+	hp_expr(L, j, -1, "ask");
+	if (lua_type(L, -1) != LUA_TSTRING)
+		fail_in(L, j, "ask", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+	hp_lua_write_json(L, -1, &j->text);
+	hp_expr_push_run(L, j);
+	lua_newtable(L);
+	for (i = 0; i < x->n_evidence; i++) {
+		lua_getfield(L, -2, x->evidence[i]); /* absent on this road: not shown */
+		lua_setfield(L, -2, x->evidence[i]);
+	}
+	hp_lua_write_json(L, -1, &j->text2);
+}
+
+static int add_request(struct hp_job *j, int call, struct answer *a, struct hp_event *ev, const char **code,
+		       struct hp_error *err)
+{
+	const struct hp_operation *op = &j->w->def.states[call].call.op;
+	struct hp_buf request, key;
+	int approval = j->state, rc;
+
+	hp_buf_init(&request, HP_RUN_DATA_MAX);
+	hp_buf_init(&key, HP_KEY_MAX + 1);
+	rc = hp_request_render(j, call, false, (int32_t)j->number, &request, &key, code, err);
+	j->state = approval;
+	if (rc == 0) {
+		hp_sha256(request.p, request.n, ev->hash);
+		hp_buf_printf(a->out, ",\"operation\":\"%s.%s\",\"key\":", op->connector, op->name);
+		hp_buf_json(a->out, key.p, key.n);
+		hp_buf_adds(a->out, ",\"request\":");
+		hp_buf_json(a->out, request.p, request.n);
+	}
+	hp_buf_free(&request);
+	hp_buf_free(&key);
+	return rc;
+}
+
+static int eval_approval(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+			 const char **code, struct hp_error *err)
+{
+	const struct hp_state *s = state_of(j);
+	struct hp_quorum q;
+
+	(void)act;
+	if (hp_vm_run(j->vm, ask_and_evidence, j, err) < 0)
+		return -1;
+	if (hp_buf_check(&j->text, "ask", err) < 0 || hp_buf_check(&j->text2, "evidence", err) < 0)
+		return -1;
+	if (hp_quorum_parse(s->approval.approvers, &q, err) < 0)
+		return -1;
+	hp_buf_adds(a->out, "{\"ask\":");
+	hp_buf_add(a->out, j->text.p, j->text.n);
+	hp_buf_adds(a->out, ",\"evidence\":");
+	hp_buf_add(a->out, j->text2.p, j->text2.n);
+	hp_buf_adds(a->out, ",\"approvers\":");
+	hp_buf_json(a->out, s->approval.approvers, strlen(s->approval.approvers));
+	hp_buf_adds(a->out, ",\"quorum\":");
+	hp_quorum_json(&q, a->out);
+	if (s->approval.of != HP_NO_STATE && add_request(j, s->approval.of, a, ev, code, err) < 0)
+		return -1;
+	hp_buf_addc(a->out, '}');
+	a->value_n = a->out->n;
+	return 0;
+}
+
+/* ---- dispatch ---- */
+
+static const eval_fn evals[] = {
+	[HP_EVAL_INPUT] = eval_input,       [HP_EVAL_REQUEST] = eval_request, [HP_EVAL_PROBE] = eval_probe,
+	[HP_EVAL_FOUND] = eval_found,       [HP_EVAL_WHEN] = eval_when,       [HP_EVAL_ARGS] = eval_args,
+	[HP_EVAL_APPROVAL] = eval_approval, [HP_EVAL_UNTIL] = eval_until,     [HP_EVAL_MAILBOX] = eval_mailbox,
+	[HP_EVAL_SET] = eval_set,           [HP_EVAL_RESULT] = eval_result,
+};
+
+/* The message goes into out, which is emptied for it. */
+static void refuse(struct hp_buf *out, struct hp_event *ev, const char *code, const struct hp_error *err)
+{
+	hp_buf_clear(out);
+	hp_buf_adds(out, err->message);
+	memset(ev->hash, 0, sizeof ev->hash);
+	ev->ok = false;
+	ev->outcome = HP_NEEDS_PERSON;
+	ev->code = code;
+	ev->message = hp_buf_str(out);
+}
+
+void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, const struct hp_run *run,
+		      const struct hp_action *act, struct hp_buf *out, struct hp_event *ev)
+{
+	struct answer a = {.out = out};
+	struct hp_error err = {0};
+	const char *code = "script_error";
+	struct hp_job j;
+	int rc;
+
+	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_RESULT);
+	HP_ASSERT(act->state >= 0 && act->state < w->def.n_states);
+	memset(ev, 0, sizeof *ev);
+	ev->type = HP_EV_VALUE;
+	ev->now = data->now;
+	ev->retry_after_us = -1;
+	hp_buf_clear(out);
+	hp_job_init(&j, w);
+	j.data = data;
+	j.pending = act->pending;
+	j.state = act->state;
+	j.number = visit_of(act, run);
+	rc = hp_workflow_ready(w, &err);
+	if (rc == 0)
+		rc = evals[act->eval](&j, act, &a, ev, &code, &err);
+	if (rc == 0)
+		rc = hp_buf_check(out, "a value", &err);
+	hp_job_free(&j);
+	if (rc < 0) {
+		refuse(out, ev, code, &err);
+		return;
+	}
+	ev->ok = true;
+	ev->value = (struct hp_bytes){out->p, a.value_n};
+	if (a.key_n)
+		ev->key = (struct hp_bytes){out->p + a.key_at, a.key_n};
+}
+
+/* ---- before there is a run ---- */
+
+static void key_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	const char *s;
+	size_t n;
+
+	luaL_checkstack(L, 20, NULL);
+	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_WORKFLOW);
+	lua_getfield(L, -1, "body");
+	lua_getfield(L, -1, "key");
+	hp_expr(L, j, -1, "key");
+	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
+		luaL_error(L, "%s:%d: key must be a text, not a %s", j->w->def.file, j->w->line, luaL_typename(L, -1));
+	s = lua_tolstring(L, -1, &n);
+	if (n == 0 || n > HP_KEY_MAX)
+		luaL_error(L, "%s:%d: key must have from 1 to %d bytes", j->w->def.file, j->w->line, HP_KEY_MAX);
+	hp_buf_add(&j->text, s, n);
+}
+
+int hp_workflow_key(struct hp_workflow *w, struct hp_bytes input, struct hp_buf *out, struct hp_error *err)
+{
+	struct hp_run_data data = {.input = input};
+	struct hp_job j;
+	int rc;
+
+	if (!w->def.has_key)
+		return 0;
+	if (hp_workflow_ready(w, err) < 0)
+		return -1;
+	hp_job_init(&j, w);
+	j.data = &data;
+	rc = hp_vm_run(&w->vm, key_expression, &j, err);
+	if (rc == 0) {
+		hp_buf_add(out, j.text.p, j.text.n);
+		rc = hp_buf_check(out, "the key", err);
+	}
+	hp_job_free(&j);
+	return rc;
+}
+
+int hp_workflow_check_input(struct hp_workflow *w, struct hp_bytes input, struct hp_error *err)
+{
+	json_t *v;
+	int rc;
+
+	if (!w->input)
+		return 0;
+	v = hp_json_parse(input.p, input.n, "input", err);
+	if (!v)
+		return -1;
+	rc = hp_schema_check(w->input, v, "input", err);
+	json_decref(v);
+	return rc;
+}

@@ -1,0 +1,283 @@
+/* internal.h: what the files of script/ share; nobody else includes it.
+ *
+ *   vm.c         one Lua state: connectors and the workflow loaded into it
+ *   lang.c       the words of workflow files; lang_connector.c those of connectors
+ *   fields.c     strict reading of tables: unknown fields, types, durations
+ *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
+ *   schema.c     text, integer, list(…): declared shapes
+ *   connector.c  a connector as a C structure; loader.c: a workflow, its states
+ *                in loader_states.c
+ *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
+ *   eval.c       what the machine asks;     request.c: a rendered request
+ *   outgoing.c   request → URL and secrets; reply.c: what came back, classified
+ *   webhook.c    connectors for the webhook door
+ *   check.c, check_road.c, graph.c          the author's tools
+ *
+ * Data crosses between Lua and C as JSON text in buffers that the C side owns:
+ * a call of Lua that is killed is abandoned and could not free anything.
+ */
+#ifndef HP_SCRIPT_INTERNAL_H
+#define HP_SCRIPT_INTERNAL_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include "base/arena.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "script/sandbox.h"
+#include "script/script.h"
+
+#define HP_DEFINITION_ARENA_MAX (16u * 1024 * 1024)
+#define HP_DURATION_MAX (INT64_C(3660) * 86400 * 1000000) /* ten years: no sum overflows */
+#define HP_CALL_TIMEOUT_DEFAULT (20 * INT64_C(1000000))
+#define HP_CALL_TIMEOUT_MAX (300 * INT64_C(1000000))
+#define HP_PROVIDER_KEY_MAX 255 /* Stripe's limit; the others are as wide or unknown */
+#define HP_WORDS_MAX 64         /* names in one list of a connector */
+
+/* ---- declared shapes (schema.c) ---- */
+enum hp_type_kind {
+	HP_T_TEXT = 1,
+	HP_T_INTEGER,
+	HP_T_NUMBER,
+	HP_T_BOOLEAN,
+	HP_T_ANY,
+	HP_T_OPTIONAL, /* of */
+	HP_T_LIST,     /* of */
+	HP_T_ONE_OF,   /* names */
+	HP_T_OBJECT,   /* names and types */
+};
+struct hp_type {
+	enum hp_type_kind kind;
+	const struct hp_type *of;
+	const char **names; /* sorted */
+	const struct hp_type **types;
+	int n;
+};
+
+/* ---- a connector ---- */
+enum hp_header_kind { HP_H_TEXT = 1, HP_H_SECRET, HP_H_BEARER, HP_H_BASIC };
+struct hp_header {
+	const char *name; /* lower case */
+	enum hp_header_kind kind;
+	const char *text[2]; /* the text, or names of secrets */
+};
+struct hp_op {
+	struct hp_operation pub;
+	const char *method, *path;
+	const char *key_header;      /* HP_REPEAT_BY_KEY */
+	const char **errors;         /* codes its replies may have */
+	int n_errors;
+	const struct hp_type *arg;   /* NULL: not declared */
+	bool has_request, has_reply;
+};
+struct hp_conn {
+	const char *name, *file, *base;
+	const char **hosts;
+	int n_hosts;
+	const char **secrets;
+	int n_secrets;
+	struct hp_header *headers;
+	int n_headers;
+	struct hp_op *ops; /* sorted by name */
+	int n_ops;
+	bool has_webhook;
+	struct hp_webhook webhook;
+};
+
+/* ---- one Lua state ---- */
+struct hp_job;
+struct hp_vm {
+	struct hp_sandbox *s;
+	struct hp_job *job;  /* the evaluation that runs; NULL: none */
+	lua_Integer serial;  /* of the job: a `run` kept from an earlier one is refused */
+	int64_t now;         /* for retry_seconds() */
+};
+
+/* A source file in memory. */
+struct hp_source {
+	const char *name; /* connector's name; NULL: the workflow */
+	const char *file;
+	const char *text;
+	size_t n;
+};
+
+/* Starts a state and loads the connectors; then the workflow, if there is one.
+ * discover: `connector` only notes names (see hp_vm_discovered). */
+int hp_vm_open(struct hp_vm *vm, const struct hp_source *connectors, int n_connectors,
+	       const struct hp_source *workflow, bool discover, struct hp_error *err) HP_MUST_CHECK;
+void hp_vm_close(struct hp_vm *vm);
+/* hp_sandbox_run with arg as the job that `run` belongs to. */
+int hp_vm_run(struct hp_vm *vm, hp_sandbox_fn fn, struct hp_job *job, struct hp_error *err) HP_MUST_CHECK;
+/* Names noted while discovering, sorted, one per line. */
+int hp_vm_discovered(struct hp_vm *vm, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+struct hp_vm *hp_vm_of(lua_State *L);
+
+/* Keys of the registry. */
+#define HP_REG_VM "hp.vm"
+#define HP_REG_CONNECTORS "hp.connectors" /* name → the connector's table */
+#define HP_REG_NAMESPACES "hp.namespaces" /* name → what `connector "name"` gives */
+#define HP_REG_WORKFLOW "hp.workflow"     /* the workflow's marker */
+#define HP_REG_STATES "hp.states"         /* index + 1 → the state's table */
+#define HP_REG_FOUND "hp.found"           /* discovering: name → true */
+
+/* ---- words: markers are tables with one of these fields ---- */
+#define HP_MARK_STATE "$state"         /* kind; name, line, body */
+#define HP_MARK_WORKFLOW "$workflow"   /* name; line, body */
+#define HP_MARK_CONNECTOR "$connector" /* name; line, body */
+#define HP_MARK_OPERATION "$operation" /* "refunds.create"; connector */
+#define HP_MARK_WEBHOOK "$webhook"     /* body; line */
+#define HP_MARK_USER "$user"           /* expression */
+#define HP_MARK_SERVICE "$service"     /* true */
+#define HP_MARK_TYPE "$type"           /* "text", …; of, names */
+#define HP_MARK_REPEAT "$repeat"       /* "by_key", …; header, window */
+void hp_lang_workflow(lua_State *L, int env);  /* adds the words to the table */
+void hp_lang_connector(lua_State *L, int env);
+void hp_lang_types(lua_State *L, int env);
+int hp_lang_constructor(lua_State *L); /* upvalues: marker, value; see lang.c */
+/* Makes HP_REG_NAMESPACES[name] from a connector's operations. */
+void hp_lang_namespace(lua_State *L, const char *connector, int operations);
+
+/* ---- strict reading (fields.c): every failure raises "file:line: what: …" ---- */
+struct hp_reader {
+	lua_State *L;
+	struct hp_arena *a;
+	const char *file;
+	int line;
+	const char *what; /* `state "refund"`; NULL: nothing to name */
+	const struct hp_words *known; /* names a template may use; NULL: any */
+};
+struct hp_words {
+	const char **list;
+	int n, max;
+};
+void hp_r_fail(const struct hp_reader *r, const char *fmt, ...) __attribute__((noreturn));
+void *hp_r_alloc(const struct hp_reader *r, size_t n);
+const char *hp_r_dup(const struct hp_reader *r, const char *s);
+/* Refuses string keys outside the list and, unless max_index > 0, array entries. */
+void hp_r_only(const struct hp_reader *r, int table, const char *const *allowed, int n, int max_index);
+/* Pushes the field; false (and nothing pushed) when it is absent. */
+bool hp_r_get(const struct hp_reader *r, int table, const char *field);
+const char *hp_r_string(const struct hp_reader *r, int table, const char *field); /* NULL: absent */
+const char *hp_r_need(const struct hp_reader *r, int table, const char *field);
+bool hp_r_bool(const struct hp_reader *r, int table, const char *field);
+int64_t hp_r_duration(const struct hp_reader *r, int table, const char *field, int64_t fallback);
+int64_t hp_r_integer(const struct hp_reader *r, int table, const char *field, int64_t fallback,
+		     int64_t min, int64_t max);
+/* A list of strings, or (single) one string; 0 when absent. */
+int hp_r_list(const struct hp_reader *r, int table, const char *field, bool single, int max,
+	      const char ***out);
+void hp_r_function(const struct hp_reader *r, int table, const char *field, bool *present);
+/* Refuses what is not an expression; templates are checked too. */
+void hp_r_expression(const struct hp_reader *r, int index, const char *field);
+/* Keys of the table on top, sorted, that are strings; raises for others. */
+int hp_r_keys(const struct hp_reader *r, int table, const char *field, int max, const char ***out);
+/* ", did you mean \"…\"?" or "", in the arena. */
+const char *hp_r_hint(const struct hp_reader *r, const char *word, const char *const *list, int n);
+bool hp_header_name_ok(const char *s);
+bool hp_name_ok(const char *s);  /* [a-z_][a-z0-9_]*, at most HP_NAME_MAX */
+bool hp_mark(lua_State *L, int index, const char *mark); /* pushes its value when marked */
+
+/* ---- templates ---- */
+struct hp_part {
+	bool path;       /* else literal text */
+	const char *p;
+	size_t n;
+};
+/* Next part of a template at *s: 1 part, 0 end, -1 malformed (*why says how). A
+ * literal part may be one half of a doubled brace. */
+int hp_template_next(const char **s, struct hp_part *part, const char **why);
+/* The whole template is one path. */
+bool hp_template_single(const char *s, struct hp_part *part);
+
+/* ---- expressions ---- */
+struct hp_job {
+	struct hp_vm *vm;
+	struct hp_workflow *w;
+	const struct hp_run_data *data;
+	const struct hp_transition *pending;
+	int state;                 /* whose expressions; HP_NO_STATE: the workflow's own */
+	const char *operation_path; /* in messages */
+	json_t *input, *saved, *pending_json[3]; /* parsed at first use */
+	/* in and out of the functions that run in the sandbox */
+	int index;
+	const struct hp_op *op;
+	bool probe;
+	json_t *in;                /* borrowed: value pushed as an argument */
+	const char *key;
+	const struct hp_incoming *incoming;
+	const char *(*header)(void *, const char *);
+	void *header_arg;
+	struct hp_bytes body;
+	struct hp_buf text, text2; /* results */
+	bool has_text2;
+	bool truth;
+	enum hp_verdict verdict;
+	int64_t number;
+};
+void hp_job_init(struct hp_job *j, struct hp_workflow *w);
+void hp_job_free(struct hp_job *j);
+/* Evaluates the expression at index, pushes its value. field: for messages. */
+void hp_expr(lua_State *L, struct hp_job *j, int index, const char *field);
+void hp_expr_push_run(lua_State *L, struct hp_job *j);
+/* Pushes the state's table (or the probe's inside it). */
+void hp_push_state(lua_State *L, int state);
+/* Pushes connectors[connector].operations[name][field]. */
+void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field);
+
+/* ---- shapes ---- */
+const struct hp_type *hp_schema_read(const struct hp_reader *r, int index, const char *field);
+/* what: "input"; the message names the member and what it should be. */
+int hp_schema_check(const struct hp_type *t, const json_t *v, const char *what, struct hp_error *err) HP_MUST_CHECK;
+int hp_schema_json(const struct hp_type *t, struct hp_buf *b); /* as JSON Schema */
+
+/* ---- loading ---- */
+void hp_connector_read(const struct hp_reader *r, const char *name, struct hp_conn *c); /* table on top */
+struct hp_op *hp_conn_op(struct hp_conn *c, const char *name);
+
+/* What a state has beside the definition. */
+struct hp_extra {
+	struct hp_op *op, *probe;
+	const char **evidence;
+	int n_evidence;
+};
+struct hp_workflow {
+	struct hp_arena *arena;
+	struct hp_vm vm;
+	json_t *bundle;
+	struct hp_source *sources; /* connectors, then the workflow */
+	int n_connectors;
+	struct hp_conn *conns;
+	struct hp_definition def;
+	struct hp_extra *extra;
+	const struct hp_type *input;
+	int line; /* of `workflow` */
+};
+/* In the sandbox: fills conns, def, extra, input. */
+void hp_loader_read(lua_State *L, struct hp_workflow *w);
+/* body: the state's table */
+void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body);
+int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
+struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
+/* Sends the first finding of a load error to the author in check's shape. */
+struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);
+/* Makes the Lua state usable: builds it again after a kill. */
+int hp_workflow_ready(struct hp_workflow *w, struct hp_error *err) HP_MUST_CHECK;
+int hp_read_file(const char *path, size_t max, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- requests ---- */
+/* Renders the request of call `state` (its probe) into out; key into key. */
+int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, struct hp_buf *out,
+		      struct hp_buf *key, const char **code, struct hp_error *err) HP_MUST_CHECK;
+/* From what the operation's request() gave: canonical bytes. */
+int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json_t *parts, const char *key,
+		     struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+struct hp_op *hp_request_op(struct hp_workflow *w, const json_t *request, struct hp_conn **conn,
+			    struct hp_error *err);
+
+/* ---- time ---- */
+int hp_time_parse(const char *s, int64_t *us); /* RFC 3339; -1: not one */
+int hp_http_date_parse(const char *s, int64_t *us);
+/* Seconds to wait, by Retry-After or RateLimit-Reset; < 0: no advice. */
+double hp_retry_seconds(const char *retry_after, const char *ratelimit_reset, int64_t now);
+
+#endif

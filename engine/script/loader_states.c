@@ -1,0 +1,464 @@
+/* loader_states.c: one function per kind of state. The state's table is at `body`. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/clock.h"
+#include "core/quorum.h"
+#include "script/internal.h"
+
+struct state_reader {
+	struct hp_reader *r;
+	struct hp_workflow *w;
+	struct hp_state *s;
+	struct hp_extra *x;
+	int body;
+};
+
+#define COMMON "next", "doc", "set"
+#define ONLY(sr, max_index, ...) \
+	do { \
+		static const char *const fields_[] = {__VA_ARGS__}; \
+		hp_r_only((sr)->r, (sr)->body, fields_, sizeof fields_ / sizeof *fields_, (max_index)); \
+	} while (0)
+
+static int way(const struct state_reader *sr, const char *field)
+{
+	return hp_loader_way(sr->r, sr->w, sr->body, field);
+}
+
+static const char *saved_name(const struct state_reader *sr, const char *name)
+{
+	static const char *const reserved[] = {"input", "id", "key", "now", "error", "run"};
+	size_t i;
+
+	if (!hp_name_ok(name))
+		hp_r_fail(sr->r, "\"%s\" cannot be the name of a saved value: use lower-case letters, digits and _", name);
+	for (i = 0; i < sizeof reserved / sizeof *reserved; i++)
+		if (strcmp(name, reserved[i]) == 0)
+			hp_r_fail(sr->r, "nothing can be saved as \"%s\": the name is the engine's own", name);
+	return name;
+}
+
+static const char *read_save(const struct state_reader *sr, const char *fallback)
+{
+	const char *name = hp_r_string(sr->r, sr->body, "save");
+
+	return name ? saved_name(sr, name) : fallback;
+}
+
+static void read_set(const struct state_reader *sr)
+{
+	const char **names;
+	int i, n;
+
+	if (!hp_r_get(sr->r, sr->body, "set"))
+		return;
+	if (!lua_istable(sr->r->L, -1))
+		hp_r_fail(sr->r, "set must be a table of expressions");
+	n = hp_r_keys(sr->r, -1, "set", HP_WORDS_MAX, &names);
+	for (i = 0; i < n; i++) {
+		saved_name(sr, names[i]);
+		if (sr->s->save && strcmp(sr->s->save, names[i]) == 0)
+			hp_r_fail(sr->r, "save and set both write \"%s\"", names[i]);
+	}
+	hp_r_expression(sr->r, -1, "set");
+	sr->s->has_set = n > 0;
+	lua_pop(sr->r->L, 1);
+}
+
+static bool expression(const struct state_reader *sr, int table, const char *field)
+{
+	if (!hp_r_get(sr->r, table, field))
+		return false;
+	hp_r_expression(sr->r, -1, field);
+	lua_pop(sr->r->L, 1);
+	return true;
+}
+
+static void need_expression(const struct state_reader *sr, const char *field)
+{
+	if (!expression(sr, sr->body, field))
+		hp_r_fail(sr->r, "%s is missing", field);
+}
+
+static void read_retry(const struct state_reader *sr)
+{
+	static const char *const fields[] = {"attempts", "base", "cap", "total"};
+	struct hp_retry *t = &sr->s->retry;
+	const struct hp_reader *r = sr->r;
+
+	*t = (struct hp_retry){5, HP_SECOND, 5 * HP_MINUTE, 0};
+	if (!hp_r_get(r, sr->body, "retry"))
+		return;
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "retry must be a table like { attempts = 8, base = \"1s\", cap = \"5m\" }");
+	hp_r_only(r, -1, fields, 4, 0);
+	t->attempts = (int)hp_r_integer(r, -1, "attempts", t->attempts, 1, HP_ATTEMPTS_MAX);
+	t->base_us = hp_r_duration(r, -1, "base", t->base_us);
+	t->cap_us = hp_r_duration(r, -1, "cap", t->cap_us > t->base_us ? t->cap_us : t->base_us);
+	t->total_us = hp_r_duration(r, -1, "total", 0);
+	if (t->cap_us < t->base_us)
+		hp_r_fail(r, "retry: cap is shorter than base");
+	lua_pop(r->L, 1);
+}
+
+static int rank(const char *match)
+{
+	static const char *const classes[] = {"retryable", "terminal", "ambiguous", "needs_person", "otherwise"};
+	int i;
+
+	for (i = 0; i < 5; i++)
+		if (strcmp(match, classes[i]) == 0)
+			return i + 1;
+	return 0; /* an error code */
+}
+
+static void read_catch(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	const char **names;
+	int i, n, at = 0, want;
+
+	if (!hp_r_get(r, sr->body, "catch"))
+		return;
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "catch must be a table like { otherwise = \"escalate\" }");
+	n = hp_r_keys(r, -1, "catch", HP_CATCHES_MAX, &names);
+	sr->s->catches = hp_r_alloc(r, sizeof *sr->s->catches * (size_t)(n ? n : 1));
+	for (want = 0; want <= 5; want++) /* in the order in which they are looked at */
+		for (i = 0; i < n; i++) {
+			struct hp_catch *c = &sr->s->catches[at];
+
+			if (rank(names[i]) != want)
+				continue;
+			if (strlen(names[i]) >= HP_CODE_MAX)
+				hp_r_fail(r, "catch: the code \"%s\" is longer than %d characters", names[i], HP_CODE_MAX - 1);
+			c->match = want == 5 ? NULL : names[i];
+			c->line = sr->s->line;
+			c->next = hp_loader_way(r, sr->w, -1, names[i]);
+			at++;
+		}
+	sr->s->n_catches = at;
+	lua_pop(r->L, 1);
+}
+
+static int64_t read_timeout(const struct state_reader *sr, int64_t fallback)
+{
+	int64_t us = hp_r_duration(sr->r, sr->body, "timeout", fallback);
+
+	if (us > HP_CALL_TIMEOUT_MAX)
+		hp_r_fail(sr->r, "timeout may be at most 5m");
+	return us;
+}
+
+/* The operation that is entry 1 of the table at index. */
+static struct hp_op *first_operation(const struct state_reader *sr, int table, const char *what)
+{
+	struct hp_op *op;
+
+	lua_rawgeti(sr->r->L, table, 1);
+	op = hp_loader_operation(sr->r, sr->w, lua_gettop(sr->r->L));
+	if (!op)
+		hp_r_fail(sr->r, "the first entry of a %s must be an operation, like stripe.refunds.create", what);
+	lua_pop(sr->r->L, 1);
+	return op;
+}
+
+static void read_probe(const struct state_reader *sr)
+{
+	static const char *const fields[] = {"with", "found"};
+	const struct hp_reader *r = sr->r;
+	bool has_found;
+	int at;
+
+	if (!hp_r_get(r, sr->body, "probe"))
+		return;
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "probe must be a table like { stripe.refunds.list, with = …, found = function(reply, run) … end }");
+	at = lua_gettop(r->L);
+	hp_r_only(r, at, fields, 2, 1);
+	sr->x->probe = first_operation(sr, at, "probe");
+	if (!sr->x->probe->pub.read)
+		hp_r_fail(r, "probe: %s.%s is not a read; a probe must only look", sr->x->probe->pub.connector,
+			  sr->x->probe->pub.name);
+	expression(sr, at, "with");
+	hp_r_function(r, at, "found", &has_found);
+	if (!has_found)
+		hp_r_fail(r, "probe: found is missing: function(reply, run) … end");
+	sr->s->call.has_probe = true;
+	sr->s->call.probe = sr->x->probe->pub;
+	lua_pop(r->L, 1);
+}
+
+static void read_call(const struct state_reader *sr)
+{
+	ONLY(sr, 1, COMMON, "with", "key", "save", "retry", "timeout", "probe", "catch");
+	sr->x->op = first_operation(sr, sr->body, "call");
+	sr->s->call.op = sr->x->op->pub;
+	sr->s->call.signed_by = HP_NO_STATE;
+	expression(sr, sr->body, "with");
+	sr->s->call.has_key = expression(sr, sr->body, "key");
+	sr->s->save = read_save(sr, NULL);
+	sr->s->timeout_us = read_timeout(sr, HP_CALL_TIMEOUT_DEFAULT);
+	read_retry(sr);
+	read_probe(sr);
+	read_catch(sr);
+}
+
+static void read_as(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+
+	if (!hp_r_get(r, sr->body, "as"))
+		hp_r_fail(r, "as is missing: as = service, or as = user(expression) for row-level security");
+	if (hp_mark(r->L, -1, HP_MARK_USER)) {
+		hp_r_expression(r, -1, "as");
+		sr->s->sql.as_user = true;
+		lua_pop(r->L, 2);
+		return;
+	}
+	if (!hp_mark(r->L, -1, HP_MARK_SERVICE))
+		hp_r_fail(r, "as must be service or user(expression)");
+	lua_pop(r->L, 2);
+}
+
+static void read_sql(const struct state_reader *sr)
+{
+	static const struct {
+		const char *field;
+		enum hp_sql_mode mode;
+	} modes[] = {{"exec", HP_SQL_EXEC}, {"one", HP_SQL_ONE}, {"many", HP_SQL_MANY}};
+	const struct hp_reader *r = sr->r;
+	size_t i;
+
+	ONLY(sr, 0, COMMON, "as", "exec", "one", "many", "args", "save", "none", "retry", "timeout", "catch");
+	read_as(sr);
+	for (i = 0; i < 3; i++) {
+		const char *text = hp_r_string(r, sr->body, modes[i].field);
+
+		if (text && sr->s->sql.text)
+			hp_r_fail(r, "only one of exec, one and many may be given");
+		if (text) {
+			sr->s->sql.text = text;
+			sr->s->sql.mode = modes[i].mode;
+		}
+	}
+	if (!sr->s->sql.text)
+		hp_r_fail(r, "the statement is missing: exec, one or many");
+	if (hp_r_get(r, sr->body, "args")) {
+		if (!lua_istable(r->L, -1))
+			hp_r_fail(r, "args must be a list of expressions");
+		hp_r_only(r, -1, NULL, 0, (int)lua_rawlen(r->L, -1));
+		hp_r_expression(r, -1, "args");
+		lua_pop(r->L, 1);
+	}
+	sr->s->save = read_save(sr, NULL);
+	if (sr->s->save && sr->s->sql.mode == HP_SQL_EXEC)
+		hp_r_fail(r, "exec gives no rows to save; use one or many");
+	sr->s->sql.none = way(sr, "none");
+	if (sr->s->sql.none != HP_NO_STATE && sr->s->sql.mode != HP_SQL_ONE)
+		hp_r_fail(r, "none belongs to one");
+	sr->s->timeout_us = read_timeout(sr, HP_SQL_STATE_TIMEOUT);
+	read_retry(sr);
+	read_catch(sr);
+}
+
+static void read_branch(const struct state_reader *sr, int n, struct hp_branch *b)
+{
+	static const char *const fields[] = {"when", "next"};
+	const struct hp_reader *r = sr->r;
+	int at;
+
+	lua_rawgeti(r->L, sr->body, n);
+	at = lua_gettop(r->L);
+	if (!lua_istable(r->L, at))
+		hp_r_fail(r, "branch %d must be a table like { when = function(run) … end, next = \"state\" }", n);
+	hp_r_only(r, at, fields, 2, 0);
+	if (!expression(sr, at, "when"))
+		hp_r_fail(r, "branch %d: when is missing", n);
+	b->line = sr->s->line;
+	b->next = hp_loader_way(r, sr->w, at, "next");
+	if (b->next == HP_NO_STATE)
+		hp_r_fail(r, "branch %d: next is missing", n);
+	lua_pop(r->L, 1);
+}
+
+static void read_choose(const struct state_reader *sr)
+{
+	size_t n = lua_rawlen(sr->r->L, sr->body), i;
+
+	if (n > HP_BRANCHES_MAX)
+		hp_r_fail(sr->r, "more than %d branches", HP_BRANCHES_MAX);
+	ONLY(sr, (int)n, "doc", "otherwise");
+	if (n == 0)
+		hp_r_fail(sr->r, "there is no branch");
+	sr->s->choose.branches = hp_r_alloc(sr->r, sizeof *sr->s->choose.branches * n);
+	for (i = 0; i < n; i++)
+		read_branch(sr, (int)i + 1, &sr->s->choose.branches[i]);
+	sr->s->choose.n_branches = (int)n;
+	sr->s->choose.otherwise = way(sr, "otherwise");
+	if (sr->s->choose.otherwise == HP_NO_STATE)
+		hp_r_fail(sr->r, "otherwise is missing: where to go on when no branch fits");
+}
+
+static void read_reminders(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	const char **texts;
+	int i, n = hp_r_list(r, sr->body, "reminders", false, HP_REMINDERS_MAX, &texts);
+
+	sr->s->approval.n_reminders = n;
+	for (i = 0; i < n; i++) {
+		int64_t us;
+
+		lua_newtable(r->L);
+		lua_pushstring(r->L, texts[i]);
+		lua_setfield(r->L, -2, "reminders");
+		us = hp_r_duration(r, -1, "reminders", 0);
+		lua_pop(r->L, 1);
+		if (i > 0 && us <= sr->s->approval.reminders_us[i - 1])
+			hp_r_fail(r, "reminders must ascend");
+		if (sr->s->approval.deadline_us > 0 && us >= sr->s->approval.deadline_us)
+			hp_r_fail(r, "the reminder after %s comes after the deadline", texts[i]);
+		sr->s->approval.reminders_us[i] = us;
+	}
+}
+
+static void read_evidence(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	int i, k;
+
+	sr->x->n_evidence = hp_r_list(r, sr->body, "evidence", false, HP_WORDS_MAX, &sr->x->evidence);
+	for (i = 0; i < sr->x->n_evidence; i++) {
+		for (k = 0; k < r->known->n; k++)
+			if (strcmp(r->known->list[k], sr->x->evidence[i]) == 0)
+				break;
+		if (k == r->known->n)
+			hp_r_fail(r, "evidence: nothing is saved as \"%s\"%s", sr->x->evidence[i],
+				  hp_r_hint(r, sr->x->evidence[i], r->known->list, r->known->n));
+	}
+}
+
+static void read_approval(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	struct hp_quorum q;
+	struct hp_error err = {0};
+
+	ONLY(sr, 0, COMMON, "when", "of", "ask", "evidence", "approvers", "deadline", "reminders", "rejected", "expired",
+	     "save");
+	sr->s->approval.has_when = expression(sr, sr->body, "when");
+	sr->s->approval.of = way(sr, "of");
+	if (sr->s->approval.of != HP_NO_STATE && sr->w->def.states[sr->s->approval.of].kind != HP_CALL)
+		hp_r_fail(r, "of: \"%s\" is not a call; only the request of a call can be signed",
+			  sr->w->def.states[sr->s->approval.of].name);
+	need_expression(sr, "ask");
+	read_evidence(sr);
+	sr->s->approval.approvers = hp_r_need(r, sr->body, "approvers");
+	if (hp_quorum_parse(sr->s->approval.approvers, &q, &err) < 0)
+		hp_r_fail(r, "%s; %s", err.message, err.hint);
+	sr->s->approval.deadline_us = hp_r_duration(r, sr->body, "deadline", 0);
+	read_reminders(sr);
+	sr->s->approval.rejected = way(sr, "rejected");
+	sr->s->approval.expired = way(sr, "expired");
+	sr->s->save = read_save(sr, "decision");
+}
+
+static void read_wait(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	bool has_for, has_until;
+
+	ONLY(sr, 0, COMMON, "for_", "until_");
+	has_for = hp_r_duration(r, sr->body, "for_", 0) > 0;
+	has_until = expression(sr, sr->body, "until_");
+	if (has_for == has_until)
+		hp_r_fail(r, "%s", has_for ? "for_ and until_ exclude each other"
+					   : "how long is missing: for_ = \"10m\" or until_ = expression");
+}
+
+static void read_await(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	const char **events;
+	int i;
+
+	ONLY(sr, 0, COMMON, "event", "key", "within", "timeout", "save");
+	sr->s->await.n_events = hp_r_list(r, sr->body, "event", true, HP_AWAIT_EVENTS_MAX, &events);
+	if (sr->s->await.n_events == 0)
+		hp_r_fail(r, "event is missing: the name of the event, like \"stripe.refund.updated\"");
+	for (i = 0; i < sr->s->await.n_events; i++)
+		sr->s->await.events[i] = events[i];
+	need_expression(sr, "key");
+	sr->s->await.within_us = hp_r_duration(r, sr->body, "within", 0);
+	if (sr->s->await.within_us == 0)
+		hp_r_fail(r, "within is missing: how long to wait for the event");
+	sr->s->await.timeout = way(sr, "timeout");
+	if (sr->s->await.timeout == HP_NO_STATE)
+		hp_r_fail(r, "timeout is missing: where to go on when the event does not come");
+	sr->s->save = read_save(sr, "event");
+}
+
+static void read_succeed(const struct state_reader *sr)
+{
+	ONLY(sr, 0, "doc", "result");
+	expression(sr, sr->body, "result");
+}
+
+static void read_fail(const struct state_reader *sr)
+{
+	ONLY(sr, 0, "doc", "code", "message");
+	sr->s->fail.code = hp_r_string(sr->r, sr->body, "code");
+	if (!sr->s->fail.code)
+		sr->s->fail.code = "failed";
+	if (!hp_name_ok(sr->s->fail.code) || strlen(sr->s->fail.code) >= HP_CODE_MAX)
+		hp_r_fail(sr->r, "code \"%s\" must be lower-case letters, digits and _, at most %d", sr->s->fail.code,
+			  HP_CODE_MAX - 1);
+	expression(sr, sr->body, "message");
+}
+
+static void read_kind(const struct state_reader *sr)
+{
+	switch (sr->s->kind) {
+	case HP_CALL:
+		read_call(sr);
+		return;
+	case HP_SQL:
+		read_sql(sr);
+		return;
+	case HP_CHOOSE:
+		read_choose(sr);
+		return;
+	case HP_APPROVAL:
+		read_approval(sr);
+		return;
+	case HP_WAIT:
+		read_wait(sr);
+		return;
+	case HP_AWAIT:
+		read_await(sr);
+		return;
+	case HP_SUCCEED:
+		read_succeed(sr);
+		return;
+	case HP_FAIL:
+		read_fail(sr);
+		return;
+	}
+}
+
+void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body)
+{
+	struct hp_state *s = &w->def.states[i];
+	struct state_reader sr = {r, w, s, &w->extra[i], body};
+
+	read_kind(&sr);
+	s->doc = hp_r_string(r, body, "doc");
+	s->next = HP_NO_STATE;
+	if (s->kind == HP_SUCCEED || s->kind == HP_FAIL || s->kind == HP_CHOOSE)
+		return;
+	read_set(&sr);
+	s->next = way(&sr, "next");
+	if (s->next == HP_NO_STATE && i + 1 < w->def.n_states)
+		s->next = i + 1; /* reading order is running order */
+}

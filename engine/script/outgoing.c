@@ -1,0 +1,183 @@
+/* outgoing.c: a stored request becomes one that can be sent.
+ *
+ * Here, and only here, names of secrets become values and the base URL is put in
+ * front. Nothing of this is stored or logged.
+ */
+#include <stdio.h>
+#include <string.h>
+#include "script/internal.h"
+
+struct building {
+	const struct hp_conn *c;
+	const struct hp_environment *env;
+	struct hp_arena *a;
+	struct hp_error *err;
+};
+
+static const char *secret(const struct building *b, const char *name)
+{
+	const char *value;
+	int i;
+
+	for (i = 0; name && i < b->c->n_secrets; i++)
+		if (strcmp(b->c->secrets[i], name) == 0)
+			break;
+	if (!name || i == b->c->n_secrets) {
+		hp_fail(b->err, HP_E_FORBIDDEN, "connector \"%s\" may not use the secret \"%.60s\"", b->c->name,
+			name ? name : "?");
+		return NULL;
+	}
+	value = b->env->secret(b->env->arg, name);
+	if (!value || !*value) {
+		hp_fail(b->err, HP_E_UNAVAILABLE, "connector \"%s\" needs the secret %s, which is not configured", b->c->name,
+			name);
+		return NULL;
+	}
+	return value;
+}
+
+static const char *basic(const struct building *b, const json_t *names)
+{
+	const char *user = secret(b, json_string_value(json_array_get(names, 0)));
+	const char *password = user ? secret(b, json_string_value(json_array_get(names, 1))) : NULL;
+	const char *pair, *value = NULL;
+	struct hp_buf encoded;
+
+	if (!password)
+		return NULL;
+	hp_buf_init(&encoded, 8192);
+	pair = hp_arena_printf(b->a, "%s:%s", user, password);
+	if (pair && hp_base64(&encoded, pair, strlen(pair)) == 0)
+		value = hp_arena_printf(b->a, "Basic %s", hp_buf_str(&encoded));
+	if (!value)
+		hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	hp_buf_free(&encoded);
+	return value;
+}
+
+static const char *header_value(const struct building *b, const json_t *v)
+{
+	const char *value;
+
+	if (json_is_string(v)) {
+		value = hp_arena_strdup(b->a, json_string_value(v));
+	} else if (json_object_get(v, "basic")) {
+		return basic(b, json_object_get(v, "basic"));
+	} else {
+		bool bearer = json_object_get(v, "bearer") != NULL;
+
+		value = secret(b, hp_json_str(v, bearer ? "bearer" : "secret"));
+		if (!value)
+			return NULL;
+		value = hp_arena_printf(b->a, "%s%s", bearer ? "Bearer " : "", value);
+	}
+	if (!value)
+		hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	return value;
+}
+
+static int add_headers(const struct building *b, json_t *headers, struct hp_outgoing *out)
+{
+	size_t n = json_object_size(headers);
+	const char *(*list)[2] = hp_arena_alloc(b->a, sizeof *list * (n + 1));
+	void *it;
+
+	if (!list)
+		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	for (it = json_object_iter(headers); it; it = json_object_iter_next(headers, it)) {
+		const char *name = hp_arena_strdup(b->a, json_object_iter_key(it));
+		const char *value = header_value(b, json_object_iter_value(it));
+
+		if (!value)
+			return -1;
+		/* the name only: the value may be a secret */
+		if (!name || !hp_header_name_ok(name) || strpbrk(value, "\r\n"))
+			return hp_fail(b->err, HP_E_INVALID, "the header \"%.60s\" is malformed or contains a line break",
+				       name ? name : "?");
+		list[out->n_headers][0] = name;
+		list[out->n_headers][1] = value;
+		out->n_headers++;
+	}
+	out->headers = list;
+	return 0;
+}
+
+/* "https://host:port/path" → host, in the arena; NULL: there is none. */
+static const char *host_of(const char *url, struct hp_arena *a)
+{
+	const char *p = strstr(url, "://");
+	size_t n;
+
+	if (!p)
+		return NULL;
+	p += 3;
+	if (*p == '[') {
+		n = strcspn(++p, "]");
+		return p[n] == ']' ? hp_arena_strndup(a, p, n) : NULL;
+	}
+	n = strcspn(p, ":/?#");
+	return n ? hp_arena_strndup(a, p, n) : NULL;
+}
+
+static int add_url(const struct building *b, const json_t *rq, struct hp_outgoing *out)
+{
+	const char *path = hp_json_str(rq, "path"), *query = hp_json_str(rq, "query"), *base, *host;
+	const char *other = b->env->base_url ? b->env->base_url(b->env->arg, b->c->name) : NULL;
+	const char **hosts = hp_arena_alloc(b->a, sizeof *hosts * (size_t)(b->c->n_hosts + 1));
+	size_t n;
+	int i;
+
+	base = other ? other : b->c->base;
+	n = strlen(base);
+	while (n > 0 && base[n - 1] == '/')
+		n--;
+	out->url = hp_arena_printf(b->a, "%.*s%s%s%s", (int)n, base, path ? path : "", query ? "?" : "", query ? query : "");
+	host = host_of(base, b->a);
+	if (!path || path[0] != '/')
+		return hp_fail(b->err, HP_E_INVALID, "the stored request has no path");
+	if (!out->url || !hosts)
+		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	if (!host)
+		return hp_fail(b->err, HP_E_INVALID, "connector \"%s\": the base URL has no host", b->c->name);
+	for (i = 0; i < b->c->n_hosts && !other; i++)
+		hosts[out->n_allow_hosts++] = b->c->hosts[i];
+	if (other) /* where the operator sends it instead is the only place it may go */
+		hosts[out->n_allow_hosts++] = host;
+	out->allow_hosts = hosts;
+	return 0;
+}
+
+int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const struct hp_environment *env,
+			 struct hp_arena *a, struct hp_outgoing *out, struct hp_error *err)
+{
+	json_t *rq = hp_json_parse(request.p, request.n, "the stored request", err);
+	struct building b = {.env = env, .a = a, .err = err};
+	struct hp_conn *c;
+	const json_t *body;
+	int rc = -1;
+
+	memset(out, 0, sizeof *out);
+	if (!rq || !hp_request_op(w, rq, &c, err))
+		goto out;
+	b.c = c;
+	out->method = hp_arena_strdup(a, hp_json_str(rq, "method"));
+	if (!out->method) {
+		hp_fail(err, HP_E_INVALID, "the stored request has no method, or no memory is left");
+		goto out;
+	}
+	if (add_url(&b, rq, out) < 0 || add_headers(&b, json_object_get(rq, "headers"), out) < 0)
+		goto out;
+	body = json_object_get(rq, "body");
+	if (json_string_length(body) > 0) {
+		out->body.n = json_string_length(body);
+		out->body.p = hp_arena_strndup(a, json_string_value(body), out->body.n);
+		if (!out->body.p) {
+			hp_fail(err, HP_E_NOMEM, "no memory left to build a request");
+			goto out;
+		}
+	}
+	rc = 0;
+out:
+	json_decref(rq);
+	return rc;
+}

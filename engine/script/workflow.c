@@ -1,0 +1,201 @@
+/* workflow.c: a bundle becomes a definition and a Lua state that can be rebuilt. */
+#include <string.h>
+#include "base/alloc.h"
+#include "base/words.h"
+#include "script/internal.h"
+
+/* Finds the sources inside the bundle; they live as long as the bundle. */
+static int find_sources(struct hp_workflow *w, struct hp_error *err)
+{
+	json_t *connectors = json_object_get(w->bundle, "connectors");
+	json_t *workflow = json_object_get(w->bundle, "workflow");
+	size_t n = json_object_size(connectors), i = 0;
+	void *it;
+
+	if (!json_is_object(connectors) || !hp_json_str(workflow, "file") || !hp_json_str(workflow, "source") ||
+	    n > HP_WORDS_MAX)
+		return hp_fail(err, HP_E_INVALID, "this is not a bundle: workflow.file, workflow.source and connectors are expected");
+	w->sources = hp_arena_alloc(w->arena, sizeof *w->sources * (n + 1));
+	w->conns = hp_arena_alloc(w->arena, sizeof *w->conns * (n + 1));
+	if (!w->sources || !w->conns)
+		return hp_fail(err, HP_E_NOMEM, "no memory left to load a workflow");
+	for (it = json_object_iter(connectors); it; it = json_object_iter_next(connectors, it)) {
+		const json_t *c = json_object_iter_value(it);
+
+		w->sources[i] = (struct hp_source){json_object_iter_key(it), hp_json_str(c, "file"),
+						   hp_json_str(c, "source"), json_string_length(json_object_get(c, "source"))};
+		if (!w->sources[i].file || !w->sources[i].text)
+			return hp_fail(err, HP_E_INVALID, "this is not a bundle: connector \"%s\" has no file or no source",
+				       w->sources[i].name);
+		i++;
+	}
+	w->n_connectors = (int)n;
+	w->sources[n] = (struct hp_source){NULL, hp_json_str(workflow, "file"), hp_json_str(workflow, "source"),
+					   json_string_length(json_object_get(workflow, "source"))};
+	return 0;
+}
+
+static void read_all(lua_State *L, void *arg)
+{
+	hp_loader_read(L, arg);
+}
+
+static void keep_states(lua_State *L, void *arg)
+{
+	struct hp_workflow *w = arg;
+	int i;
+
+	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_STATES);
+	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_WORKFLOW);
+	lua_getfield(L, -1, "body");
+	for (i = 1; i <= w->def.n_states; i++) {
+		lua_rawgeti(L, -1, i);
+		lua_getfield(L, -1, "body");
+		lua_rawseti(L, -5, i);
+		lua_pop(L, 1);
+	}
+}
+
+/* After a kill the state is thrown away; the same sources give the same again,
+ * and the C structures stay as they are. */
+int hp_workflow_ready(struct hp_workflow *w, struct hp_error *err)
+{
+	if (w->vm.s && !hp_sandbox_dead(w->vm.s))
+		return 0;
+	hp_vm_close(&w->vm);
+	if (hp_vm_open(&w->vm, w->sources, w->n_connectors, &w->sources[w->n_connectors], false, err) < 0)
+		return -1;
+	return hp_sandbox_run(w->vm.s, keep_states, w, err);
+}
+
+struct hp_workflow *hp_workflow_load(struct hp_bytes bundle, struct hp_error *err)
+{
+	struct hp_workflow *w = hp_calloc(1, sizeof *w);
+
+	if (!w) {
+		hp_fail(err, HP_E_NOMEM, "no memory left to load a workflow");
+		return NULL;
+	}
+	if (bundle.n > HP_BUNDLE_MAX) {
+		hp_fail(err, HP_E_TOO_LARGE, "the bundle is larger than %d bytes", HP_BUNDLE_MAX);
+		goto failed;
+	}
+	w->arena = hp_arena_new(HP_DEFINITION_ARENA_MAX);
+	if (!w->arena) {
+		hp_fail(err, HP_E_NOMEM, "no memory left to load a workflow");
+		goto failed;
+	}
+	w->bundle = hp_json_parse(bundle.p, bundle.n, "the bundle", err);
+	if (!w->bundle || find_sources(w, err) < 0)
+		goto failed;
+	hp_bundle_digest(bundle, w->def.digest);
+	if (hp_vm_open(&w->vm, w->sources, w->n_connectors, &w->sources[w->n_connectors], false, err) < 0)
+		goto failed;
+	if (hp_sandbox_run(w->vm.s, read_all, w, err) < 0)
+		goto failed;
+	return w;
+failed:
+	hp_workflow_free(w);
+	return NULL;
+}
+
+void hp_workflow_free(struct hp_workflow *w)
+{
+	if (!w)
+		return;
+	hp_vm_close(&w->vm);
+	json_decref(w->bundle);
+	hp_arena_free(w->arena);
+	hp_free(w);
+}
+
+const struct hp_definition *hp_workflow_definition(const struct hp_workflow *w)
+{
+	return &w->def;
+}
+
+static void add_text(struct hp_buf *out, const char *name, const char *text)
+{
+	hp_buf_printf(out, "\"%s\":", name);
+	if (text)
+		hp_buf_json(out, text, strlen(text));
+	else
+		hp_buf_adds(out, "null");
+}
+
+struct ways {
+	const struct hp_definition *d;
+	struct hp_buf *out;
+	bool first;
+};
+
+static void add_way(void *arg, int from, int to, const char *label, int line)
+{
+	struct ways *w = arg;
+
+	(void)from;
+	(void)line;
+	hp_buf_adds(w->out, w->first ? "{" : ",{");
+	w->first = false;
+	add_text(w->out, "label", label);
+	hp_buf_addc(w->out, ',');
+	add_text(w->out, "to", w->d->states[to].name);
+	hp_buf_addc(w->out, '}');
+}
+
+static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
+{
+	const struct hp_state *s = &w->def.states[i];
+	struct ways ways = {&w->def, out, true};
+
+	hp_buf_adds(out, i ? ",{" : "{");
+	add_text(out, "name", s->name);
+	hp_buf_printf(out, ",\"kind\":\"%s\",\"line\":%d,", hp_kind_name(s->kind), s->line);
+	add_text(out, "doc", s->doc);
+	if (s->kind == HP_CALL) {
+		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s", s->call.op.connector, s->call.op.name,
+			      s->call.op.destructive ? "true" : "false");
+	}
+	if (s->kind == HP_APPROVAL) {
+		hp_buf_addc(out, ',');
+		add_text(out, "approvers", s->approval.approvers);
+	}
+	hp_buf_adds(out, ",\"ways\":[");
+	hp_definition_edges(&w->def, i, add_way, &ways);
+	hp_buf_adds(out, "]}");
+}
+
+int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
+{
+	const struct hp_definition *d = &w->def;
+	int i, k;
+
+	hp_buf_addc(out, '{');
+	add_text(out, "workflow", d->workflow);
+	hp_buf_addc(out, ',');
+	add_text(out, "doc", d->doc);
+	hp_buf_addc(out, ',');
+	add_text(out, "file", d->file);
+	hp_buf_printf(out, ",\"keyed\":%s,\"states\":[", d->has_key ? "true" : "false");
+	for (i = 0; i < d->n_states; i++)
+		add_state(w, i, out);
+	hp_buf_adds(out, "],\"triggers\":[");
+	for (i = 0; i < d->n_triggers; i++) {
+		hp_buf_adds(out, i ? ",{" : "{");
+		add_text(out, "source", d->triggers[i].source);
+		hp_buf_adds(out, ",\"events\":[");
+		for (k = 0; k < d->triggers[i].n_events; k++) {
+			if (k)
+				hp_buf_addc(out, ',');
+			hp_buf_json(out, d->triggers[i].events[k], strlen(d->triggers[i].events[k]));
+		}
+		hp_buf_adds(out, "]}");
+	}
+	hp_buf_adds(out, "],\"input\":");
+	if (w->input)
+		hp_schema_json(w->input, out);
+	else
+		hp_buf_adds(out, "null");
+	hp_buf_addc(out, '}');
+	return hp_buf_check(out, "the summary of a workflow", err);
+}
