@@ -1,0 +1,390 @@
+-- 0003: what the engine writes: transitions.
+--
+-- Locks are taken in one order everywhere: run_state (ascending), run_key,
+-- effect_key, mailbox, and only then ready and timer. A delivery holds a mailbox
+-- and inserts into ready; it never touches run_state.
+
+set local role holdpoint_owner;
+
+-- A run wakes: it becomes ready unless it is ready or owned already.
+create function holdpoint.wake(p_runs bigint[], p_now bigint) returns int
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_n int;
+begin
+	insert into ready (run_id, due_at)
+		select x, p_now from unnest(p_runs) x order by x
+		on conflict (run_id) do nothing;
+	get diagnostics v_n = row_count;
+	return v_n;
+end $$;
+
+create function holdpoint.lock_mailbox(p_name text, p_key_hash bytea, p_now bigint) returns void
+language sql set search_path = holdpoint, pg_temp as $$
+	insert into mailbox (name, key_hash, last_at) values (p_name, p_key_hash, p_now)
+		on conflict (name, key_hash) do update set last_at = excluded.last_at
+$$;
+
+-- The runs among p_runs that have a message to read in one of their mailboxes.
+create function holdpoint.have_mail(p_runs bigint[], p_now bigint) returns bigint[]
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select coalesce(array_agg(distinct w.run_id), '{}')
+	from mail_wait w
+	where w.run_id = any(p_runs) and exists (
+		select from mail m
+		where m.name = w.name and m.key_hash = w.key_hash and m.expires_at > p_now
+			and m.id > coalesce((select c.mail_id from mail_cursor c
+				where c.run_id = w.run_id and c.name = w.name and c.key_hash = w.key_hash), 0))
+$$;
+
+create function holdpoint.parse_quorum(p_text text) returns jsonb
+language plpgsql immutable as $$
+declare
+	v_term text;
+	v_m text[];
+	v_out jsonb := '[]';
+begin
+	foreach v_term in array regexp_split_to_array(coalesce(p_text, ''), '\s+and\s+', 'i') loop
+		v_m := regexp_match(v_term, '^\s*([1-9][0-9]{0,3})\s+of\s+([A-Za-z][A-Za-z0-9_-]{0,62})\s*$');
+		if v_m is null then
+			raise exception using errcode = 'HP400',
+				message = format('approvers "%s" cannot be read', p_text),
+				hint = 'Write "1 of payments" or "2 of sre and 1 of security".';
+		end if;
+		v_out := v_out || jsonb_build_object('n', v_m[1]::int, 'role', v_m[2]);
+	end loop;
+	return v_out;
+end $$;
+
+-- What the definition says of a state: {"name", "kind", "events", "approvers", …}.
+create function holdpoint.state_summary(p_digest bytea, p_state int) returns jsonb
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select d.summary -> 'states' -> p_state from definition d where d.digest = p_digest
+$$;
+
+-- Opens the approval of a visit. Parking again (a reminder) finds it open.
+create function holdpoint.open_approval(p_run bigint, p_visit int, p_state int, p_doc jsonb,
+	p_hash bytea, p_deadline bigint, p_now bigint) returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_run run;
+	v_state jsonb;
+	v_request bytea;
+	v_approvers text;
+begin
+	select * into strict v_run from run where id = p_run;
+	v_state := state_summary(v_run.digest, p_state);
+	v_request := convert_to(case jsonb_typeof(p_doc -> 'request') when 'string' then p_doc ->> 'request'
+		when 'null' then null else (p_doc -> 'request')::text end, 'UTF8');
+	v_approvers := coalesce(p_doc ->> 'approvers', v_state ->> 'approvers');
+	insert into approval (run_id, visit, state, state_name, workflow, ask, evidence, request,
+			request_sha256, request_key, approvers, quorum, requester, opened_at, deadline_at)
+		values (p_run, p_visit, p_state, coalesce(v_state ->> 'name', p_state::text), v_run.workflow,
+			coalesce(p_doc ->> 'ask', ''), p_doc -> 'evidence', v_request,
+			case when v_request is not null then p_hash end, p_doc ->> 'key', v_approvers,
+			case when jsonb_typeof(p_doc -> 'quorum') = 'array' then p_doc -> 'quorum'
+				else parse_quorum(v_approvers) end,
+			v_run.requester, p_now, p_deadline)
+		on conflict (run_id, visit) do nothing;
+end $$;
+
+-- May the key of a run that failed or was cancelled be used again? Only when
+-- nothing it did can still be live: each admitted visit was either a read, or
+-- admitted once and refused for good, and no sql state but reads committed.
+-- Anything not known to be a read counts as an effect.
+create function holdpoint.without_live_effects(p_run bigint) returns boolean
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select not exists (
+		select from run r join history h on h.run_id = r.id
+		where r.id = p_run and h.flags & 3 <> 0
+			and coalesce((state_summary(r.digest,
+				case when h.flags & 1 <> 0 then h.state else h.from_state end) ->> 'read')::boolean, false) = false
+			and (h.flags & 2 <> 0 or 1 <> (
+				select count(*) filter (where a.flags & 1 <> 0 and a.visit = h.visit) from history a
+				where a.run_id = r.id) or not exists (
+				select from history o where o.run_id = r.id and o.from_visit = h.visit
+					and o.rev > h.rev and o.outcome = 2)))
+		and not coalesce((select s.unresolved from run_state s where s.run_id = p_run), false)
+$$;
+
+-- Each step below gets only runs that the compare-and-set has changed.
+create function holdpoint.free_keys(p_runs bigint[]) returns void
+language sql set search_path = holdpoint, pg_temp as $$
+	update run_key k set freed = true from run r
+	where r.id = any(p_runs) and r.key is not null and k.workflow = r.workflow
+		and k.key_hash = hash(r.key) and k.run_id = r.id and not k.freed and without_live_effects(r.id)
+$$;
+
+-- Registers business keys; gives the first admission of each key that another
+-- run or visit holds, else 0, in the order of p_ord.
+create function holdpoint.take_effect_key(p_scope text, p_key text, p_run bigint, p_visit int, p_now bigint)
+returns bigint
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v effect_key;
+begin
+	insert into effect_key (scope, key_hash, run_id, visit, first_sent_at)
+		values (p_scope, hash(p_key), p_run, p_visit, p_now) on conflict do nothing;
+	select * into strict v from effect_key where scope = p_scope and key_hash = hash(p_key);
+	return case when v.run_id = p_run and v.visit = p_visit then 0 else v.first_sent_at end;
+end $$;
+
+-- A call whose request a person signed leaves only as signed.
+create function holdpoint.check_signed(p_run bigint, p_visit int, p_hash bytea) returns void
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	v approval;
+begin
+	select * into v from approval where run_id = p_run and visit = p_visit;
+	if not found or v.status <> 'approved' then
+		raise exception using errcode = 'HP409',
+			message = format('run %s may not send: approval of visit %s is %s', p_run, p_visit,
+				coalesce(v.status, 'missing'));
+	end if;
+	if v.request_sha256 is distinct from p_hash then
+		raise exception using errcode = 'HP409',
+			message = format('run %s may not send: the request is not the one that was signed in visit %s',
+				p_run, p_visit);
+	end if;
+end $$;
+
+-- Commits transitions. Every array has one element per transition unless it has
+-- an ordinal array (p_…_ord, from 1) beside it. Returns only those it changed.
+-- p_flags: 1 admits, 2 in_sql, 4 business key, 8 approval closes, 16 unresolved,
+-- 32 cancel as the worker knows it, 64 sends the signed request.
+-- p_disposition: 0 keep, 1 park, 2 finish.
+create function holdpoint.commit(
+	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
+	p_visit bigint[], p_state bigint[], p_status bigint[], p_phase bigint[], p_attempt bigint[],
+	p_failures bigint[], p_entered_at bigint[], p_first_sent_at bigint[], p_sent_at bigint[],
+	p_due_at bigint[], p_signed_visit bigint[], p_held_class bigint[], p_command bigint[],
+	p_claims bigint[], p_from_state bigint[], p_from_visit bigint[], p_flags bigint[],
+	p_outcome bigint[], p_consume bigint[], p_hash bytea[], p_run_code text[], p_code text[],
+	p_message text[], p_result jsonb[],
+	p_save_ord bigint[], p_save_name text[], p_save_value jsonb[],
+	p_approval_ord bigint[], p_approval jsonb[], p_approval_hash bytea[], p_approval_deadline bigint[],
+	p_wait_ord bigint[], p_wait_keys text[],
+	p_key_ord bigint[], p_key_scope text[], p_key text[])
+returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
+language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+	v_now bigint;
+	v_ok bigint[];        -- ordinals of the changed rows, ascending
+	v_cancel boolean[];
+	v_first bigint[];
+	v_runs bigint[];      -- their runs
+	v_moved boolean;      -- one of them parks or ends
+	v_waited boolean;     -- one of them had waits
+	v_held boolean;       -- one of them was or is held
+	v_flags bigint;
+	v_consumes boolean;
+	v_locked bigint[];
+	v_had_waits bigint[];
+	v_i bigint;
+	v_x bigint;
+	v_row record;
+begin
+	-- 1. the mutexes, ascending
+	with l as materialized (
+		select s.run_id, s.waits, s.status
+		from unnest(p_run, p_epoch, p_rev) u(run_id, epoch, rev)
+		join run_state s on s.run_id = u.run_id
+		where s.epoch = u.epoch and s.rev = u.rev
+		order by s.run_id for no key update of s
+	)
+	select array_agg(l.run_id), array_agg(l.run_id) filter (where l.waits), coalesce(bool_or(l.status = 3), false)
+		into v_locked, v_had_waits, v_held from l;
+	if v_locked is null then
+		return;
+	end if;
+	v_waited := v_had_waits is not null;
+	v_now := now_us();
+
+	-- 2. compare and set; history exists only because the update returned its row
+	with u as (
+		select * from unnest(p_run, p_epoch, p_rev, p_move, p_disposition, p_visit, p_state, p_status,
+			p_phase, p_attempt, p_failures, p_entered_at, p_first_sent_at, p_sent_at, p_due_at,
+			p_signed_visit, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
+			p_outcome, p_consume, p_hash, p_run_code, p_code, p_message, p_result) with ordinality
+			as u(run_id, epoch, rev, move, disposition, visit, state, status, phase, attempt, failures,
+				entered_at, first_sent_at, sent_at, due_at, signed_visit, held_class, command, claims,
+				from_state, from_visit, flags, outcome, consume, hash, run_code, code, message, result, ord)
+	), up as (
+		update run_state s set rev = u.rev + 1, visit = u.visit, state = u.state, status = u.status,
+			phase = u.phase, attempt = u.attempt, failures = u.failures, entered_at = u.entered_at,
+			first_sent_at = u.first_sent_at, sent_at = u.sent_at, due_at = u.due_at,
+			signed_visit = u.signed_visit, held_class = u.held_class, command = u.command,
+			command_value = case when u.command = 0 then null else s.command_value end,
+			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
+			request_hash = u.hash, code = u.run_code
+		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
+		returning u.*, s.cancel
+	), h as (
+		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
+			status, attempt, due_at, flags, outcome, code, message, detail)
+		select run_id, rev + 1, epoch, v_now, move, from_state, from_visit, state, visit, phase, status,
+			attempt, due_at, flags & 3, outcome, code, message, result
+		from up
+	)
+	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(run_id order by ord),
+			bool_or(disposition <> 0), v_held or bool_or(status = 3), bit_or(flags), bool_or(consume > 0)
+		into v_ok, v_cancel, v_runs, v_moved, v_held, v_flags, v_consumes from up;
+	if v_ok is null then
+		return;
+	end if;
+	v_first := array_fill(0::bigint, array[cardinality(v_ok)]);
+
+	-- 3. saved values; a document without a name saves every member
+	if cardinality(p_save_ord) > 0 then
+		insert into saved (run_id, rev, visit, name, value)
+			select distinct on (p_run[x.ord], e.name) p_run[x.ord], p_rev[x.ord] + 1, p_from_visit[x.ord], e.name, e.value
+			from unnest(p_save_ord, p_save_name, p_save_value) with ordinality x(ord, name, value, n),
+				lateral (select x.name, x.value where x.name is not null
+					union all select j.key, j.value from jsonb_each(case when x.name is null then x.value end) j) e
+			where x.ord = any(v_ok)
+			order by p_run[x.ord], e.name, x.n desc;
+	end if;
+
+	-- 4. admissions: signed requests, business keys
+	if v_flags & 64 <> 0 then
+		foreach v_i in array v_ok loop
+			if p_flags[v_i] & 64 <> 0 then
+				perform check_signed(p_run[v_i], p_signed_visit[v_i]::int, p_hash[v_i]);
+			end if;
+		end loop;
+	end if;
+	if v_moved then
+		perform free_keys(array(select p_run[o] from unnest(v_ok) o where p_status[o] in (5, 6)));
+	end if;
+	if cardinality(p_key_ord) > 0 then
+		for v_row in select * from unnest(p_key_ord, p_key_scope, p_key) x(ord, scope, key)
+				where x.ord = any(v_ok) order by x.scope, x.key loop
+			v_x := take_effect_key(v_row.scope, v_row.key, p_run[v_row.ord], p_visit[v_row.ord]::int, v_now);
+			if v_x > 0 then
+				v_first[array_position(v_ok, v_row.ord)] := v_x;
+				update run_state set first_sent_at = v_x where run_id = p_run[v_row.ord];
+			end if;
+		end loop;
+	end if;
+
+	-- 5. what follows is rare: waits, approvals, holds, the end
+	if v_held then
+		delete from held where run_id = any(v_runs);
+		insert into held (run_id, since, code)
+			select p_run[o], v_now, p_run_code[o] from unnest(v_ok) o where p_status[o] = 3;
+	end if;
+	if v_flags & 8 <> 0 then
+		update approval a set status = case when p_status[o] = 6 then 'cancelled' else 'expired' end, decided_at = v_now
+			from unnest(v_ok) o
+			where p_flags[o] & 8 <> 0 and a.run_id = p_run[o] and a.visit = p_from_visit[o] and a.status = 'open';
+	end if;
+	if cardinality(p_approval_ord) > 0 then
+		perform open_approval(p_run[x.ord], p_visit[x.ord]::int, p_state[x.ord]::int, x.doc, x.hash, x.deadline, v_now)
+			from unnest(p_approval_ord, p_approval, p_approval_hash, p_approval_deadline) x(ord, doc, hash, deadline)
+			where x.ord = any(v_ok);
+	end if;
+	if v_consumes then
+		insert into mail_cursor (run_id, name, key_hash, mail_id)
+			select p_run[o], m.name, m.key_hash, m.id from unnest(v_ok) o join mail m on m.id = p_consume[o]
+			where p_consume[o] > 0
+			on conflict (run_id, name, key_hash) do update set mail_id = greatest(mail_cursor.mail_id, excluded.mail_id);
+	end if;
+	if v_waited then
+		with gone as (
+			select p_run[o] as run_id from unnest(v_ok) o
+			where p_run[o] = any(v_had_waits) and (p_visit[o] <> p_from_visit[o] or p_disposition[o] = 2)
+		), d as (delete from mail_wait w using gone where w.run_id = gone.run_id)
+		update run_state s set waits = false from gone where s.run_id = gone.run_id;
+	end if;
+	if cardinality(p_wait_ord) > 0 then
+		perform add_waits(p_run[x.ord], p_state[x.ord]::int, x.keys)
+			from unnest(p_wait_ord, p_wait_keys) x(ord, keys) where x.ord = any(v_ok);
+	end if;
+	if v_moved then
+		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),
+			array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
+				where p_disposition[o] = 1 and p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0),
+			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
+	end if;
+	return query select t.o, t.c, t.f, v_now from unnest(v_ok, v_cancel, v_first) t(o, c, f);
+end $$;
+
+-- Names come from the definition's state, keys from the run: one per event.
+create function holdpoint.add_waits(p_run bigint, p_state int, p_keys text) returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_events jsonb;
+	v_keys text[] := string_to_array(p_keys, E'\n');
+begin
+	select state_summary(r.digest, p_state) -> 'events' into v_events from run r where r.id = p_run;
+	if coalesce(jsonb_array_length(v_events), 0) <> cardinality(v_keys) then
+		raise exception using errcode = 'HP400',
+			message = format('run %s awaits %s keys, but its state names %s events', p_run,
+				cardinality(v_keys), coalesce(jsonb_array_length(v_events), 0));
+	end if;
+	delete from mail_wait where run_id = p_run;
+	insert into mail_wait (run_id, wait, name, key_hash, key)
+		select p_run, i - 1, v_events ->> (i - 1), hash(v_keys[i]), v_keys[i]
+		from generate_subscripts(v_keys, 1) i;
+	update run_state set waits = true where run_id = p_run and not waits;
+end $$;
+
+-- Parked and finished runs leave the ready list. One that parks although there
+-- is something for it (mail, a due time that has passed, a cancel its worker did
+-- not know of) stays on it, owned by nobody.
+create function holdpoint.settle(p_parked bigint[], p_again bigint[], p_finished bigint[], p_now bigint)
+returns void
+language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+declare
+	v_waiting bigint[];
+	v_again bigint[] := p_again;
+begin
+	if cardinality(p_parked) > 0 then
+		v_waiting := array(select s.run_id from run_state s
+			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase = 6);
+		if cardinality(v_waiting) > 0 then
+			-- the mailbox's lock first, the look in a second statement
+			perform lock_mailbox(b.name, b.key_hash, p_now)
+				from (select distinct w.name, w.key_hash from mail_wait w where w.run_id = any(v_waiting)
+					order by 1, 2) b;
+			v_again := v_again || have_mail(v_waiting, p_now);
+		end if;
+		v_again := v_again || array(select s.run_id from run_state s
+			where s.run_id = any(p_parked) and s.due_at > 0 and s.due_at <= p_now);
+		delete from ready where run_id = any(p_parked) and run_id <> all(v_again);
+		insert into timer (run_id, due_at)
+			select s.run_id, s.due_at from run_state s
+			where s.run_id = any(p_parked) and s.due_at > 0
+			order by s.run_id
+			on conflict (run_id) do update set due_at = excluded.due_at;
+		if cardinality(v_again) > 0 then
+			insert into ready (run_id, due_at)
+				select distinct x, p_now from unnest(v_again) x order by x
+				on conflict (run_id) do update set due_at = excluded.due_at, engine_id = null;
+		end if;
+	end if;
+	if cardinality(p_finished) > 0 then
+		delete from ready where run_id = any(p_finished);
+	end if;
+end $$;
+
+-- After a lost acknowledgement: waits until the old backend is out of the way,
+-- then says of each (run, epoch, rev) whether that very transition was written.
+create function holdpoint.look(p_run bigint[], p_epoch bigint[], p_rev bigint[])
+returns table (o_ord bigint, o_written boolean, o_unchanged boolean, o_cancel boolean,
+	o_first_sent_at bigint, o_now bigint)
+language plpgsql set search_path = holdpoint, pg_temp as $$
+#variable_conflict use_column
+begin
+	perform from run_state s where s.run_id = any(p_run) order by s.run_id for no key update;
+	return query
+	select u.ord,
+		exists (select from history h where h.run_id = u.run_id and h.rev = u.rev + 1 and h.seq = 0
+			and h.epoch = u.epoch),
+		s.epoch = u.epoch and s.rev = u.rev, s.cancel, s.first_sent_at, now_us()
+	from unnest(p_run, p_epoch, p_rev) with ordinality u(run_id, epoch, rev, ord)
+	left join run_state s on s.run_id = u.run_id;
+end $$;
+
+reset role;
