@@ -253,7 +253,10 @@ static void ingest(struct webhook *h)
 				.n_deliveries = h->n_deliveries };
 
 	h->own = hp_worker_can_take(hp_server_worker(s));
-	(void)hp_server_triggers(s, rq->name, h->type, on_trigger, h);
+	if (hp_server_triggers(s, rq->name, h->type, on_trigger, h) < 0 && !h->failed) {
+		h->failed = true;
+		(void)hp_fail(&h->err, HP_E_UNAVAILABLE, "not ready: the definitions are not loaded yet");
+	}
 	if (h->failed) {
 		refuse(rq, result_of(&h->err), &h->err);
 		return;
@@ -268,15 +271,10 @@ void api_webhook(struct api_request *rq)
 	struct hp_server *s = rq->api->server;
 	struct hp_connector *c = hp_server_connector(s, rq->name);
 	const struct hp_webhook *wh = c ? hp_connector_webhook(c) : NULL;
-	const char *why = "", *result = "invalid";
+	const char *result = "invalid";
 	struct webhook *h;
 	struct hp_error err;
 
-	if (!wh && !hp_server_ready(s, &why)) { /* connectors may not be loaded yet */
-		count(rq, "unavailable");
-		api_answer_fail(rq, HP_E_UNAVAILABLE, NULL, "not ready: %s", why);
-		return;
-	}
 	if (!wh) { /* the name is a stranger's: it must not make a series of its own */
 		count(rq, "no_source");
 		api_answer_fail(rq, HP_E_NOT_FOUND, "The sources are the connectors that declare a webhook.",
@@ -298,11 +296,6 @@ void api_webhook(struct api_request *rq)
 	}
 	if (check_json(h->body, &err) < 0 || read_event(h, c, &err) < 0) {
 		refuse(rq, result_of(&err), &err);
-		return;
-	}
-	if (!hp_server_ready(s, &why)) {
-		(void)hp_fail(&err, HP_E_UNAVAILABLE, "not ready: %s", why);
-		refuse(rq, "unavailable", &err);
 		return;
 	}
 	ingest(h);

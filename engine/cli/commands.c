@@ -1,0 +1,44 @@
+/* commands.c: the table of commands. */
+#include "cli/command.h"
+
+#define RUNS "Runs"
+#define PEOPLE "Decisions and events"
+#define AUTHORS "Workflows"
+#define SERVER "Server"
+#define OTHER "Other"
+
+const struct hp_command_entry hp_commands[] = {
+	{ "start", "start a run of a workflow", hp_cmd_start, RUNS },
+	{ "runs", "list runs", hp_cmd_runs, RUNS },
+	{ "show", "one run: where it is, what happened, what it knows", hp_cmd_show, RUNS },
+	{ "history", "every step of a run", hp_cmd_history, RUNS },
+	{ "why", "what a run waits for, and who can move it", hp_cmd_why, RUNS },
+	{ "watch", "follow a run as it goes", hp_cmd_watch, RUNS },
+	{ "cancel", "end a run", hp_cmd_cancel, RUNS },
+	{ "retry", "held run: try again", hp_cmd_retry, RUNS },
+	{ "skip", "held run: go on as if the state had succeeded", hp_cmd_skip, RUNS },
+	{ "give-up", "held run: end it as failed", hp_cmd_give_up, RUNS },
+
+	{ "approvals", "what waits for a decision; one of them in full", hp_cmd_approvals, PEOPLE },
+	{ "approve", "sign what an approval asks for", hp_cmd_approve, PEOPLE },
+	{ "reject", "refuse what an approval asks for", hp_cmd_reject, PEOPLE },
+	{ "event", "send an event to the runs that wait for it", hp_cmd_event, PEOPLE },
+	{ "events", "list events that came in", hp_cmd_events, PEOPLE },
+
+	{ "workflows", "list what is deployed", hp_cmd_workflows, AUTHORS },
+	{ "check", "look for mistakes in workflow files", hp_cmd_check, AUTHORS },
+	{ "graph", "a workflow's states and ways as a Mermaid flowchart", hp_cmd_graph, AUTHORS },
+	{ "deploy", "make workflow files the current definitions", hp_cmd_deploy, AUTHORS },
+
+	{ "serve", "run the engine", hp_cmd_serve, SERVER },
+	{ "worker", "one worker process (serve starts them)", hp_cmd_worker, NULL },
+	{ "fake", "run a simulated provider", hp_cmd_fake, SERVER },
+	{ "migrate", "bring a database's schema up to date", hp_cmd_migrate, SERVER },
+	{ "token", "make a token for the API", hp_cmd_token, SERVER },
+	{ "crash-labels", "list the points where a test can crash the engine", hp_cmd_crash_labels, SERVER },
+
+	{ "completion", "print the completion script for bash", hp_cmd_completion, OTHER },
+	{ "version", "print the version", hp_cmd_version, OTHER },
+	{ "help", "print help about a command", hp_cmd_help, OTHER },
+	{ 0 },
+};
