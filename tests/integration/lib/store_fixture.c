@@ -1,0 +1,392 @@
+/* store_fixture.c: see store_fixture.h */
+#include "store_fixture.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FX_ARENA ((size_t)256 * 1024 * 1024)
+
+static int databases; /* of this process */
+
+static PGconn *connect_to(const char *info)
+{
+	PGconn *c = PQconnectdb(info);
+
+	ck_assert_msg(PQstatus(c) == CONNECTION_OK, "%s", PQerrorMessage(c));
+	PQclear(PQexec(c, "set client_min_messages = error"));
+	return c;
+}
+
+static void super_exec(const char *info, const char *sql)
+{
+	PGconn *c = connect_to(info);
+	PGresult *r = PQexec(c, sql);
+
+	ck_assert_msg(PQresultStatus(r) == PGRES_COMMAND_OK, "%s: %s", sql, PQerrorMessage(c));
+	PQclear(r);
+	PQfinish(c);
+}
+
+void fx_open(struct fx *f)
+{
+	const char *base = getenv("HP_TEST_PG");
+	struct hp_error err = { 0 };
+	char sql[128];
+
+	ck_assert_msg(base != NULL, "HP_TEST_PG is not set: conninfo of a throw-away cluster");
+	memset(f, 0, sizeof *f);
+	snprintf(f->db, sizeof f->db, "hp_store_%d_%d", (int)getpid(), ++databases);
+	snprintf(sql, sizeof sql, "create database %s", f->db);
+	super_exec(base, sql);
+	snprintf(f->super_info, sizeof f->super_info, "%s dbname=%s", base, f->db);
+	snprintf(f->engine_info, sizeof f->engine_info, "%s user=holdpoint_engine", f->super_info);
+	snprintf(f->workflow_info, sizeof f->workflow_info, "%s user=holdpoint_workflow", f->super_info);
+	if (hp_migrate(f->super_info, "migrations/holdpoint", "holdpoint", false, NULL, NULL, &err) < 0)
+		ck_abort_msg("migrating: %s", err.message);
+	f->super = connect_to(f->super_info);
+	f->loop = ev_loop_new(EVFLAG_AUTO);
+	f->arena = hp_arena_new(FX_ARENA);
+	f->store = fx_store(f, NULL, false);
+	f->engine = fx_register(f, f->store, 60000000);
+}
+
+void fx_close(struct fx *f)
+{
+	char sql[128];
+
+	if (f->store)
+		fx_store_free(f, f->store);
+	PQfinish(f->super);
+	ev_loop_destroy(f->loop);
+	hp_arena_free(f->arena);
+	snprintf(sql, sizeof sql, "drop database %s with (force)", f->db);
+	super_exec(getenv("HP_TEST_PG"), sql);
+}
+
+struct hp_store *fx_store(struct fx *f, const char *conninfo, bool pooled)
+{
+	struct hp_error err = { 0 };
+	struct hp_store_pg_options o = {
+		.conninfo = conninfo ? conninfo : f->engine_info,
+		.sql_conninfo = f->workflow_info,
+		.pooled = pooled,
+		.application = "store test",
+	};
+	struct hp_store *s = hp_store_pg_new(f->loop, &o, &err);
+
+	ck_assert_msg(s != NULL, "%s", err.message);
+	return s;
+}
+
+void fx_store_free(struct fx *f, struct hp_store *s)
+{
+	s->ops->free(s);
+	fx_turn(f, 0.05);
+}
+
+static void on_stop(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	(void)revents;
+	*(int *)w->data = 1;
+	ev_break(loop, EVBREAK_ONE);
+}
+
+void fx_until(struct fx *f, const int *flag)
+{
+	ev_timer guard;
+	int late = 0;
+
+	ev_timer_init(&guard, on_stop, 30., 0.);
+	guard.data = &late;
+	ev_timer_start(f->loop, &guard);
+	while (!*flag && !late)
+		ev_run(f->loop, EVRUN_ONCE);
+	ev_timer_stop(f->loop, &guard);
+	ck_assert_msg(*flag, "no answer after 30 s");
+}
+
+void fx_turn(struct fx *f, double seconds)
+{
+	ev_timer t;
+	int over = 0;
+
+	ev_timer_init(&t, on_stop, seconds, 0.);
+	t.data = &over;
+	ev_timer_start(f->loop, &t);
+	while (!over)
+		ev_run(f->loop, EVRUN_ONCE);
+}
+
+static const char *first_field(struct fx *f, PGresult *r)
+{
+	const char *v = PQresultStatus(r) == PGRES_TUPLES_OK && PQntuples(r) > 0 ? PQgetvalue(r, 0, 0) : "";
+
+	return hp_arena_strdup(f->arena, v);
+}
+
+const char *fx_sql(struct fx *f, const char *fmt, ...)
+{
+	char sql[16384];
+	va_list ap;
+	PGresult *r;
+	const char *v;
+
+	va_start(ap, fmt);
+	vsnprintf(sql, sizeof sql, fmt, ap);
+	va_end(ap);
+	r = PQexec(f->super, sql);
+	ck_assert_msg(PQresultStatus(r) == PGRES_TUPLES_OK || PQresultStatus(r) == PGRES_COMMAND_OK, "%s: %s", sql,
+		      PQresultErrorMessage(r));
+	v = first_field(f, r);
+	PQclear(r);
+	return v;
+}
+
+int64_t fx_int(struct fx *f, const char *fmt, ...)
+{
+	char sql[16384];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(sql, sizeof sql, fmt, ap);
+	va_end(ap);
+	return strtoll(fx_sql(f, "%s", sql), NULL, 10);
+}
+
+PGconn *fx_session(struct fx *f, const char *user)
+{
+	char info[1024];
+
+	snprintf(info, sizeof info, "%s user=%s", f->super_info, user);
+	return connect_to(info);
+}
+
+const char *fx_state(struct fx *f, PGconn *c, const char *sql)
+{
+	PGresult *r = PQexec(c, sql);
+	const char *s = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+	const char *copy = hp_arena_strdup(f->arena, s ? s : "");
+
+	PQclear(r);
+	return copy;
+}
+
+/* ---- blocking calls ---- */
+
+struct wait {
+	struct fx *f;
+	int done;
+	struct hp_error err;
+	bool failed;
+	int64_t id;
+	struct hp_claimed *claimed;
+	int n;
+	bool existed;
+	const char *json;
+};
+
+static void take_error(struct wait *w, const struct hp_error *err)
+{
+	w->failed = err != NULL;
+	if (err)
+		w->err = *err;
+	w->done = 1;
+}
+
+static void on_engine(void *arg, const struct hp_engine_info *info, const struct hp_error *err)
+{
+	struct wait *w = arg;
+
+	w->id = info ? info->id : 0;
+	take_error(w, err);
+}
+
+int64_t fx_register(struct fx *f, struct hp_store *s, int64_t lease_us)
+{
+	struct wait w = { .f = f };
+
+	s->ops->engine_register(s, "testhost", getpid(), lease_us, on_engine, &w);
+	ck_assert_int_eq(w.done, 0);
+	fx_until(f, &w.done);
+	ck_assert_msg(!w.failed, "%s", w.err.message);
+	return w.id;
+}
+
+static void on_ack(void *arg, int64_t now, const struct hp_error *err)
+{
+	(void)now;
+	take_error(arg, err);
+}
+
+void fx_deploy(struct fx *f, const char *workflow, const char *summary)
+{
+	struct wait w = { .f = f };
+	struct hp_bundle b = { .workflow = workflow, .bundle = hp_bytes_of("{\"workflow\": 1}"),
+			       .summary = hp_bytes_of(summary) };
+
+	hp_sha256(summary, strlen(summary), b.digest);
+	b.digest[0] ^= (uint8_t)workflow[0];
+	f->store->ops->deploy(f->store, &b, on_ack, &w);
+	fx_until(f, &w.done);
+	ck_assert_msg(!w.failed, "%s", w.err.message);
+}
+
+static struct hp_bytes copy(struct fx *f, struct hp_bytes b)
+{
+	return (struct hp_bytes){ b.p ? hp_arena_strndup(f->arena, b.p, b.n) : NULL, b.n };
+}
+
+static void copy_claimed(struct fx *f, struct hp_claimed *to, const struct hp_claimed *from)
+{
+	*to = *from;
+	to->workflow = hp_arena_strdup(f->arena, from->workflow);
+	to->key = copy(f, from->key);
+	to->input = copy(f, from->input);
+	to->saved = copy(f, from->saved);
+	to->decision_value = copy(f, from->decision_value);
+	to->mail = copy(f, from->mail);
+	to->command_value = copy(f, from->command_value);
+	to->signed_request = copy(f, from->signed_request);
+	to->signed_key = copy(f, from->signed_key);
+}
+
+static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	struct wait *w = arg;
+
+	ck_assert(err || now > 0);
+	w->n = n;
+	w->claimed = hp_arena_alloc(w->f->arena, (size_t)(n + 1) * sizeof *w->claimed);
+	for (int i = 0; i < n; i++)
+		copy_claimed(w->f, &w->claimed[i], &runs[i]);
+	take_error(w, err);
+}
+
+struct hp_claimed *fx_claim(struct fx *f, struct hp_store *s, int64_t engine, int max, int *n)
+{
+	struct wait w = { .f = f };
+
+	s->ops->claim(s, engine, max, on_claim, &w);
+	fx_until(f, &w.done);
+	ck_assert_msg(!w.failed, "%s", w.err.message);
+	*n = w.n;
+	return w.claimed;
+}
+
+struct hp_claimed *fx_reload(struct fx *f, int64_t run, int32_t epoch)
+{
+	struct wait w = { .f = f };
+
+	f->store->ops->reload(f->store, f->engine, run, epoch, on_claim, &w);
+	fx_until(f, &w.done);
+	ck_assert_msg(!w.failed, "%s", w.err.message);
+	return w.n ? w.claimed : NULL;
+}
+
+static void on_start(void *arg, int64_t now, const struct hp_start_result *res, const struct hp_error *err)
+{
+	struct wait *w = arg;
+
+	(void)now;
+	if (res) {
+		w->id = res->run_id;
+		w->existed = res->existed;
+		w->n = res->claimed != NULL;
+		w->claimed = hp_arena_alloc(w->f->arena, sizeof *w->claimed);
+		if (res->claimed)
+			copy_claimed(w->f, w->claimed, res->claimed);
+	}
+	take_error(w, err);
+}
+
+int64_t fx_start(struct fx *f, const char *workflow, const char *input, const char *key, bool own,
+		 struct hp_claimed *claimed, bool *existed)
+{
+	struct wait w = { .f = f };
+	struct hp_start st = { .workflow = workflow, .input = hp_bytes_of(input), .key = hp_bytes_of(key),
+			       .requester = "tester", .own = own };
+
+	f->store->ops->start(f->store, f->engine, &st, on_start, &w);
+	fx_until(f, &w.done);
+	ck_assert_msg(!w.failed, "%s", w.err.message);
+	if (claimed) {
+		ck_assert_int_eq(w.n, 1);
+		*claimed = *w.claimed;
+	}
+	if (existed)
+		*existed = w.existed;
+	return w.id;
+}
+
+static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
+{
+	struct wait *w = arg;
+
+	w->json = json.p ? hp_arena_strndup(w->f->arena, json.p, json.n) : NULL;
+	take_error(w, err);
+}
+
+const char *fx_door(struct fx *f, const char *name, const char *principal, const char *args, struct hp_error *err)
+{
+	struct wait w = { .f = f };
+
+	f->store->ops->door(f->store, name, principal, hp_bytes_of(args), on_door, &w);
+	ck_assert_int_eq(w.done, 0);
+	fx_until(f, &w.done);
+	if (w.failed && !err)
+		ck_abort_msg("door %s: %s", name, w.err.message);
+	if (err)
+		*err = w.err;
+	return w.failed ? NULL : w.json;
+}
+
+static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n)
+{
+	struct fx_commit *c = arg;
+
+	(void)now;
+	c->n = n;
+	for (int i = 0; i < n && i < (int)(sizeof c->res / sizeof c->res[0]); i++) {
+		c->res[i] = res[i];
+		if (res[i].error)
+			c->error = *res[i].error;
+	}
+	c->calls++;
+}
+
+void fx_commit(struct fx *f, struct hp_store *s, const struct hp_transition *const *t, int n, struct fx_commit *out)
+{
+	memset(out, 0, sizeof *out);
+	s->ops->commit(s, t, n, on_commit, out);
+	ck_assert_int_eq(out->calls, 0);
+	fx_until(f, &out->calls);
+	ck_assert_int_eq(out->n, n);
+}
+
+enum hp_commit_outcome fx_commit1(struct fx *f, const struct hp_transition *t)
+{
+	struct fx_commit c;
+
+	fx_commit(f, f->store, &t, 1, &c);
+	return c.res[0].outcome;
+}
+
+struct hp_transition fx_from(const struct hp_run *run, enum hp_move move, enum hp_disposition d)
+{
+	struct hp_transition t = { .run_id = run->id, .epoch = run->epoch, .rev = run->rev, .move = move,
+				   .disposition = d, .after = *run, .from_state = run->state,
+				   .from_visit = run->visit };
+
+	t.after.rev++;
+	t.after.claims = 0;
+	t.after.status = d == HP_PARK ? HP_WAITING : d == HP_FINISH ? HP_SUCCEEDED : HP_RUNNING;
+	return t;
+}
+
+void fx_done(struct hp_run *run, const struct hp_transition *t)
+{
+	*run = t->after;
+}
