@@ -254,6 +254,7 @@ struct hp_machine {
 	int mode;                 /* what the next event answers: private to machine*.c */
 	enum hp_eval asked;       /* the last EVAL, and its index */
 	int32_t asked_index;
+	int32_t next;             /* EVAL_SET: where to go afterwards */
 	int64_t now;
 	struct hp_transition t;   /* being built */
 	bool dirty;               /* t holds something */

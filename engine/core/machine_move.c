@@ -211,17 +211,22 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 	enter(m, act);
 }
 
+/* Left the ordinary way: `set` first, then on. */
+void hp_m_pass(struct hp_machine *m, struct hp_action *act, int next)
+{
+	m->next = next;
+	if (hp_m_state(m)->has_set)
+		hp_m_eval(m, act, HP_EVAL_SET, 0);
+	else
+		hp_m_leave(m, act, next);
+}
+
 /* The state did what it is there for: save, `set`, go on. */
 void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value)
 {
-	const struct hp_state *s = hp_m_state(m);
-
 	if (save && value.n > 0)
 		hp_m_save(m, save, value);
-	if (s->has_set)
-		hp_m_eval(m, act, HP_EVAL_SET, 0);
-	else
-		hp_m_leave(m, act, s->next);
+	hp_m_pass(m, act, hp_m_state(m)->next);
 }
 
 static size_t json_escape(char *dst, size_t size, const char *s)

@@ -47,6 +47,7 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status status,
 		 struct hp_bytes result);
 void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next);
+void hp_m_pass(struct hp_machine *m, struct hp_action *act, int next);
 void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value);
 void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message);

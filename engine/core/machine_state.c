@@ -22,7 +22,7 @@ void hp_m_work(struct hp_machine *m, struct hp_action *act)
 		if (s->choose.n_branches > 0)
 			hp_m_eval(m, act, HP_EVAL_WHEN, 0);
 		else
-			hp_m_leave(m, act, s->choose.otherwise);
+			hp_m_pass(m, act, s->choose.otherwise);
 		return;
 	case HP_APPROVAL:
 		hp_m_eval(m, act, s->approval.has_when ? HP_EVAL_WHEN : HP_EVAL_APPROVAL, 0);
@@ -79,16 +79,16 @@ static void when_value(struct hp_machine *m, const struct hp_event *ev, struct h
 		if (ev->truth)
 			hp_m_eval(m, act, HP_EVAL_APPROVAL, 0);
 		else
-			hp_m_leave(m, act, s->next);
+			hp_m_pass(m, act, s->next);
 		return;
 	}
 	HP_ASSERT(s->kind == HP_CHOOSE && m->asked_index < s->choose.n_branches);
 	if (ev->truth)
-		hp_m_leave(m, act, s->choose.branches[m->asked_index].next);
+		hp_m_pass(m, act, s->choose.branches[m->asked_index].next);
 	else if (m->asked_index + 1 < s->choose.n_branches)
 		hp_m_eval(m, act, HP_EVAL_WHEN, m->asked_index + 1);
 	else
-		hp_m_leave(m, act, s->choose.otherwise);
+		hp_m_pass(m, act, s->choose.otherwise);
 }
 
 static void result_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -156,7 +156,7 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	case HP_EVAL_SET:
 		if (ev->value.n > 0)
 			hp_m_save(m, NULL, ev->value);
-		hp_m_leave(m, act, hp_m_state(m)->next);
+		hp_m_leave(m, act, m->next);
 		return;
 	case HP_EVAL_RESULT:
 		result_value(m, ev, act);

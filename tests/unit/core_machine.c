@@ -724,6 +724,28 @@ START_TEST(choose_takes_the_first_true_branch)
 }
 END_TEST
 
+START_TEST(set_of_a_choice_is_saved_on_every_way_out)
+{
+	for (int which = 0; which < 2; which++) {
+		setup();
+		struct hp_state *s = state(0, "choose", HP_CHOOSE);
+		W.branches[0].next = 1;
+		s->choose.branches = W.branches;
+		s->choose.n_branches = 1;
+		s->choose.otherwise = 2;
+		s->has_set = true;
+		state(1, "end", HP_SUCCEED);
+		state(2, "end", HP_SUCCEED);
+		claim();
+		truth(which == 0);
+		expect_eval(HP_EVAL_SET);
+		value("{\"n\":1}", 0);
+		ck_assert_int_eq(W.act.pending->after.state, which + 1);
+		ck_assert_int_eq(W.act.pending->n_saves, 1);
+	}
+}
+END_TEST
+
 START_TEST(sql_commits_inside_its_transaction_and_retries_conflicts)
 {
 	struct hp_event none = { .type = HP_EV_REPLY, .none = true, .retry_after_us = -1 };
@@ -1054,6 +1076,7 @@ int main(void)
 	tcase_add_test(t, when_false_goes_straight_on_unsigned);
 	tcase_add_test(t, timer_never_fires_early);
 	tcase_add_test(t, await_takes_mail_or_times_out);
+	tcase_add_test(t, set_of_a_choice_is_saved_on_every_way_out);
 	tcase_add_test(t, choose_takes_the_first_true_branch);
 	tcase_add_test(t, sql_commits_inside_its_transaction_and_retries_conflicts);
 	tcase_add_test(t, set_sees_the_save_and_a_failing_set_aborts_sql);
