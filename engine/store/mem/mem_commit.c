@@ -5,6 +5,7 @@
  * only after that, so a fenced worker leaves no trace. What cannot be written is
  * refused before the first row is touched.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -43,7 +44,7 @@ static int check_signed(const struct mem_store *m, const struct hp_transition *t
 	static const char *const words[] = { "open", "approved", "rejected", "expired", "cancelled" };
 	const struct mem_approval *a;
 
-	if (!t->admits || t->after.signed_visit <= 0)
+	if (!t->admits || !t->sends_signed)
 		return 0;
 	a = mem_approval_of(&m->w, t->run_id, t->after.signed_visit);
 	if (!a || a->status != MEM_APPROVED)
@@ -64,7 +65,7 @@ static int check_waits(const struct mem_store *m, const struct hp_transition *t,
 	json_t *state;
 	size_t keys = 1, events;
 
-	if (t->wait_keys.n == 0)
+	if (!t->wait_keys.p) /* an empty key is a key too */
 		return 0;
 	for (size_t i = 0; i < t->wait_keys.n; i++)
 		keys += t->wait_keys.p[i] == '\n';
@@ -166,7 +167,6 @@ static void put_waits(struct mem_store *m, const struct mem_run *r, struct hp_by
 static void put_approval(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t)
 {
 	json_t *doc = hp_json_parse(t->approval.p, t->approval.n, "approval", NULL);
-	json_t *state = mem_state_json(&m->w, r, r->row.state);
 	const json_t *request = json_object_get(doc, "request");
 	struct mem_approval *a = mem_approval_of(&m->w, r->row.id, r->row.visit);
 
@@ -179,7 +179,7 @@ static void put_approval(struct mem_store *m, const struct mem_run *r, const str
 	a->state = r->row.state;
 	a->status = MEM_OPEN;
 	a->opened_at = *m->now;
-	a->deadline = r->row.entered_at + hp_json_int(state, "deadline_us", 0);
+	a->deadline = t->approval_deadline;
 	a->document = mem_intern(m, t->approval);
 	a->has_request = json_is_string(request);
 	a->request = mem_intern(m, (struct hp_bytes){ json_string_value(request),
@@ -187,7 +187,6 @@ static void put_approval(struct mem_store *m, const struct mem_run *r, const str
 	a->key = mem_intern_s(m, hp_json_str(doc, "key"));
 	memcpy(a->hash, t->approval_hash, HP_SHA256_LEN);
 	json_decref(doc);
-	json_decref(state);
 }
 
 static void close_approval(struct mem_store *m, const struct hp_transition *t)
@@ -200,14 +199,17 @@ static void close_approval(struct mem_store *m, const struct hp_transition *t)
 	a->decided_at = *m->now;
 }
 
-/* The operation a business key belongs to: the same text may mean two things. */
-static struct hp_bytes scope_of(struct mem_store *m, const struct mem_run *r)
+/* A business key is unique within "connector.operation" of the request it is for. */
+static struct hp_bytes scope_of(struct mem_store *m, const struct hp_transition *t)
 {
-	json_t *state = mem_state_json(&m->w, r, r->row.state);
-	struct hp_bytes scope = mem_intern_s(m, hp_json_str(state, "operation"));
+	json_t *request = hp_json_parse(t->request.p, t->request.n, "request", NULL);
+	const char *connector = hp_json_str(request, "connector");
+	const char *operation = hp_json_str(request, "operation");
+	char scope[2 * HP_NAME_MAX + 2];
 
-	json_decref(state);
-	return scope;
+	snprintf(scope, sizeof scope, "%s.%s", connector ? connector : "", operation ? operation : "");
+	json_decref(request);
+	return mem_intern_s(m, scope);
 }
 
 /* Returns when a business key that another run or visit holds was first sent, else 0. */
@@ -222,7 +224,7 @@ static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct h
 	r->effect_key = mem_intern(m, t->effect_key);
 	if (!t->business_key)
 		return 0;
-	scope = scope_of(m, r);
+	scope = scope_of(m, t);
 	MEM_EACH(&m->w, T_EFFECT, struct mem_effect, known) {
 		if (!mem_same(known->key, t->effect_key) || !mem_same(known->scope, scope))
 			continue;
@@ -248,7 +250,6 @@ static void put_row(struct mem_store *m, struct mem_run *r, const struct hp_tran
 	r->row = t->after;
 	r->row.epoch = t->epoch;
 	r->row.rev = t->rev + 1;
-	r->row.claims = 0;
 	r->row.cancel = cancel || t->after.cancel;
 	r->updated_at = *m->now;
 	r->message = mem_intern_s(m, t->message);
@@ -358,9 +359,9 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 	put_row(m, r, t);
 	put_history(m, r, t);
 	put_saves(m, t);
-	if (moved || t->wait_keys.n)
+	if (moved || t->wait_keys.p)
 		mem_remove_if(&m->w, T_WAIT, wait_of, r->row.id);
-	if (t->wait_keys.n)
+	if (t->wait_keys.p)
 		put_waits(m, r, t->wait_keys);
 	if (t->approval.n)
 		put_approval(m, r, t);
