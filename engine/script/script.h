@@ -127,6 +127,10 @@ struct hp_finding {
 typedef void (*hp_finding_fn)(void *arg, const struct hp_finding *f);
 /* All lints over a loaded workflow; returns the number of fatal findings. */
 int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg);
+/* An error of hp_bundle_build or hp_workflow_load in the same shape, so that `check`
+ * prints both alike ("unknown_operation", "unknown_field", …, else "load"). Cuts
+ * err->message: f->file points into it. */
+void hp_finding_of_error(struct hp_error *err, struct hp_finding *f);
 /* Mermaid flowchart. */
 int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
@@ -159,8 +163,11 @@ int hp_fake_handle(struct hp_fake *f, const struct hp_fake_request *rq, struct h
 		   struct hp_error *err) HP_MUST_CHECK;
 /* The whole state as JSON: persisted before the answer leaves. */
 int hp_fake_state(struct hp_fake *f, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
-/* Webhooks the fake wants delivered now: JSON array [{"id","source","scheme","headers"?,
- * "body","attempt"}]; done tells it what the receiver answered (status 0: unreachable). */
+/* Webhooks the fake wants delivered now: JSON array [{"id","source","scheme","secret",
+ * "headers"?,"body","attempt",…}]. The caller signs body with hp_signature_sign(scheme,
+ * the value of the secret named `secret`, id) and says by hp_fake_delivered() what the
+ * receiver answered (status 0: unreachable); until then, or for 30 s, the entry is not
+ * handed out again. *next_due: when to ask again, INT64_MAX when nothing waits. */
 int hp_fake_outbox(struct hp_fake *f, int64_t now, struct hp_buf *out, int64_t *next_due,
 		   struct hp_error *err) HP_MUST_CHECK;
 int hp_fake_delivered(struct hp_fake *f, const char *id, int status, int64_t now,

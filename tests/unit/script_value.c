@@ -127,7 +127,6 @@ END_TEST
 START_TEST(refusals_say_where)
 {
 	char deep[400] = "return ";
-	int i;
 
 	encodes("return {f = string.len}", ".f: a function cannot become JSON");
 	encodes("return {items = {1, {price = 0 / 0}}}", ".items[2].price: JSON has no infinity and no NaN");
@@ -145,10 +144,8 @@ START_TEST(refusals_say_where)
 	encodes("return {['a\\0'] = 1}", "a text with the character U+0000 cannot be stored");
 	encodes("return {a = '\\xff'}", ".a: a text is not valid UTF-8");
 	encodes("return {['\\xff'] = 1}", ".\xff: a key is not valid UTF-8, or there is no memory");
-	for (i = 0; i < HP_JSON_DEPTH_MAX + 1; i++)
-		strcat(deep, "{");
-	for (i = 0; i < HP_JSON_DEPTH_MAX + 1; i++)
-		strcat(deep, "}");
+	memset(deep + 7, '{', HP_JSON_DEPTH_MAX + 1);
+	memset(deep + 7 + HP_JSON_DEPTH_MAX + 1, '}', HP_JSON_DEPTH_MAX + 1);
 	ck_assert_ptr_nonnull(strstr(encode(deep), "nested too deeply"));
 	encodes("return json.decode('{\"a\":1,\"a\":2}')",
 		"v:1: json.decode: names a key twice in one object (line 1, column 10)");
