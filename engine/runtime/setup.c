@@ -299,8 +299,8 @@ static json_t *roles_array(const char *roles)
 static int ask_token(const struct hp_setup *s, struct hp_store *store, struct answer *a,
 		     struct hp_error *err)
 {
-	json_t *args = json_pack("{s:s, s:s, s:o, s:[s]}", "principal", ADMIN_PRINCIPAL, "kind", "person", "roles",
-				 roles_array(s->roles), "scopes", "admin");
+	json_t *args = json_pack("{s:s, s:s, s:o, s:[s,s,s,s,s]}", "principal", ADMIN_PRINCIPAL, "kind", "person", "roles",
+				 roles_array(s->roles), "scopes", "read", "start", "operate", "approve", "admin");
 	struct hp_buf text;
 	int rc = -1;
 

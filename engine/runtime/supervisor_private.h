@@ -1,0 +1,88 @@
+/* supervisor_private.h: what the supervisor's files share.
+ *
+ *   supervisor.c          boot, signals, the end
+ *   supervisor_lock.c     one supervisor per data directory
+ *   supervisor_servers.c  workers and simulated providers: start, watch, restart
+ */
+#ifndef HP_RUNTIME_SUPERVISOR_PRIVATE_H
+#define HP_RUNTIME_SUPERVISOR_PRIVATE_H
+
+#include <ev.h>
+#include "base/arena.h"
+#include "runtime/counters.h"
+#include "runtime/postgres.h"
+#include "runtime/setup.h"
+#include "runtime/simulated.h"
+#include "runtime/supervisor.h"
+
+#define HP_SERVER_ARGS_MAX 64
+#define HP_SERVERS_MAX (HP_COUNTER_SLOTS_MAX + HP_SIMULATED_MAX)
+
+enum hp_server_kind { HP_SERVER_WORKER, HP_SERVER_PROVIDER };
+
+/* A child that is kept alive. */
+struct hp_kept {
+	struct hp_supervisor *s;
+	enum hp_server_kind kind;
+	char name[48];             /* "worker-1", "stripe" */
+	const char *argv[HP_SERVER_ARGS_MAX];
+	int argc;
+	int fds[3];
+	int n_fds;
+	pid_t pid;                 /* 0: does not run */
+	int64_t started_at;        /* boot clock */
+	int64_t backoff_us;
+	int starts;
+	struct ev_child exit;
+	struct ev_timer again;
+};
+
+struct hp_supervisor {
+	const struct hp_serve_options *o;
+	struct ev_loop *loop;
+	struct hp_arena *arena;    /* arguments of servers */
+	struct hp_place place;
+	int lock_fd;
+	int listen_fd;
+	int port;
+	char address[128];         /* "http://127.0.0.1:8080" */
+	int counters_fd;
+	int life_pipe[2];          /* servers read it: its end is our end */
+
+	struct hp_postgres *postgres;
+	bool postgres_wanted;      /* restart it when it dies */
+	bool postgres_stopped;
+	struct ev_timer postgres_again;
+	int64_t postgres_backoff_us;
+	char database[PATH_MAX + 256], sql_database[PATH_MAX + 256], admin_database[PATH_MAX + 256];
+
+	struct hp_simulated simulated[HP_SIMULATED_MAX];
+	int n_simulated;
+	char secrets_env[PATH_MAX];
+
+	struct hp_kept servers[HP_SERVERS_MAX];
+	int n_servers;
+
+	struct ev_signal signals[2];
+	int signals_seen;
+	bool stopping;
+	struct ev_timer patience;  /* servers that do not end are killed */
+	int exit_code;
+};
+
+/* supervisor_lock.c */
+/* HP_E_CONFLICT says who runs. */
+int hp_sup_lock(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
+int hp_sup_lock_tell(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
+
+/* supervisor_servers.c */
+int hp_sup_add_servers(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
+void hp_sup_start_kind(struct hp_supervisor *s, enum hp_server_kind kind);
+void hp_sup_signal_kind(struct hp_supervisor *s, enum hp_server_kind kind, int signal);
+int hp_sup_running(const struct hp_supervisor *s, enum hp_server_kind kind);
+void hp_sup_servers_free(struct hp_supervisor *s);
+
+/* supervisor.c: a server has ended while stopping. */
+void hp_sup_step_down(struct hp_supervisor *s);
+
+#endif
