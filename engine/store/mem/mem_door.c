@@ -12,7 +12,7 @@
 #include "store/mem/mem_private.h"
 
 /* For sentences: whole seconds. buf ≥ 32. */
-static const char *say_time(int64_t us, char *buf)
+const char *mem_say_time(int64_t us, char *buf)
 {
 	hp_time_format(us, buf, 32);
 	buf[10] = ' ';
@@ -20,16 +20,67 @@ static const char *say_time(int64_t us, char *buf)
 	return buf;
 }
 
-struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err)
+/* ---- reading arguments ---- */
+
+static int arg_text(const json_t *args, const char *name, bool required, size_t max,
+		    const char **out, struct hp_error *err)
 {
-	int64_t id = hp_json_int(args, "run", 0);
+	const json_t *v = json_object_get(args, name);
+
+	*out = json_string_value(v);
+	if (v && !json_is_null(v) && !*out)
+		return hp_fail(err, HP_E_INVALID, "\"%s\" must be a string", name);
+	if (required && (!*out || (*out)[strspn(*out, " ")] == 0))
+		return hp_fail(err, HP_E_INVALID, "\"%s\" is missing", name);
+	if (*out && json_string_length(v) > max)
+		return hp_fail(err, HP_E_TOO_LARGE, "\"%s\" is longer than %zu bytes", name, max);
+	return 0;
+}
+
+int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, int64_t *out,
+		struct hp_error *err)
+{
+	const json_t *v = json_object_get(args, name);
+
+	*out = json_integer_value(v);
+	if (json_is_integer(v))
+		return 0;
+	if (v && !json_is_null(v))
+		return hp_fail(err, HP_E_INVALID, "\"%s\" must be a whole number", name);
+	if (!fallback)
+		return hp_fail(err, HP_E_INVALID, "\"%s\" is missing", name);
+	*out = *fallback;
+	return 0;
+}
+
+static int arg_reason(const json_t *args, const char **out, struct hp_error *err)
+{
+	const char *reason = hp_json_str(args, "reason");
+
+	*out = "";
+	if (HP_MUTANT(reason))
+		return 0;
+	if (!reason || reason[strspn(reason, " ")] == 0) {
+		hp_fail(err, HP_E_INVALID, "a reason is mandatory");
+		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
+	}
+	return arg_text(args, "reason", true, HP_REASON_MAX, out, err);
+}
+
+struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err)
+{
 	struct mem_run *r = mem_run_find(&m->w, id);
 
-	if (!json_is_integer(json_object_get(args, "run")))
-		hp_fail(err, HP_E_INVALID, "run: must be a number");
-	else if (!r)
+	if (!r)
 		hp_fail(err, HP_E_NOT_FOUND, "there is no run %lld", (long long)id);
 	return r;
+}
+
+struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err)
+{
+	int64_t id;
+
+	return mem_arg_int(args, "run", NULL, &id, err) < 0 ? NULL : mem_run_get(m, id, err);
 }
 
 /* ---- decide ---- */
@@ -63,30 +114,43 @@ static bool has_role(const struct mem_store *m, struct hp_bytes who, const char 
 	return false;
 }
 
-/* The terms as the script room stored them, else as the definition says. */
-static int quorum_of(const struct mem_store *m, const struct mem_approval *a, struct hp_quorum *q)
+/* The quorum expression: as rendered with the approval, else as the definition says. */
+struct hp_bytes mem_approvers(const struct mem_store *m, const struct mem_approval *a)
 {
 	json_t *doc = hp_json_parse(a->document.p, a->document.n, "approval", NULL);
 	json_t *state = mem_state_json(&m->w, mem_run_find(&m->w, a->run), a->state);
-	const json_t *terms = json_object_get(doc, "quorum"), *term;
 	const char *text = hp_json_str(doc, "approvers");
+	struct hp_bytes kept;
+
+	kept = mem_intern((struct mem_store *)(uintptr_t)m,
+			  hp_bytes_of(text ? text : hp_json_str(state, "approvers")));
+	json_decref(doc);
+	json_decref(state);
+	return kept;
+}
+
+static int quorum_of(const struct mem_store *m, const struct mem_approval *a, struct hp_quorum *q)
+{
+	json_t *doc = hp_json_parse(a->document.p, a->document.n, "approval", NULL);
+	const json_t *terms = json_object_get(doc, "quorum"), *term;
+	struct hp_bytes text = mem_approvers(m, a);
 	size_t i;
 	int rc = 0;
 
 	memset(q, 0, sizeof *q);
 	if (json_is_array(terms)) {
 		json_array_foreach(terms, i, term) {
+			const char *role = hp_json_str(term, "role");
+
 			if (q->n_terms == HP_QUORUM_TERMS_MAX)
 				break;
 			q->terms[q->n_terms].n = (int)hp_json_int(term, "n", 1);
-			snprintf(q->terms[q->n_terms++].role, sizeof q->terms[0].role, "%s",
-				 hp_json_str(term, "role"));
+			snprintf(q->terms[q->n_terms++].role, sizeof q->terms[0].role, "%s", role ? role : "");
 		}
 	} else {
-		rc = hp_quorum_parse(text ? text : hp_json_str(state, "approvers"), q, NULL);
+		rc = hp_quorum_parse(text.n ? text.p : "", q, NULL);
 	}
 	json_decref(doc);
-	json_decref(state);
 	return rc;
 }
 
@@ -112,104 +176,131 @@ static int check_open(const struct mem_store *m, const struct mem_approval *a, s
 {
 	char at[32];
 
-	switch (a->status) {
-	case MEM_APPROVED:
-	case MEM_REJECTED:
-		return hp_fail(err, HP_E_CONFLICT, "already %s by %.*s at %s",
-			       a->status == MEM_APPROVED ? "approved" : "rejected",
-			       (int)a->decided_by.n, a->decided_by.p, say_time(a->decided_at, at));
-	case MEM_EXPIRED:
-		return hp_fail(err, HP_E_CONFLICT, "the approval expired at %s", say_time(a->decided_at, at));
-	case MEM_CLOSED:
-		return hp_fail(err, HP_E_CONFLICT, "the approval was cancelled at %s",
-			       say_time(a->decided_at, at));
-	case MEM_OPEN:
-		break;
-	}
+	if (a->status == MEM_APPROVED || a->status == MEM_REJECTED)
+		return hp_fail(err, HP_E_CONFLICT, "already decided by %.*s at %s (%s)",
+			       (int)a->decided_by.n, a->decided_by.p, mem_say_time(a->decided_at, at),
+			       a->status == MEM_APPROVED ? "approved" : "rejected");
+	if (a->status != MEM_OPEN)
+		return hp_fail(err, HP_E_CONFLICT, "approval %lld %s at %s", (long long)a->id,
+			       a->status == MEM_EXPIRED ? "expired" : "was cancelled",
+			       mem_say_time(a->decided_at, at));
 	if (!HP_GUARD(deadline, *m->now < a->deadline))
-		return hp_fail(err, HP_E_CONFLICT, "the deadline passed at %s", say_time(a->deadline, at));
+		return hp_fail(err, HP_E_CONFLICT, "the deadline of approval %lld was %s",
+			       (long long)a->id, mem_say_time(a->deadline, at));
 	return 0;
 }
 
+/* May this principal vote on it? */
 static int check_voter(const struct mem_store *m, const struct mem_approval *a,
 		       const char *principal, const struct hp_quorum *q, struct hp_error *err)
 {
 	const struct mem_principal *p = principal_of(m, principal);
 	const struct mem_run *r = mem_run_find(&m->w, a->run);
+	struct hp_bytes text = mem_approvers(m, a);
 	bool may = false;
 
-	if (p && mem_same(p->kind, hp_bytes_of("agent")))
-		return hp_fail(err, HP_E_FORBIDDEN, "%s is an agent: agents may propose, never approve",
-			       principal);
-	if (!HP_GUARD(requester, !mem_same(r->requester, hp_bytes_of(principal))))
-		return hp_fail(err, HP_E_FORBIDDEN, "%s asked for this run: somebody else must decide",
-			       principal);
+	if (!p)
+		return hp_fail(err, HP_E_FORBIDDEN, "\"%s\" is not a known principal", principal);
+	if (!HP_GUARD(person, mem_same(p->kind, hp_bytes_of("person"))))
+		return hp_fail(err, HP_E_FORBIDDEN, "%s may not decide: only a person can, this is %s",
+			       principal,
+			       mem_same(p->kind, hp_bytes_of("agent")) ? "an agent" : "a service");
+	if (!HP_GUARD(requester, !mem_same(r->requester, hp_bytes_of(principal)))) {
+		hp_fail(err, HP_E_FORBIDDEN, "%s requested run %lld and may not decide its approvals",
+			principal, (long long)a->run);
+		return hp_error_hint(err, "Ask somebody else.");
+	}
 	for (int i = 0; i < q->n_terms; i++)
-		may = may || has_role(m, hp_bytes_of(principal), q->terms[i].role);
+		may = may || has_role(m, p->name, q->terms[i].role);
 	if (!HP_GUARD(role, may))
-		return hp_fail(err, HP_E_FORBIDDEN, "%s has none of the roles that may decide", principal);
+		return hp_fail(err, HP_E_FORBIDDEN, "%s is not among the approvers: %.*s", principal,
+			       (int)text.n, text.p);
+	return 0;
+}
+
+static int check_first_vote(const struct mem_store *m, const struct mem_approval *a,
+			    const char *principal, struct hp_error *err)
+{
+	char at[32];
+
 	MEM_EACH(&m->w, T_VOTE, struct mem_vote, v)
 		if (v->approval == a->id && mem_same(v->by, hp_bytes_of(principal)))
-			return hp_fail(err, HP_E_CONFLICT, "%s has voted already", principal);
+			return hp_fail(err, HP_E_CONFLICT, "%s has voted already, at %s (%s)", principal,
+				       mem_say_time(v->at, at), v->yes ? "approve" : "reject");
 	return 0;
 }
 
-static int check_reason(const char *reason, struct hp_error *err)
+/* A door's row in the history. moves: it raised rev; else it is a note beside the row's
+ * rev, because a worker is on its way and must not be disturbed. */
+static struct mem_history *note_door(struct mem_store *m, struct mem_run *r, bool moves,
+				     enum hp_move move, const char *code, const char *reason,
+				     const char *by)
 {
-	size_t n = reason ? strlen(reason) : 0;
+	struct mem_history *h;
+	int32_t seq = 0;
 
-	if (n == 0 || strspn(reason, " \t\r\n") == n)
-		return hp_fail(err, HP_E_INVALID, "a reason is needed");
-	if (n > HP_REASON_MAX)
-		return hp_fail(err, HP_E_TOO_LARGE, "the reason is longer than %d bytes", HP_REASON_MAX);
-	return 0;
+	r->row.rev += moves;
+	r->updated_at = *m->now;
+	if (!moves)
+		MEM_EACH(&m->w, T_HISTORY, struct mem_history, o)
+			if (o->run == r->row.id && o->rev == r->row.rev && o->seq >= seq)
+				seq = o->seq + 1;
+	h = mem_log(m, r, move, by, NULL);
+	h->seq = moves || seq > 0 ? seq : 1;
+	h->code = mem_intern_s(m, code);
+	h->reason = mem_intern_s(m, reason);
+	return h;
 }
 
-static void decided(struct mem_store *m, struct mem_approval *a, bool yes, const char *principal,
-		    const char *reason)
+static void vote(struct mem_store *m, struct mem_approval *a, const struct hp_quorum *q, bool yes,
+		 const char *principal, const char *reason)
 {
 	struct mem_run *r = mem_run_find(&m->w, a->run);
+	struct mem_vote *v = mem_add(&m->w, T_VOTE);
 
-	a->status = yes ? MEM_APPROVED : MEM_REJECTED;
-	a->decided_at = *m->now;
-	a->decided_by = mem_intern_s(m, principal);
-	a->reason = mem_intern_s(m, reason);
-	r->row.rev++;
-	r->updated_at = *m->now;
-	mem_log(m, r, HP_MOVE_DECIDED, principal, yes ? "approved" : "rejected")->reason = a->reason;
-	mem_ready(m, r);
-}
-
-int mem_door_decide(struct mem_store *m, const char *principal, const json_t *args,
-		    struct hp_buf *out, struct hp_error *err)
-{
-	static const char *const words[] = { "open", "approved", "rejected" };
-	const char *decision = hp_json_str(args, "decision"), *reason = hp_json_str(args, "reason");
-	int64_t id = hp_json_int(args, "approval", 0);
-	struct mem_approval *a = mem_approval_find(&m->w, id);
-	bool yes = decision && strcmp(decision, "approve") == 0;
-	struct hp_quorum q;
-	struct mem_vote *v;
-
-	if (!yes && (!decision || strcmp(decision, "reject") != 0))
-		return hp_fail(err, HP_E_INVALID, "decision: must be approve or reject");
-	if (!HP_MUTANT(reason) && check_reason(reason, err) < 0)
-		return -1;
-	if (!a)
-		return hp_fail(err, HP_E_NOT_FOUND, "there is no approval %lld", (long long)id);
-	if (quorum_of(m, a, &q) < 0)
-		return hp_fail(err, HP_E_INTERNAL, "approval %lld: its approvers cannot be read",
-			       (long long)id);
-	if (check_open(m, a, err) < 0 || check_voter(m, a, principal, &q, err) < 0)
-		return -1;
-	v = mem_add(&m->w, T_VOTE);
 	v->approval = a->id;
 	v->at = *m->now;
 	v->yes = yes;
 	v->by = mem_intern_s(m, principal);
 	v->reason = mem_intern_s(m, reason);
-	if (!yes || quorum_reached(m, a, &q))
-		decided(m, a, yes, principal, reason);
+	if (!yes || quorum_reached(m, a, q)) {
+		a->status = yes ? MEM_APPROVED : MEM_REJECTED;
+		a->decided_at = *m->now;
+		a->decided_by = v->by;
+		a->reason = v->reason;
+		mem_ready(m, r);
+	}
+	note_door(m, r, true, HP_MOVE_DECIDED, yes ? "approve" : "reject", reason, principal);
+}
+
+static int decide(struct mem_store *m, const char *principal, const json_t *args,
+		  struct hp_buf *out, struct hp_error *err)
+{
+	static const char *const words[] = { "open", "approved", "rejected" };
+	const char *decision, *reason;
+	struct mem_approval *a;
+	struct hp_quorum q;
+	int64_t id;
+	bool yes;
+
+	if (mem_arg_int(args, "approval", NULL, &id, err) < 0 ||
+	    arg_text(args, "decision", true, HP_KEY_MAX, &decision, err) < 0 ||
+	    arg_reason(args, &reason, err) < 0)
+		return -1;
+	yes = strcmp(decision, "approve") == 0;
+	if (!yes && strcmp(decision, "reject") != 0)
+		return hp_fail(err, HP_E_INVALID, "a decision is \"approve\" or \"reject\", not \"%s\"",
+			       decision);
+	a = mem_approval_find(&m->w, id);
+	if (!a)
+		return hp_fail(err, HP_E_NOT_FOUND, "there is no approval %lld", (long long)id);
+	if (quorum_of(m, a, &q) < 0)
+		return hp_fail(err, HP_E_INTERNAL, "approval %lld: its approvers cannot be read",
+			       (long long)id);
+	if (check_open(m, a, err) < 0 || check_voter(m, a, principal, &q, err) < 0 ||
+	    check_first_vote(m, a, principal, err) < 0)
+		return -1;
+	vote(m, a, &q, yes, principal, reason);
 	return hp_buf_printf(out, "{\"approval\":%lld,\"run\":%lld,\"status\":\"%s\"}", (long long)a->id,
 			     (long long)a->run, words[a->status]);
 }
@@ -225,38 +316,51 @@ static enum hp_command command_of(const char *action)
 	return action && strcmp(action, "give_up") == 0 ? HP_CMD_GIVE_UP : HP_CMD_NONE;
 }
 
+static int check_held(const struct mem_run *r, struct hp_error *err)
+{
+	static const char *const told[] = { "", "retry", "skip", "give up" };
+
+	if (r->row.status != HP_HELD) {
+		hp_fail(err, HP_E_CONFLICT, "run %lld is not held, it is %s", (long long)r->row.id,
+			hp_status_name(r->row.status));
+		return hp_error_hint(err, "Only held runs take retry, skip or give_up. holdpoint why says "
+					  "what it waits for.");
+	}
+	if (r->row.command != HP_CMD_NONE)
+		return hp_fail(err, HP_E_CONFLICT, "run %lld has been told to %s already",
+			       (long long)r->row.id, told[r->row.command]);
+	return 0;
+}
+
 static int operate(struct mem_store *m, const char *principal, const json_t *args,
 		   struct hp_buf *out, struct hp_error *err)
 {
-	const char *action = hp_json_str(args, "action"), *reason = hp_json_str(args, "reason");
 	const json_t *value = json_object_get(args, "value");
-	enum hp_command command = command_of(action);
+	const char *action, *reason;
+	enum hp_command command;
 	struct mem_run *r;
 	struct hp_buf text;
-	int rc = 0;
+	int64_t id;
+	int rc;
 
-	if (command == HP_CMD_NONE)
-		return hp_fail(err, HP_E_INVALID, "action: must be retry, skip or give_up");
-	if (check_reason(reason, err) < 0)
+	if (mem_arg_int(args, "run", NULL, &id, err) < 0 ||
+	    arg_text(args, "action", true, HP_KEY_MAX, &action, err) < 0 ||
+	    arg_reason(args, &reason, err) < 0)
 		return -1;
-	r = mem_arg_run(m, args, err);
-	if (!r)
+	command = command_of(action);
+	if (command == HP_CMD_NONE) {
+		hp_fail(err, HP_E_INVALID, "there is no action \"%s\"", action);
+		return hp_error_hint(err, "Actions are retry, skip and give_up.");
+	}
+	r = mem_run_get(m, id, err);
+	if (!r || check_held(r, err) < 0)
 		return -1;
-	if (r->row.status != HP_HELD)
-		return hp_fail(err, HP_E_CONFLICT, "run %lld is %s, not held", (long long)r->row.id,
-			       hp_status_name(r->row.status));
-	if (r->row.command != HP_CMD_NONE)
-		return hp_fail(err, HP_E_CONFLICT, "run %lld was told already what to do",
-			       (long long)r->row.id);
 	hp_buf_init(&text, HP_VALUE_MAX);
-	if (value)
-		rc = hp_json_write(&text, value, err);
+	rc = value ? hp_json_write(&text, value, err) : 0;
 	if (rc == 0) {
 		r->command_value = mem_intern(m, hp_buf_bytes(&text));
 		r->row.command = command;
-		r->row.rev++;
-		r->updated_at = *m->now;
-		mem_log(m, r, HP_MOVE_COMMANDED, principal, action)->reason = mem_intern_s(m, reason);
+		note_door(m, r, true, HP_MOVE_COMMANDED, action, reason, principal);
 		mem_ready(m, r);
 		rc = hp_buf_printf(out, "{\"run\":%lld}", (long long)r->row.id);
 	}
@@ -264,42 +368,31 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 	return rc;
 }
 
-/* A note beside the rows of the state's own writes: the row keeps its rev, so the
- * owner's commit goes through and learns of the flag from its answer. */
-static void note(struct mem_store *m, const struct mem_run *r, const char *principal,
-		 const char *message, const char *reason)
-{
-	int32_t seq = 1;
-	struct mem_history *h;
-
-	MEM_EACH(&m->w, T_HISTORY, struct mem_history, o)
-		if (o->run == r->row.id && o->rev == r->row.rev && o->seq >= seq)
-			seq = o->seq + 1;
-	h = mem_log(m, r, HP_MOVE_COMMANDED, principal, message);
-	h->seq = seq;
-	h->reason = mem_intern_s(m, reason);
-}
-
+/* A flag: it takes effect between two effects. A parked run is woken for it, a run in a
+ * worker's hands learns of it with its next commit. */
 static int cancel(struct mem_store *m, const char *principal, const json_t *args,
 		  struct hp_buf *out, struct hp_error *err)
 {
-	struct mem_run *r = mem_arg_run(m, args, err);
-	const char *reason = hp_json_str(args, "reason");
+	const char *reason;
+	struct mem_run *r;
+	int64_t id;
 
+	if (mem_arg_int(args, "run", NULL, &id, err) < 0 || arg_reason(args, &reason, err) < 0)
+		return -1;
+	r = mem_run_get(m, id, err);
 	if (!r)
 		return -1;
 	if (hp_status_final(r->row.status))
-		return hp_fail(err, HP_E_CONFLICT, "run %lld has already %s", (long long)r->row.id,
+		return hp_fail(err, HP_E_CONFLICT, "run %lld has already %s%s", (long long)r->row.id,
+			       r->row.status == HP_CANCELLED ? "been " : "",
 			       hp_status_name(r->row.status));
 	if (!r->row.cancel) {
 		r->row.cancel = true;
-		r->cancel_by = mem_intern_s(m, principal);
-		r->cancel_reason = mem_intern_s(m, reason);
-		note(m, r, principal, "cancel", reason);
+		note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
 		mem_ready(m, r);
 	}
-	return hp_buf_printf(out, "{\"run\":%lld,\"status\":\"%s\"}", (long long)r->row.id,
-			     hp_status_name(r->row.status));
+	return hp_buf_printf(out, "{\"cancel\":true,\"run\":%lld,\"status\":\"%s\"}",
+			     (long long)r->row.id, hp_status_name(r->row.status));
 }
 
 /* ---- start, send_event ---- */
@@ -307,16 +400,17 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 static int door_start(struct mem_store *m, const char *principal, const json_t *args,
 		      struct hp_buf *out, struct hp_error *err)
 {
-	struct hp_start st = { .workflow = hp_json_str(args, "workflow"),
-			       .key = hp_bytes_of(hp_json_str(args, "key")),
-			       .requester = principal };
+	struct hp_start st = { .requester = principal };
+	const char *key;
 	const json_t *input = json_object_get(args, "input");
 	struct hp_buf text;
 	bool existed;
 	int rc = -1;
 
-	if (!st.workflow)
-		return hp_fail(err, HP_E_INVALID, "workflow: must be named");
+	if (arg_text(args, "workflow", true, HP_KEY_MAX, &st.workflow, err) < 0 ||
+	    arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
+		return -1;
+	st.key = hp_bytes_of(key);
 	hp_buf_init(&text, 2 * HP_INPUT_MAX);
 	if (input && hp_json_write(&text, input, err) < 0)
 		goto out;
@@ -333,14 +427,19 @@ out:
 static int door_send_event(struct mem_store *m, const json_t *args, struct hp_buf *out,
 			   struct hp_error *err)
 {
-	struct hp_delivery d = { hp_bytes_of(hp_json_str(args, "name")),
-				 hp_bytes_of(hp_json_str(args, "key")) };
+	const char *name, *key;
+	struct hp_delivery d;
 	const json_t *payload = json_object_get(args, "payload");
 	struct hp_buf text;
 	int rc = -1, woken = 0;
 
+	if (arg_text(args, "name", true, 200, &name, err) < 0 ||
+	    arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
+		return -1;
+	d.name = hp_bytes_of(name);
+	d.key = hp_bytes_of(key);
 	hp_buf_init(&text, HP_HTTP_REQUEST_BODY_MAX);
-	if (payload && hp_json_write(&text, payload, err) < 0)
+	if (payload ? hp_json_write(&text, payload, err) < 0 : hp_buf_adds(&text, "{}") < 0)
 		goto out;
 	if (mem_mail_check(&d, hp_buf_bytes(&text), err) < 0)
 		goto out;
@@ -362,7 +461,7 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 	if (strcmp(name, "send_event") == 0)
 		return door_send_event(m, args, out, err);
 	if (strcmp(name, "decide") == 0)
-		return mem_door_decide(m, principal, args, out, err);
+		return decide(m, principal, args, out, err);
 	if (strcmp(name, "operate") == 0)
 		return operate(m, principal, args, out, err);
 	if (strcmp(name, "cancel") == 0)

@@ -40,7 +40,6 @@ struct mem_run {
 	struct hp_bytes message, result;
 	struct hp_bytes request, effect_key; /* of the last admission */
 	struct hp_bytes command_value;
-	struct hp_bytes cancel_by, cancel_reason;
 };
 struct mem_key { /* a run's key: survives the run */
 	struct hp_bytes workflow, key;
@@ -245,8 +244,11 @@ void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
 	      hp_door_cb cb, void *arg);
-int mem_door_decide(struct mem_store *m, const char *principal, const json_t *args,
-		    struct hp_buf *out, struct hp_error *err);
+int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, int64_t *out,
+		struct hp_error *err);
+struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err);
+struct hp_bytes mem_approvers(const struct mem_store *m, const struct mem_approval *a);
+const char *mem_say_time(int64_t us, char *buf); /* for sentences: whole seconds; buf ≥ 32 */
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
 int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out,
 		     struct hp_error *err);

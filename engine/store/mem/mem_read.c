@@ -43,6 +43,13 @@ static json_t *state_of(const struct mem_store *m, int64_t run, int32_t state)
 	return json_string(mem_state_name(&m->w, mem_run_find(&m->w, run), state, name, sizeof name));
 }
 
+/* Absent rather than null. */
+static void put_text(json_t *row, const char *name, struct hp_bytes b)
+{
+	if (b.n)
+		json_object_set_new(row, name, text_of(b));
+}
+
 static const char *phase_word(enum hp_phase p)
 {
 	static const char *const words[] = { "",        "enter",   "admitted", "backoff",
@@ -57,26 +64,30 @@ static const char *const approval_words[] = { "open", "approved", "rejected", "e
 
 static json_t *approval_row(const struct mem_store *m, const struct mem_approval *a)
 {
+	const struct mem_run *r = mem_run_find(&m->w, a->run);
 	json_t *doc = json_of(a->document), *row, *votes = json_array();
 
 	MEM_EACH(&m->w, T_VOTE, struct mem_vote, v)
 		if (v->approval == a->id)
 			json_array_append_new(votes,
-					      json_pack("{s:o, s:s, s:o, s:o}", "principal",
+					      json_pack("{s:o, s:s, s:o, s:o}", "by",
 							text_of(v->by), "decision",
 							v->yes ? "approve" : "reject", "reason",
 							text_of(v->reason), "at", time_of(v->at)));
-	row = json_pack("{s:I, s:I, s:i, s:o, s:s, s:o, s:o, s:o, s:o, s:o}", "approval",
-			(json_int_t)a->id, "run", (json_int_t)a->run, "visit", (int)a->visit, "state",
-			state_of(m, a->run, a->state), "status", approval_words[a->status],
-			"opened_at", time_of(a->opened_at), "deadline", time_of(a->deadline),
-			"decided_by", text_of(a->decided_by), "reason", text_of(a->reason), "votes", votes);
+	row = json_pack("{s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "approval",
+			(json_int_t)a->id, "run", (json_int_t)a->run, "visit", (int)a->visit,
+			"workflow", text_of(r->workflow), "state", state_of(m, a->run, a->state),
+			"approvers", text_of(mem_approvers(m, a)), "requester", text_of(r->requester),
+			"status", approval_words[a->status], "opened_at", time_of(a->opened_at),
+			"deadline_at", time_of(a->deadline), "votes", votes);
+	put_text(row, "decided_by", a->decided_by);
+	put_text(row, "reason", a->reason);
 	json_object_set_new(row, "ask", json_incref(json_object_get(doc, "ask")));
 	json_object_set_new(row, "evidence", json_incref(json_object_get(doc, "evidence")));
 	if (a->has_request) {
-		json_object_set_new(row, "request", text_of(a->request));
+		put_text(row, "request", a->request);
+		put_text(row, "request_key", a->key);
 		json_object_set_new(row, "request_sha256", hex_of(a->hash));
-		json_object_set_new(row, "key", text_of(a->key));
 	}
 	if (a->decided_at)
 		json_object_set_new(row, "decided_at", time_of(a->decided_at));
@@ -86,24 +97,19 @@ static json_t *approval_row(const struct mem_store *m, const struct mem_approval
 
 static json_t *history_row(const struct mem_store *m, const struct mem_history *h)
 {
-	json_t *row = json_pack("{s:i, s:i, s:o, s:s, s:o, s:i, s:i, s:s}", "rev", (int)h->rev, "visit",
+	json_t *row = json_pack("{s:i, s:i, s:o, s:s, s:o, s:o, s:i}", "rev", (int)h->rev, "visit",
 				(int)h->visit, "at", time_of(h->at), "move", hp_move_name(h->move),
-				"state", state_of(m, h->run, h->state), "attempt", (int)h->attempt,
-				"epoch", (int)h->epoch, "outcome",
-				h->outcome == HP_CLASS_OK ? "ok" : hp_class_name(h->outcome));
+				"from", state_of(m, h->run, h->from_state), "state",
+				state_of(m, h->run, h->state), "attempt", (int)h->attempt);
 
-	if (h->from_visit != h->visit)
-		json_object_set_new(row, "from", state_of(m, h->run, h->from_state));
-	if (h->seq)
-		json_object_set_new(row, "seq", json_integer(h->seq));
-	if (h->code.n)
-		json_object_set_new(row, "code", text_of(h->code));
-	if (h->message.n)
-		json_object_set_new(row, "message", text_of(h->message));
-	if (h->by.n)
-		json_object_set_new(row, "actor", text_of(h->by));
-	if (h->reason.n)
-		json_object_set_new(row, "reason", text_of(h->reason));
+	if (h->admits)
+		json_object_set_new(row, "admits", json_true());
+	if (h->outcome != HP_CLASS_OK)
+		json_object_set_new(row, "outcome", json_string(hp_class_name(h->outcome)));
+	put_text(row, "code", h->code);
+	put_text(row, "message", h->message);
+	put_text(row, "reason", h->reason);
+	put_text(row, "by", h->by);
 	return row;
 }
 
@@ -164,15 +170,23 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	return write_and_drop(root, out, err);
 }
 
-/* Pages by rev: `after` is the last rev of the page before. */
+/* Pages by rev: `after` is the last rev of the page before. Notes stay with their rev. */
 int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out,
 		     struct hp_error *err)
 {
-	const struct mem_run *r = mem_arg_run(m, args, err);
-	int64_t after = hp_json_int(args, "after", -1), limit = hp_json_int(args, "limit", 1000);
+	static const int64_t limit_default = 200, after_default = -1;
+	int64_t id, limit, after, revs = 0;
+	const struct mem_run *r;
 	json_t *rows, *root;
-	int32_t last = 0;
+	int32_t last = -1;
 
+	if (mem_arg_int(args, "run", NULL, &id, err) < 0 ||
+	    mem_arg_int(args, "limit", &limit_default, &limit, err) < 0 ||
+	    mem_arg_int(args, "after", &after_default, &after, err) < 0)
+		return -1;
+	if (limit < 1 || limit > 500)
+		return hp_fail(err, HP_E_INVALID, "\"limit\" must be within 1 and 500");
+	r = mem_run_get(m, id, err);
 	if (!r)
 		return -1;
 	rows = json_array();
@@ -180,7 +194,7 @@ int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out
 	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
 		if (h->run != r->row.id || h->rev <= after)
 			continue;
-		if ((int64_t)json_array_size(rows) >= limit && h->rev != last) {
+		if (h->rev != last && ++revs > limit) {
 			json_object_set_new(root, "next", json_integer(last));
 			break;
 		}
@@ -193,9 +207,12 @@ int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out
 int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *out,
 		      struct hp_error *err)
 {
-	int64_t id = hp_json_int(args, "approval", 0);
-	const struct mem_approval *a = mem_approval_find(&m->w, id);
+	const struct mem_approval *a;
+	int64_t id;
 
+	if (mem_arg_int(args, "approval", NULL, &id, err) < 0)
+		return -1;
+	a = mem_approval_find(&m->w, id);
 	if (!a)
 		return hp_fail(err, HP_E_NOT_FOUND, "there is no approval %lld", (long long)id);
 	return write_and_drop(approval_row(m, a), out, err);
@@ -235,6 +252,8 @@ static void dump_runs(const struct mem_store *m, json_t *root)
 		json_t *row = history_row(m, h);
 
 		json_object_set_new(row, "run", json_integer(h->run));
+		json_object_set_new(row, "seq", json_integer(h->seq));
+		json_object_set_new(row, "epoch", json_integer(h->epoch));
 		json_array_append_new(history, row);
 	}
 	json_object_set_new(root, "runs", runs);

@@ -58,7 +58,7 @@ START_TEST(a_decision_is_in_the_history)
 	rows = c_history(r.row.id);
 	last = json_array_get(rows, json_array_size(rows) - 1);
 	ck_assert_str_eq(hp_json_str(last, "move"), "decided");
-	ck_assert_str_eq(hp_json_str(last, "actor"), "alice");
+	ck_assert_str_eq(hp_json_str(last, "by"), "alice");
 	json_decref(rows);
 }
 END_TEST
@@ -88,7 +88,7 @@ START_TEST(whoever_asked_may_not_approve)
 	struct c_run r = c_own_by("alice", NULL);
 	int64_t id = c_open_approval(&r, S_REVIEW, NULL);
 
-	c_door_fails(HP_E_FORBIDDEN, "alice", "decide", "alice", APPROVE, (long long)id);
+	c_door_fails(HP_E_FORBIDDEN, "alice requested run ", "decide", "alice", APPROVE, (long long)id);
 	c_claim_none();
 	ck_assert_str_eq(decide("bob", "approve", id), "approved");
 }
@@ -99,8 +99,8 @@ START_TEST(without_the_role_nobody_decides)
 	struct c_run r = c_own();
 	int64_t id = c_open_approval(&r, S_REVIEW, NULL);
 
-	c_door_fails(HP_E_FORBIDDEN, "mallory", "decide", "mallory", APPROVE, (long long)id);
-	c_door_fails(HP_E_FORBIDDEN, "dave", "decide", "dave", REJECT, (long long)id);
+	c_door_fails(HP_E_FORBIDDEN, "mallory is not among the approvers: 1 of payments", "decide", "mallory", APPROVE, (long long)id);
+	c_door_fails(HP_E_FORBIDDEN, "dave is not among the approvers: 1 of payments", "decide", "dave", REJECT, (long long)id);
 	c_claim_none();
 }
 END_TEST
@@ -110,7 +110,7 @@ START_TEST(an_agent_never_approves)
 	struct c_run r = c_own();
 	int64_t id = c_open_approval(&r, S_REVIEW, NULL);
 
-	c_door_fails(HP_E_FORBIDDEN, "agent", "decide", "robot", APPROVE, (long long)id);
+	c_door_fails(HP_E_FORBIDDEN, "robot may not decide: only a person can, this is an agent", "decide", "robot", APPROVE, (long long)id);
 	c_claim_none();
 }
 END_TEST
@@ -120,10 +120,10 @@ START_TEST(a_reason_is_mandatory)
 	struct c_run r = c_own();
 	long long id = c_open_approval(&r, S_REVIEW, NULL);
 
-	c_door_fails(HP_E_INVALID, "reason", "decide", "alice", "{'approval':%lld,'decision':'approve'}", id);
-	c_door_fails(HP_E_INVALID, "reason", "decide", "alice",
+	c_door_fails(HP_E_INVALID, "a reason is mandatory", "decide", "alice", "{'approval':%lld,'decision':'approve'}", id);
+	c_door_fails(HP_E_INVALID, "a reason is mandatory", "decide", "alice",
 		     "{'approval':%lld,'decision':'approve','reason':''}", id);
-	c_door_fails(HP_E_INVALID, "reason", "decide", "alice",
+	c_door_fails(HP_E_INVALID, "a reason is mandatory", "decide", "alice",
 		     "{'approval':%lld,'decision':'reject','reason':'  '}", id);
 	c_claim_none();
 }
@@ -134,7 +134,7 @@ START_TEST(a_decision_is_approve_or_reject)
 	struct c_run r = c_own();
 	long long id = c_open_approval(&r, S_REVIEW, NULL);
 
-	c_door_fails(HP_E_INVALID, "approve", "decide", "alice",
+	c_door_fails(HP_E_INVALID, "a decision is \"approve\" or \"reject\", not \"perhaps\"", "decide", "alice",
 		     "{'approval':%lld,'decision':'perhaps','reason':'x'}", id);
 }
 END_TEST
@@ -147,7 +147,7 @@ START_TEST(the_deadline_is_exact_to_the_microsecond)
 	c_advance(DEADLINE - 1);
 	ck_assert_str_eq(decide("alice", "approve", first), "approved");
 	c_advance(1);
-	c_door_fails(HP_E_CONFLICT, "2023-11-15 02:13:20 UTC", "decide", "alice", APPROVE,
+	c_door_fails(HP_E_CONFLICT, " was 2023-11-15 02:13:20 UTC", "decide", "alice", APPROVE,
 		     (long long)second);
 }
 END_TEST
@@ -160,8 +160,8 @@ START_TEST(a_second_click_is_told_who_decided)
 	c_advance(HP_MINUTE);
 	decide("alice", "approve", id);
 	c_advance(HP_MINUTE);
-	c_door_fails(HP_E_CONFLICT, "by alice at 2023-11-14 22:14:20 UTC", "decide", "bob", REJECT, id);
-	c_door_fails(HP_E_CONFLICT, "by alice at 2023-11-14 22:14:20 UTC", "decide", "alice", APPROVE, id);
+	c_door_fails(HP_E_CONFLICT, "already decided by alice at 2023-11-14 22:14:20 UTC (approved)", "decide", "bob", REJECT, id);
+	c_door_fails(HP_E_CONFLICT, "already decided by alice at 2023-11-14 22:14:20 UTC (approved)", "decide", "alice", APPROVE, id);
 	ck_assert_int_eq(c_claim_one().decision, HP_APPROVED);
 }
 END_TEST
@@ -196,7 +196,7 @@ START_TEST(nobody_votes_twice)
 	long long id = c_open_approval(&r, S_QUORUM, NULL);
 
 	decide("carol", "approve", id);
-	c_door_fails(HP_E_CONFLICT, "carol", "decide", "carol", APPROVE, id);
+	c_door_fails(HP_E_CONFLICT, "carol has voted already, at 2023-11-14 22:13:20 UTC (approve)", "decide", "carol", APPROVE, id);
 	c_claim_none();
 }
 END_TEST
@@ -236,7 +236,7 @@ START_TEST(after_it_expired_nobody_decides)
 	json_t *a;
 
 	c_commit_ok(&r, &t);
-	c_door_fails(HP_E_CONFLICT, "expired", "decide", "alice", APPROVE, (long long)id);
+	c_door_fails(HP_E_CONFLICT, " expired at 2023-11-15 02:13:20 UTC", "decide", "alice", APPROVE, (long long)id);
 	a = c_door_ok("approval", "alice", "{'approval':%lld}", (long long)id);
 	ck_assert_str_eq(hp_json_str(a, "status"), "expired");
 	json_decref(a);
@@ -294,7 +294,7 @@ START_TEST(a_cancelled_runs_approval_is_closed)
 	c_finish(&t, HP_CANCELLED);
 	t.approval_closes = true;
 	c_commit_ok(&r, &t);
-	c_door_fails(HP_E_CONFLICT, "cancelled", "decide", "alice", APPROVE, id);
+	c_door_fails(HP_E_CONFLICT, " was cancelled at 2023-11-14 22:13:20 UTC", "decide", "alice", APPROVE, id);
 }
 END_TEST
 

@@ -70,9 +70,9 @@ START_TEST(only_held_runs_are_operated)
 	static const char args[] = "{'run':%lld,'action':'retry','reason':'x'}";
 
 	c_await(&parked, S_CONFIRM, "re_1", 0);
-	c_door_fails(HP_E_CONFLICT, "not held", "operate", "alice", args, (long long)r.row.id);
-	c_door_fails(HP_E_CONFLICT, "not held", "operate", "alice", args, (long long)parked.row.id);
-	c_door_fails(HP_E_CONFLICT, "not held", "operate", "alice", args, (long long)ready.run);
+	c_door_fails(HP_E_CONFLICT, "is not held, it is ", "operate", "alice", args, (long long)r.row.id);
+	c_door_fails(HP_E_CONFLICT, "is not held, it is ", "operate", "alice", args, (long long)parked.row.id);
+	c_door_fails(HP_E_CONFLICT, "is not held, it is ", "operate", "alice", args, (long long)ready.run);
 	c_door_fails(HP_E_NOT_FOUND, "run 4711", "operate", "alice", args, 4711LL);
 	ck_assert_int_eq(c_claim_one().row.id, ready.run);
 }
@@ -84,8 +84,8 @@ START_TEST(an_operators_order_is_checked)
 	long long id = r.row.id;
 
 	c_held(&r);
-	c_door_fails(HP_E_INVALID, "retry", "operate", "alice", "{'run':%lld,'action':'undo','reason':'x'}", id);
-	c_door_fails(HP_E_INVALID, "reason", "operate", "alice", "{'run':%lld,'action':'retry'}", id);
+	c_door_fails(HP_E_INVALID, "there is no action \"undo\"", "operate", "alice", "{'run':%lld,'action':'undo','reason':'x'}", id);
+	c_door_fails(HP_E_INVALID, "a reason is mandatory", "operate", "alice", "{'run':%lld,'action':'retry'}", id);
 	c_claim_none();
 }
 END_TEST
@@ -101,7 +101,7 @@ START_TEST(a_command_is_in_the_history)
 	rows = c_history(r.row.id);
 	last = json_array_get(rows, json_array_size(rows) - 1);
 	ck_assert_str_eq(hp_json_str(last, "move"), "commanded");
-	ck_assert_str_eq(hp_json_str(last, "actor"), "alice");
+	ck_assert_str_eq(hp_json_str(last, "by"), "alice");
 	json_decref(rows);
 }
 END_TEST
@@ -193,7 +193,7 @@ START_TEST(what_is_over_cannot_be_cancelled)
 	c_begin(&t, &r);
 	c_finish(&t, HP_SUCCEEDED);
 	c_commit_ok(&r, &t);
-	c_door_fails(HP_E_CONFLICT, "succeeded", "cancel", "alice", "{'run':%lld,'reason':'stop'}",
+	c_door_fails(HP_E_CONFLICT, "has already succeeded", "cancel", "alice", "{'run':%lld,'reason':'stop'}",
 		     (long long)r.row.id);
 	c_door_fails(HP_E_NOT_FOUND, "run 4711", "cancel", "alice", "{'run':4711,'reason':'stop'}");
 }
