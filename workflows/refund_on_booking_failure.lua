@@ -7,7 +7,7 @@
 --   final word is awaited → row and payment are settled → the traveller is told.
 --
 -- The side roads:
---   nobody decides         the lead is written to and the question asked again, six times
+--   nobody decides         the lead is written to and the question asked again, for a day
 --   rejected               the row is closed with the reason; the run ends as failed, so
 --                          the booking's key is free should somebody think again
 --   already refunded,      Stripe's list is looked at: a refund of the same amount is
@@ -27,6 +27,7 @@ local stripe, resend = connector "stripe", connector "resend"
 local from = "Wallet <refunds@example.com>"
 local lead = "payments-lead@example.com"
 local approval_from = 50000 -- minor units; below that nobody is asked
+local give_up_after = 24 * 3600 * 1000000 -- microseconds without a decision
 
 -- Currencies without minor units: https://docs.stripe.com/currencies#zero-decimal
 local whole = {}
@@ -98,7 +99,7 @@ return workflow "refund_on_booking_failure" {
              "{payment.currency}", "{run.id}" },
     save = "row",
     catch = { unique_violation = "refund_exists" },
-    set  = { asked = 0, looked = 0 },
+    set  = { asked_since = function(run) return run.now end, looked = 0 },
   },
 
   approval "review" {
@@ -228,9 +229,8 @@ return workflow "refund_on_booking_failure" {
   },
 
   choose "ask_again" {
-    { when = function(run) return run.asked >= 5 end, next = "close_expired" },
+    { when = function(run) return run.now - run.asked_since >= give_up_after end, next = "close_expired" },
     otherwise = "review",
-    set = { asked = function(run) return run.asked + 1 end },
   },
 
   sql "close_expired" {

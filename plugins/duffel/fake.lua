@@ -46,7 +46,7 @@ local function fails(ctx, status, kind, code, title, message)
   return { status = status, headers = headers(ctx), json = {
     errors = json.array { { type = kind, code = code, title = title, message = message,
                             documentation_url = "https://duffel.com/docs/api/overview/errors" } },
-    meta = { status = status, request_id = ctx.id("req") } } }
+    meta = { status = status, request_id = ctx.id("req_") } } }
 end
 
 local function door(handler)
@@ -70,7 +70,7 @@ local function order(id, reference)
 end
 
 local function creation_failed(what, ctx)
-  return { id = ctx.id("wev"), api_version = "v2", type = "order.creation_failed", live_mode = false,
+  return { id = ctx.id("wev_"), api_version = "v2", type = "order.creation_failed", live_mode = false,
            created_at = stamp(ctx.now), identity_organisation_id = "org_0000HoldpointDemo",
            idempotency_key = "failed-" .. what.booking,
            data = { object = { id = what.booking, live_mode = false } } }

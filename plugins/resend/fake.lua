@@ -57,12 +57,8 @@ local function check(mail)
   end
 end
 
-local function id_of(ctx)
-  return (ctx.id("mail"):gsub("^mail_", ""))
-end
-
 local function send(mail, db, ctx)
-  local id = id_of(ctx)
+  local id = ctx.id()
   db.count = db.count + 1
   db.mails[id] = { id = id, from = mail.from, to = json.array(addresses(mail.to)), subject = mail.subject,
                    text = mail.text, html = mail.html, order = db.count, at = ctx.now }

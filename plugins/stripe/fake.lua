@@ -22,7 +22,7 @@
 local version = "2026-08-26.dahlia"
 
 local function fails(status, kind, message, more)
-  local e = { type = kind, message = message, doc_url = nil }
+  local e = { type = kind, message = message }
   for k, v in pairs(more or {}) do e[k] = v end
   return { status = status, json = { error = e } }
 end
@@ -37,7 +37,7 @@ local function seconds(ctx) return ctx.now // 1000000 end
 
 local function plant(db, ctx, id, amount, currency)
   db.payments[id] = { id = id, amount = amount, currency = currency, refunded = 0,
-                      charge = ctx.id("ch"), created = seconds(ctx) }
+                      charge = ctx.id("ch_"), created = seconds(ctx) }
   return db.payments[id]
 end
 
@@ -78,7 +78,7 @@ end
 local function tell(ctx, kind, object, delay)
   ctx.webhook {
     source = "stripe", scheme = "stripe", delay = delay,
-    body = { id = ctx.id("evt"), object = "event", api_version = version, created = seconds(ctx),
+    body = { id = ctx.id("evt_"), object = "event", api_version = version, created = seconds(ctx),
              livemode = false, pending_webhooks = 1, type = kind, data = { object = object },
              request = { id = json.null, idempotency_key = json.null } },
   }
@@ -129,7 +129,7 @@ end
 
 local function make(p, amount, form, db, ctx)
   local o = db.outcome
-  local r = { id = ctx.id("re"), amount = amount, currency = p.currency, payment_intent = p.id, charge = p.charge,
+  local r = { id = ctx.id("re_"), amount = amount, currency = p.currency, payment_intent = p.id, charge = p.charge,
               reason = form.reason, metadata = form.metadata or {}, status = "pending", created = seconds(ctx),
               order = db.count + 1 }
   db.count, db.refunds[r.id], p.refunded = r.order, r, p.refunded + amount
@@ -173,7 +173,7 @@ end
 -- ---- idempotency ---------------------------------------------------------
 
 local function with_headers(reply, ctx, key, more)
-  reply.headers = { ["request-id"] = ctx.id("req"), ["stripe-version"] = version, ["idempotency-key"] = key }
+  reply.headers = { ["request-id"] = ctx.id("req_"), ["stripe-version"] = version, ["idempotency-key"] = key }
   for k, v in pairs(more or {}) do reply.headers[k] = v end
   return reply
 end
@@ -191,7 +191,7 @@ local function seen(kept, params, key, ctx)
       "twice, and the other request is still going through): " .. key .. ". Please try again later.",
       { code = "idempotency_key_in_use" }), ctx, key, { ["stripe-should-retry"] = "true" })
   end
-  return with_headers({ status = kept.status, body = kept.body }, ctx, key,
+  return with_headers({ status = kept.status, json = kept.reply }, ctx, key,
                       { ["idempotent-replayed"] = "true", ["original-request"] = kept.request,
                         ["stripe-should-retry"] = kept.status >= 500 and "false" or nil })
 end
@@ -207,7 +207,7 @@ local function idempotent(req, db, ctx, check_first, execute)
   local reply = with_headers(execute(req.form or {}, db, ctx), ctx, key)
   if reply.status >= 500 then reply.headers["stripe-should-retry"] = "false" end
   if key then
-    db.keys[key] = { params = params, status = reply.status, body = json.encode(reply.json),
+    db.keys[key] = { params = params, status = reply.status, reply = reply.json,
                      request = reply.headers["request-id"],
                      busy_until = db.work > 0 and ctx.now + db.work * 1000000 // 1 or nil }
   end
@@ -274,7 +274,7 @@ local function check_payment(form)
 end
 
 local function pay(form, db, ctx)
-  local p = plant(db, ctx, ctx.id("pi"), math.tointeger(tonumber(form.amount)), form.currency:lower())
+  local p = plant(db, ctx, ctx.id("pi_"), math.tointeger(tonumber(form.amount)), form.currency:lower())
   return { status = 200, json = payment_json(p) }
 end
 
