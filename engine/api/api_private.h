@@ -3,7 +3,7 @@
  *   api.c      attach, the way of a request, answers and errors
  *   routes.c   the table of routes, matching, query and body against their fields
  *   auth.c     Bearer token → principal, remembered for a few seconds
- *   doors.c    the general handler: one store door per route
+ *   doors.c    the general handler: one store door per route; tokens
  *   start.c    POST /api/v1/runs
  *   deploy.c   POST /api/v1/workflows
  *   webhook.c  POST /api/webhooks/{source}
@@ -120,6 +120,7 @@ void api_authenticate(struct api_request *rq, api_handler next);
 
 /* ---- handlers ---- */
 void api_door(struct api_request *rq);
+void api_token(struct api_request *rq);
 void api_start(struct api_request *rq);
 void api_deploy(struct api_request *rq);
 void api_webhook(struct api_request *rq);

@@ -2,7 +2,6 @@
 #include "api/api_private.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #define METRICS_MAX ((size_t)1024 * 1024)
 
@@ -31,50 +30,29 @@ void api_readyz(struct api_request *rq)
 
 /* ---- metrics ---- */
 
-/* A label's value: backslash, quote and newline escaped. */
-static void label(struct hp_buf *out, const char *s)
-{
-	for (; s && *s; s++) {
-		if (*s == '\n') {
-			hp_buf_adds(out, "\\n");
-			continue;
-		}
-		if (*s == '"' || *s == '\\')
-			hp_buf_addc(out, '\\');
-		hp_buf_addc(out, *s);
-	}
-}
-
-static void gauge(struct hp_buf *out, const json_t *root, const char *member, const char *series, const char *help)
+static void gauge(struct hp_buf *out, const json_t *root, const char *member, const char *series, const char *help,
+		  double scale)
 {
 	const json_t *v = json_object_get(root, member);
 
 	if (!json_is_number(v))
 		return;
 	hp_buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n%s %.15g\n", series, help, series, series,
-		      json_number_value(v));
+		      json_number_value(v) * scale);
 }
 
-/* {"runs": [{"workflow","status","count"}], "approvals_open", "ready", "oldest_ready_seconds", …} */
 static void from_store(struct hp_buf *out, const json_t *root)
 {
-	const json_t *row;
-	size_t i;
-
-	hp_buf_adds(out, "# HELP holdpoint_runs Runs by workflow and status.\n# TYPE holdpoint_runs gauge\n");
-	json_array_foreach(json_object_get(root, "runs"), i, row) {
-		hp_buf_adds(out, "holdpoint_runs{workflow=\"");
-		label(out, hp_json_str(row, "workflow"));
-		hp_buf_adds(out, "\",status=\"");
-		label(out, hp_json_str(row, "status"));
-		hp_buf_printf(out, "\"} %lld\n", (long long)hp_json_int(row, "count", 0));
-	}
-	gauge(out, root, "approvals_open", "holdpoint_approvals_pending", "Approvals that wait for a decision.");
-	gauge(out, root, "ready", "holdpoint_ready_runs", "Runs that no engine has taken yet.");
-	gauge(out, root, "oldest_ready_seconds", "holdpoint_oldest_ready_seconds",
-	      "For how long the oldest ready run has waited.");
-	gauge(out, root, "held", "holdpoint_held_runs", "Runs that wait for an operator.");
-	gauge(out, root, "engines", "holdpoint_engines", "Engines with a lease.");
+	gauge(out, root, "approvals_open", "holdpoint_approvals_pending", "Approvals that wait for a decision.", 1);
+	gauge(out, root, "held", "holdpoint_runs_held", "Runs that wait for an operator.", 1);
+	gauge(out, root, "ready", "holdpoint_runs_ready", "Runs that could move and no engine has taken yet.", 1);
+	gauge(out, root, "owned", "holdpoint_runs_owned", "Runs in the hands of an engine.", 1);
+	gauge(out, root, "oldest_ready_us", "holdpoint_oldest_ready_seconds",
+	      "For how long the oldest ready run has waited.", 1e-6);
+	gauge(out, root, "timers_due", "holdpoint_timers_due", "Timers that are due and not yet taken.", 1);
+	gauge(out, root, "engines_live", "holdpoint_engines_live", "Engines with a good lease.", 1);
+	gauge(out, root, "engines_dead", "holdpoint_engines_dead", "Engines that were marked dead.", 1);
+	gauge(out, root, "runs_started", "holdpoint_run_last_id", "The number of the newest run.", 1);
 }
 
 static void write_metrics(struct api_request *rq, const json_t *root)

@@ -70,11 +70,11 @@ static const struct api_route routes[] = {
 	{ .method = "GET", .path = "/api/v1/workflows", READ, .door = "workflows" },
 	{ .method = "POST", .path = "/api/v1/workflows", .scope = "admin", .handler = api_deploy,
 	  .fields = { { "bundle", API_OBJECT, true } }, OPEN },
-	{ .method = "POST", .path = "/api/v1/tokens", .scope = "admin", .handler = api_door,
+	{ .method = "POST", .path = "/api/v1/tokens", .scope = "admin", .handler = api_token,
 	  .door = "token_create",
 	  .fields = { { "principal", API_STRING, true }, { "kind", API_STRING, true },
 		      { "roles", API_STRINGS, false }, { "scopes", API_STRINGS, true },
-		      { "expires_in", API_STRING, false } },
+		      { "expires_in", API_INT, false } }, /* seconds */
 	  OPEN },
 };
 #define N_ROUTES (sizeof routes / sizeof routes[0])

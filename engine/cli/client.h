@@ -1,0 +1,28 @@
+/* client.h: the commands' side of the API. One request at a time, blocking. */
+#ifndef HP_CLI_CLIENT_H
+#define HP_CLI_CLIENT_H
+
+#include <jansson.h>
+#include <limits.h>
+#include "base/buf.h"
+#include "cli/options.h"
+
+struct cli_client;
+
+/* Finds the address and the token. */
+struct cli_client *cli_client_open(const struct cli_args *a, struct hp_error *err);
+void cli_client_free(struct cli_client *c);
+/* body NULL: GET, else POST. *reply: owner is the caller. An error answer of the
+ * API becomes err with the same code. */
+int cli_request(struct cli_client *c, const char *path, const json_t *body, json_t **reply,
+		struct hp_error *err) HP_MUST_CHECK;
+/* Waits, but no longer than this. */
+void cli_pause(int64_t us);
+
+/* The data directory: --data, $HOLDPOINT_DATA, ./.holdpoint, /var/lib/holdpoint/data.
+ * NULL: there is none. */
+const char *cli_data_dir(const struct cli_args *a, char out[PATH_MAX]);
+/* "path?a=b&c=d": appends one parameter, percent-encoded; value NULL: nothing. */
+void cli_query(struct hp_buf *path, const char *name, const char *value);
+
+#endif

@@ -1,0 +1,62 @@
+/* value.c: JSON from the command line, a file or standard input. */
+#include "cli/value.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/json.h"
+#include "base/limits.h"
+
+static int read_all(int fd, const char *name, struct hp_buf *out, struct hp_error *err)
+{
+	char chunk[16384];
+	ssize_t n;
+
+	while ((n = read(fd, chunk, sizeof chunk)) != 0) {
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return hp_fail(err, HP_E_IO, "cannot read %s: %s", name, strerror(errno));
+		if (hp_buf_add(out, chunk, (size_t)n) < 0)
+			return hp_buf_check(out, name, err);
+	}
+	return 0;
+}
+
+static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return hp_fail(err, errno == ENOENT ? HP_E_NOT_FOUND : HP_E_IO, "cannot open %s: %s", path,
+			       strerror(errno));
+	rc = read_all(fd, path, out, err);
+	close(fd);
+	return rc;
+}
+
+json_t *cli_read_value(const char *given, const char *what, struct hp_error *err)
+{
+	struct hp_buf b;
+	json_t *v = NULL;
+	int rc;
+
+	hp_buf_init(&b, HP_HTTP_REQUEST_BODY_MAX);
+	if (given[0] == '@')
+		rc = read_file(given + 1, &b, err);
+	else if (strcmp(given, "-") == 0)
+		rc = read_all(STDIN_FILENO, "standard input", &b, err);
+	else
+		rc = hp_buf_adds(&b, given) < 0 ? hp_buf_check(&b, what, err) : 0;
+	if (rc == 0) {
+		v = hp_json_parse(hp_buf_str(&b), b.n, what, err);
+		if (!v)
+			(void)hp_error_hint(err, "Write JSON, @FILE, or - for standard input; quote it for the shell: "
+						 "'{\"id\":1}'.");
+	}
+	hp_buf_free(&b);
+	return v;
+}

@@ -1,0 +1,11 @@
+/* value.h: a JSON value given on the command line. */
+#ifndef HP_CLI_VALUE_H
+#define HP_CLI_VALUE_H
+
+#include <jansson.h>
+#include "base/error.h"
+
+/* "JSON", "@FILE" or "-" (standard input). `what` names it in errors. Owner: caller. */
+json_t *cli_read_value(const char *given, const char *what, struct hp_error *err) HP_MUST_CHECK;
+
+#endif
