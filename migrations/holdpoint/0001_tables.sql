@@ -303,7 +303,8 @@ create table holdpoint.token (
 );
 
 -- Append-only for the engine too; the secret is the owner's alone.
-revoke update, delete on holdpoint.history, holdpoint.saved, holdpoint.run, holdpoint.vote,
+revoke update on holdpoint.vote from holdpoint_engine;
+revoke update, delete on holdpoint.history, holdpoint.saved, holdpoint.run,
 	holdpoint.mail, holdpoint.inbox, holdpoint.definition, holdpoint.effect_key from holdpoint_engine;
 revoke all on holdpoint.installation from holdpoint_engine;
 

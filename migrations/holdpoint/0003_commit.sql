@@ -62,7 +62,9 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	select d.summary -> 'states' -> p_state from definition d where d.digest = p_digest
 $$;
 
--- Opens the approval of a visit. Parking again (a reminder) finds it open.
+-- Opens the approval of a visit. A visit may be opened again after its approval
+-- had expired (a person retried it): with the request as rendered now and without
+-- the votes of before. What was decided stays decided.
 create function holdpoint.open_approval(p_run bigint, p_visit int, p_state int, p_doc jsonb,
 	p_hash bytea, p_deadline bigint, p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
@@ -71,6 +73,7 @@ declare
 	v_state jsonb;
 	v_request bytea;
 	v_approvers text;
+	v_id bigint;
 begin
 	select * into strict v_run from run where id = p_run;
 	v_state := state_summary(v_run.digest, p_state);
@@ -85,7 +88,13 @@ begin
 			case when jsonb_typeof(p_doc -> 'quorum') = 'array' then p_doc -> 'quorum'
 				else parse_quorum(v_approvers) end,
 			v_run.requester, p_now, p_deadline)
-		on conflict (run_id, visit) do nothing;
+		on conflict (run_id, visit) do update set ask = excluded.ask, evidence = excluded.evidence,
+			request = excluded.request, request_sha256 = excluded.request_sha256,
+			request_key = excluded.request_key, approvers = excluded.approvers, quorum = excluded.quorum,
+			opened_at = excluded.opened_at, deadline_at = excluded.deadline_at, status = 'open', decided_at = null
+			where approval.status in ('expired', 'cancelled')
+		returning id into v_id;
+	delete from vote where approval_id = v_id;
 end $$;
 
 -- May the key of a run that failed or was cancelled be used again? Only when
@@ -315,7 +324,7 @@ create function holdpoint.add_waits(p_run bigint, p_state int, p_keys text) retu
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_events jsonb;
-	v_keys text[] := string_to_array(p_keys, E'\n');
+	v_keys text[] := case when p_keys = '' then array[''] else string_to_array(p_keys, E'\n') end;
 begin
 	select state_summary(r.digest, p_state) -> 'events' into v_events from run r where r.id = p_run;
 	if coalesce(jsonb_array_length(v_events), 0) <> cardinality(v_keys) then

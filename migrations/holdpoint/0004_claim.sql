@@ -204,7 +204,10 @@ begin
 	insert into mail (name, key_hash, key, payload, sender, at, expires_at)
 		values (p_name, v_hash, coalesce(p_key, ''), p_payload, p_sender, p_now, p_now + 30 * 86400000000)
 		returning id into o_mail;
-	o_woken := wake(array(select w.run_id from mail_wait w where w.name = p_name and w.key_hash = v_hash), p_now);
+	-- A held run stays with its operator. (Its status is read without its lock: a
+	-- run that is just being parked looks into its mailbox itself.)
+	o_woken := wake(array(select w.run_id from mail_wait w join run_state s using (run_id)
+		where w.name = p_name and w.key_hash = v_hash and s.status <> 3), p_now);
 end $$;
 
 create function holdpoint.start_own(p_workflow text, p_input jsonb, p_key text, p_requester text, p_engine bigint,

@@ -133,7 +133,7 @@ declare
 	v run_state;
 begin
 	if v_command is null then
-		perform fail('HP400', format('there is no action "%s"', v_action), 'Actions are retry, skip and give_up.');
+		perform fail('HP400', format('there is no action "%s": actions are retry, skip and give_up', v_action));
 	end if;
 	v := lock_run(v_run);
 	v_now := now_us();

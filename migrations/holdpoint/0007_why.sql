@@ -1,0 +1,145 @@
+-- 0007: why. For any run one sentence: what it waits for, since when, and who or
+-- what can move it. One function per family of causes; no cause is "unknown".
+
+set local role holdpoint_owner;
+
+create type holdpoint.reason_why as (cause text, sentence text, until_us bigint);
+
+create function holdpoint.why_final(s holdpoint.run_state) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	h history;
+	c history;
+begin
+	select * into h from history x where x.run_id = s.run_id and x.move = 9 order by x.rev desc limit 1;
+	if s.status = 4 then
+		return ('succeeded', format('Run %s succeeded at %s.', s.run_id, say_time(h.at)), null);
+	elsif s.status = 5 then
+		return ('failed', format('Run %s failed at %s with code %s%s.', s.run_id, say_time(h.at),
+			coalesce(s.code, 'failed'), coalesce(': ' || h.message, '')), null);
+	end if;
+	select * into c from history x where x.run_id = s.run_id and x.move = 12 and x.code = 'cancel'
+		order by x.rev desc, x.seq desc limit 1;
+	return ('cancelled', format('Run %s was cancelled at %s%s.', s.run_id, say_time(h.at),
+		coalesce(format(' by %s: %s', c.actor, c.message), '')), null);
+end $$;
+
+create function holdpoint.why_ready(s holdpoint.run_state, p_since bigint, p_now bigint) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	if not exists (select from engine e where not e.dead and e.lease_until > p_now) then
+		return ('no_engine', format('Run %s is ready since %s, but no engine is alive: start one.', s.run_id,
+			say_time(p_since)), null);
+	end if;
+	return ('ready', format('Run %s is ready since %s and will be taken by the next free engine.', s.run_id,
+		say_time(p_since)), null);
+end $$;
+
+create function holdpoint.why_owned(s holdpoint.run_state, p_state text, p_engine bigint, p_now bigint)
+returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	e engine;
+	v_who text;
+begin
+	select * into e from engine where id = p_engine;
+	v_who := format('engine %s (host %s, process %s)', p_engine, e.host, e.pid);
+	if e.id is null or e.dead or e.lease_until <= p_now then
+		return ('owner_gone', format('Run %s was in the hands of %s, whose lease ran out at %s; it will be taken over by another engine.',
+			s.run_id, v_who, say_time(coalesce(e.lease_until, 0))), null);
+	end if;
+	if s.phase = 2 then
+		return ('in_flight', format('Run %s waits for the answer to attempt %s of state "%s", sent after %s by %s.',
+			s.run_id, s.attempt, p_state, say_time(s.sent_at), v_who), null);
+	end if;
+	return ('owned', format('Run %s is in state "%s" since %s, in the hands of %s.', s.run_id, p_state,
+		say_time(s.entered_at), v_who), null);
+end $$;
+
+create function holdpoint.why_held(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	h history;
+begin
+	select * into h from history x where x.run_id = s.run_id and x.move = 8 order by x.rev desc limit 1;
+	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can retry, skip or give up.',
+		s.run_id, p_state, say_time(h.at), coalesce(s.code, 'held'), coalesce(': ' || h.message, ''),
+		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end), null);
+end $$;
+
+create function holdpoint.why_approval(s holdpoint.run_state, a holdpoint.approval) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	v_voted text;
+begin
+	select string_agg(principal, ', ' order by at, principal) into v_voted from vote where approval_id = a.id;
+	return ('approval', format('Run %s waits for approval %s by %s until %s%s: holdpoint approve %s --reason TEXT.', s.run_id,
+		a.id, a.approvers, say_time(a.deadline_at), coalesce('; approved so far by ' || v_voted, ''), a.id), a.deadline_at);
+end $$;
+
+create function holdpoint.why_open(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	a approval;
+	v_until text := case when s.due_at > 0 then ' until ' || say_time(s.due_at) else '' end;
+	v_waits text;
+begin
+	select * into a from approval x where x.run_id = s.run_id and x.visit = s.visit and x.status = 'open';
+	if found then
+		return why_approval(s, a);
+	end if;
+	select string_agg(format('%s with key "%s"', w.name, w.key), ' or ' order by w.wait) into v_waits
+		from mail_wait w where w.run_id = s.run_id;
+	if v_waits is not null then
+		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), s.due_at);
+	end if;
+	if s.due_at > 0 then
+		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), s.due_at);
+	end if;
+	return ('parked', format('Run %s is parked in state "%s" since %s and nothing will wake it by itself: an operator can cancel it.',
+		s.run_id, p_state, say_time(s.entered_at)), null);
+end $$;
+
+create function holdpoint.why_waiting(s holdpoint.run_state, p_state text, p_now bigint) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	if s.due_at > 0 and s.due_at <= p_now then
+		return why_ready(s, s.due_at, p_now);
+	end if;
+	return case s.phase
+		when 3 then ('backoff', format('Run %s tries state "%s" again at %s: attempt %s failed with code %s.', s.run_id,
+			p_state, say_time(s.due_at), s.attempt, coalesce(s.code, 'failed')), s.due_at)::reason_why
+		when 4 then ('doubt', format('Run %s is in doubt in state "%s": whether attempt %s happened is not known; it looks at %s.',
+			s.run_id, p_state, s.attempt, say_time(s.due_at)), s.due_at)::reason_why
+		else why_open(s, p_state) end;
+end $$;
+
+create function holdpoint.door_why(p_principal text, p_args jsonb) returns jsonb
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	v_id bigint := arg_int(p_args, 'run');
+	v_now bigint := now_us();
+	v_state text;
+	v_ready ready;
+	s run_state;
+	w reason_why;
+begin
+	select * into s from run_state where run_id = v_id;
+	if not found then
+		perform fail('HP404', format('there is no run %s', v_id));
+	end if;
+	select state_name(r.digest, s.state) into v_state from run r where r.id = v_id;
+	select * into v_ready from ready where run_id = v_id;
+	w := case
+		when s.status > 3 then why_final(s)
+		when v_ready.engine_id is not null then why_owned(s, v_state, v_ready.engine_id, v_now)
+		when v_ready.run_id is not null then why_ready(s, v_ready.due_at, v_now)
+		when s.status = 3 then why_held(s, v_state)
+		else why_waiting(s, v_state, v_now) end;
+	return jsonb_strip_nulls(jsonb_build_object('run', v_id,
+		'sentence', w.sentence || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end,
+		'cause', w.cause, 'state', v_state, 'status', status_name(s.status), 'since', json_time(s.entered_at),
+		'until', json_time(w.until_us)));
+end $$;
+
+reset role;
