@@ -5,7 +5,7 @@
  * that could run on (table.sort, table.move), swallow a stop (pcall, xpcall), or make
  * the same input give different output: tostring and string.format show no addresses,
  * pairs goes by sorted keys. A request is rendered again after a crash and must then
- * have the same bytes. Left out on purpose: setmetatable, getmetatable, raw*, load*,
+ * have the same bytes. A text is no number: "10" + 1 is an error. Left out on purpose: setmetatable, getmetatable, raw*, load*,
  * require, coroutine, collectgarbage, os, io, debug, print, math.random.
  */
 #include "script/lualib.h"

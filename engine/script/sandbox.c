@@ -344,7 +344,7 @@ static int finish_run(struct hp_sandbox *s, lua_State *co, int status, struct hp
 {
 	if (s->stop == RUNNING_FREE && status == LUA_ERRMEM)
 		s->stop = STOP_MEMORY;
-	if (s->stop == STOP_MEMORY)
+	if (s->stop != RUNNING_FREE && !s->where[0]) /* stopped by the allocator */
 		note_where(s, co);
 	if (s->stop != RUNNING_FREE)
 		return stopped(s, err);

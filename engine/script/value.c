@@ -424,8 +424,31 @@ static int lib_array(lua_State *L)
 	return 1;
 }
 
+/* Reading a field of null: nil would hide it, Lua's own words speak of userdata. */
+static int null_field(lua_State *L)
+{
+	if (lua_type(L, 2) == LUA_TSTRING)
+		return luaL_error(L, "attempt to read \"%s\" of null (compare with json.null first)",
+				  lua_tostring(L, 2));
+	return luaL_error(L, "attempt to read a position of null (compare with json.null first)");
+}
+
+/* All light userdata share one metatable, and null is the only one there is. */
+static void prepare_null(lua_State *L)
+{
+	lua_pushlightuserdata(L, (void *)(uintptr_t)&null_address);
+	lua_newtable(L);
+	lua_pushcfunction(L, null_field);
+	lua_setfield(L, -2, "__index");
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
+	lua_setmetatable(L, -2);
+	lua_pop(L, 1);
+}
+
 void hp_lualib_json(lua_State *L)
 {
+	prepare_null(L);
 	luaL_newmetatable(L, HP_LUA_OWNED);
 	lua_pushcfunction(L, box_gc);
 	lua_setfield(L, -2, "__gc");

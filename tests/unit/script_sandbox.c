@@ -246,8 +246,15 @@ START_TEST(errors_say_where)
 	fails("\n\nlocal x = = 1", "flow.lua:3: unexpected symbol near '='");
 	fails("\nlocal t = nil\nreturn t.a.b", "flow.lua:3: attempt to index a nil value (local 't')");
 	fails("\nerror('no such booking')", "flow.lua:2: no such booking");
+	fails("\nlocal p = json.null\nreturn p.amount", "flow.lua:3: attempt to read \"amount\" of null");
+	fails("return json.null[1]", "flow.lua:1: attempt to read a position of null");
+	fails("return '10' + 1", "attempt to perform arithmetic on a string value");
 	fails("\n\nwhile true do end", "flow.lua:3: stopped after 50 ms");
 	ck_assert_ptr_nonnull(strstr(err.hint, "loop"));
+	teardown();
+	setup();
+	fails("local s = ('x'):rep(1000000)\nwhile true do local _ = s .. 'y' end",
+	      "flow.lua:2: stopped after 50 ms");
 	teardown();
 	setup();
 	fails("local t = 'x'\nwhile true do\nt = t .. t end", "flow.lua:3: needs more than 32768 KiB");
