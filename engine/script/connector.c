@@ -34,7 +34,7 @@ bool hp_header_name_ok(const char *s)
 }
 
 /* The header's value is on top of the stack. */
-static void read_header(const struct hp_reader *r, const struct hp_conn *c, struct hp_header *h)
+static void read_header(const struct hp_reader *r, const struct hp_conn *c, struct hp_conn_header *h)
 {
 	lua_State *L = r->L;
 	static const char *const words[] = {"secret", "bearer", "basic"};

@@ -55,10 +55,10 @@ struct hp_type {
 };
 
 /* ---- a connector ---- */
-enum hp_header_kind { HP_H_TEXT = 1, HP_H_SECRET, HP_H_BEARER, HP_H_BASIC };
-struct hp_header {
+enum hp_conn_header_kind { HP_H_TEXT = 1, HP_H_SECRET, HP_H_BEARER, HP_H_BASIC };
+struct hp_conn_header {
 	const char *name; /* lower case */
-	enum hp_header_kind kind;
+	enum hp_conn_header_kind kind;
 	const char *text[2]; /* the text, or names of secrets */
 };
 struct hp_op {
@@ -76,7 +76,7 @@ struct hp_conn {
 	int n_hosts;
 	const char **secrets;
 	int n_secrets;
-	struct hp_header *headers;
+	struct hp_conn_header *headers;
 	int n_headers;
 	struct hp_op *ops; /* sorted by name */
 	int n_ops;
@@ -258,7 +258,6 @@ void hp_loader_read(lua_State *L, struct hp_workflow *w);
 void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body);
 int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
 struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
-/* Sends the first finding of a load error to the author in check's shape. */
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);
 /* Makes the Lua state usable: builds it again after a kill. */
 int hp_workflow_ready(struct hp_workflow *w, struct hp_error *err) HP_MUST_CHECK;

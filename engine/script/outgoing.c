@@ -102,21 +102,15 @@ static int add_headers(const struct building *b, json_t *headers, struct hp_outg
 	return 0;
 }
 
-/* "https://host:port/path" → host, in the arena; NULL: there is none. */
-static const char *host_of(const char *url, struct hp_arena *a)
+/* "https://host:port/path" → "host:port", in the arena; NULL: there is none. */
+static const char *authority_of(const char *url, struct hp_arena *a)
 {
 	const char *p = strstr(url, "://");
-	size_t n;
+	size_t n = p ? strcspn(p + 3, "/?#") : 0;
 
-	if (!p)
+	if (n == 0 || memchr(p + 3, '@', n))
 		return NULL;
-	p += 3;
-	if (*p == '[') {
-		n = strcspn(++p, "]");
-		return p[n] == ']' ? hp_arena_strndup(a, p, n) : NULL;
-	}
-	n = strcspn(p, ":/?#");
-	return n ? hp_arena_strndup(a, p, n) : NULL;
+	return hp_arena_strndup(a, p + 3, n);
 }
 
 static int add_url(const struct building *b, const json_t *rq, struct hp_outgoing *out)
@@ -132,7 +126,7 @@ static int add_url(const struct building *b, const json_t *rq, struct hp_outgoin
 	while (n > 0 && base[n - 1] == '/')
 		n--;
 	out->url = hp_arena_printf(b->a, "%.*s%s%s%s", (int)n, base, path ? path : "", query ? "?" : "", query ? query : "");
-	host = host_of(base, b->a);
+	host = authority_of(base, b->a);
 	if (!path || path[0] != '/')
 		return hp_fail(b->err, HP_E_INVALID, "the stored request has no path");
 	if (!out->url || !hosts)

@@ -140,7 +140,7 @@ static int check_path(const char *path, struct hp_error *err)
 	return 0;
 }
 
-static json_t *header_value(const struct hp_header *h)
+static json_t *header_value(const struct hp_conn_header *h)
 {
 	switch (h->kind) {
 	case HP_H_SECRET:

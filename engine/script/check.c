@@ -1,0 +1,200 @@
+/* check.c: what an author should know before deploying.
+ *
+ * One function per lint over one state; roads through the graph are walked in
+ * check_road.c. `fatal` refuses deployment: the workflow cannot do what it says.
+ * The others are warnings: it can, but a run may stop where nobody expects it.
+ * What makes a file unreadable (unknown names, wrong types) is no lint but an
+ * error of loading; hp_finding_of_error() gives it the same shape.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/words.h"
+#include "script/check.h"
+
+void hp_c_report(struct hp_checking *c, const char *lint, bool fatal, int state, int line, const char *fmt, ...)
+{
+	struct hp_finding f = {.lint = lint, .file = c->w->def.file, .line = line, .fatal = fatal};
+	size_t used = 0;
+	va_list ap;
+
+	if (state != HP_NO_STATE) {
+		f.state = c->w->def.states[state].name;
+		used = (size_t)snprintf(f.sentence, sizeof f.sentence, "state \"%s\": ", f.state);
+	}
+	va_start(ap, fmt);
+	vsnprintf(f.sentence + used, sizeof f.sentence - used, fmt, ap);
+	va_end(ap);
+	c->fatal += fatal;
+	if (c->fn)
+		c->fn(c->arg, &f);
+}
+
+static bool catches(const struct hp_state *s, const char *match)
+{
+	int i;
+
+	for (i = 0; i < s->n_catches; i++)
+		if (!s->catches[i].match || strcmp(s->catches[i].match, match) == 0)
+			return true;
+	return false;
+}
+
+/* ---- one state ---- */
+
+static void missing_way(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	if (s->next == HP_NO_STATE && s->kind != HP_SUCCEED && s->kind != HP_FAIL && s->kind != HP_CHOOSE)
+		hp_c_report(c, "missing_way", true, i, s->line,
+			    "it is the last state and has no next, so a run could only be held here; "
+			    "end with succeed or fail, or name the next state");
+}
+
+static void effect_without_way_out(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	if (s->kind == HP_CALL && !s->call.op.read && s->n_catches == 0)
+		hp_c_report(c, "effect_without_way_out", false, i, s->line,
+			    "%s.%s can fail for good and nothing catches that; the run would be held for an operator",
+			    s->call.op.connector, s->call.op.name);
+}
+
+static void doubt_without_probe(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	if (s->kind == HP_CALL && s->call.op.repeat == HP_REPEAT_NEVER && !s->call.has_probe &&
+	    !catches(s, "in_doubt") && !catches(s, "ambiguous"))
+		hp_c_report(c, "doubt_without_probe", false, i, s->line,
+			    "%s.%s must not be repeated and has no probe; when a reply is lost the run is in doubt and "
+			    "would be held",
+			    s->call.op.connector, s->call.op.name);
+}
+
+static void approval_ways(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	if (s->kind != HP_APPROVAL)
+		return;
+	if (s->approval.deadline_us == 0)
+		hp_c_report(c, "approval_without_deadline", true, i, s->line,
+			    "the approval has no deadline, so it could wait for ever; write one, like deadline = \"4h\"");
+	if (s->approval.rejected == HP_NO_STATE)
+		hp_c_report(c, "approval_without_rejected", false, i, s->line,
+			    "no way is declared for a rejected approval; the run would be held for an operator");
+	if (s->approval.expired == HP_NO_STATE)
+		hp_c_report(c, "approval_without_expired", false, i, s->line,
+			    "no way is declared for an expired approval; the run would be held for an operator");
+}
+
+/* Codes that come from the engine, whatever the operation. */
+static const char *const engine_codes[] = {
+	"unreachable", "timeout", "connection_lost", "reply_error", "in_doubt", "retryable", "terminal", "ambiguous",
+	"needs_person", "script_error", "key_invalid", "request_invalid", "signed_request_missing",
+	"signed_request_damaged", "too_large", "unavailable", "forbidden", "io",
+};
+#define ENGINE_CODES (sizeof engine_codes / sizeof *engine_codes)
+
+static bool known_code(const struct hp_op *op, const char *code)
+{
+	size_t k;
+	int i;
+
+	for (k = 0; k < ENGINE_CODES; k++)
+		if (strcmp(engine_codes[k], code) == 0)
+			return true;
+	for (i = 0; i < op->n_errors; i++)
+		if (strcmp(op->errors[i], code) == 0)
+			return true;
+	return strncmp(code, "http_", 5) == 0;
+}
+
+static void unknown_code(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	const struct hp_op *op = c->w->extra[i].op;
+	const char *all[ENGINE_CODES + HP_WORDS_MAX];
+	int k;
+
+	if (s->kind != HP_CALL || op->n_errors == 0)
+		return;
+	memcpy(all, engine_codes, sizeof engine_codes);
+	memcpy(all + ENGINE_CODES, op->errors, sizeof *all * (size_t)op->n_errors);
+	for (k = 0; k < s->n_catches; k++) {
+		const char *code = s->catches[k].match, *near;
+
+		if (!code || known_code(op, code))
+			continue;
+		near = hp_nearest(code, all, ENGINE_CODES + (size_t)op->n_errors);
+		hp_c_report(c, "unknown_code", true, i, s->catches[k].line,
+			    "catch: %s.%s never fails with \"%s\"%s%s%s", op->pub.connector, op->pub.name, code,
+			    near ? ", did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	}
+}
+
+/* ---- the workflow as a whole ---- */
+
+static void trigger_without_key(struct hp_checking *c)
+{
+	const struct hp_definition *d = &c->w->def;
+
+	if (d->n_triggers > 0 && !d->has_key)
+		hp_c_report(c, "trigger_without_key", false, HP_NO_STATE, d->triggers[0].line,
+			    "a webhook starts this workflow but no key is declared, so two events about the same thing "
+			    "start two runs");
+}
+
+int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
+{
+	struct hp_checking c = {w, fn, arg, 0};
+	int i;
+
+	trigger_without_key(&c);
+	for (i = 0; i < w->def.n_states; i++) {
+		const struct hp_state *s = &w->def.states[i];
+
+		hp_c_unreachable(&c, i);
+		missing_way(&c, i, s);
+		hp_c_endless_loop(&c, i);
+		effect_without_way_out(&c, i, s);
+		doubt_without_probe(&c, i, s);
+		approval_ways(&c, i, s);
+		unknown_code(&c, i, s);
+		hp_c_signature(&c, i);
+		hp_c_destructive(&c, i);
+	}
+	return c.fatal;
+}
+
+/* ---- errors of loading ---- */
+
+static const char *lint_of(const char *message)
+{
+	static const char *const lints[][2] = {
+		{"unknown operation", "unknown_operation"}, {"unknown state", "unknown_state"},
+		{"unknown field", "unknown_field"},         {"nothing is saved as", "unknown_value"},
+		{"otherwise is missing", "missing_way"},    {"timeout is missing", "await_without_timeout"},
+		{"nothing can be saved as", "reserved_name"}, {"is not a read; a probe", "probe_not_a_read"},
+		{"only the request of a call", "signature_of_no_call"},
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof lints / sizeof *lints; i++)
+		if (strstr(message, lints[i][0]))
+			return lints[i][1];
+	return "load";
+}
+
+void hp_finding_of_error(struct hp_error *err, struct hp_finding *f)
+{
+	char *colon = strchr(err->message, ':'), *end = NULL;
+	long line = 0;
+
+	*f = (struct hp_finding){.lint = lint_of(err->message), .fatal = true};
+	if (colon && colon[1] >= '0' && colon[1] <= '9')
+		line = strtol(colon + 1, &end, 10);
+	if (end && end[0] == ':' && end[1] == ' ' && line <= INT32_MAX) {
+		*colon = '\0';
+		f->file = err->message;
+		f->line = (int)line;
+		snprintf(f->sentence, sizeof f->sentence, "%.500s", end + 2);
+		return;
+	}
+	snprintf(f->sentence, sizeof f->sentence, "%.500s", err->message);
+}

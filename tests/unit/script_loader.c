@@ -1,0 +1,307 @@
+/* Loading: bundles, digests, what the definition says, and every refusal's sentence. */
+#include <stdio.h>
+#include <unistd.h>
+#include "script_help.h"
+#include "base/clock.h"
+
+START_TEST(a_workflow_becomes_a_definition)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = load_file(FIXTURES "/workflows/all.lua", FIXTURES "/plugins", &err);
+	const struct hp_definition *d;
+	const struct hp_state *s;
+
+	ck_assert_msg(w != NULL, "%s", err.message);
+	d = hp_workflow_definition(w);
+	ck_assert_str_eq(d->workflow, "all");
+	ck_assert_str_eq(d->doc, "Every kind of state.");
+	ck_assert_str_eq(d->file, "workflows/all.lua");
+	ck_assert(d->has_key && d->has_input);
+	ck_assert_int_eq(d->n_triggers, 2);
+	ck_assert_str_eq(d->triggers[0].source, "bank");
+	ck_assert_int_eq(d->triggers[0].n_events, 2);
+	ck_assert_str_eq(d->triggers[0].events[1], "transfer.lost");
+	ck_assert_int_eq(d->triggers[1].n_events, 1);
+	ck_assert_int_eq(d->n_states, 11);
+
+	s = &d->states[hp_definition_find(d, "find")];
+	ck_assert_int_eq(s->kind, HP_SQL);
+	ck_assert_int_eq(s->line, 9);
+	ck_assert_int_eq(s->sql.mode, HP_SQL_ONE);
+	ck_assert(s->sql.as_user);
+	ck_assert_str_eq(s->save, "payment");
+	ck_assert_str_eq(d->states[s->sql.none].name, "nothing");
+	ck_assert_str_eq(d->states[s->next].name, "review");
+	ck_assert_int_eq(s->timeout_us, 3 * HP_SECOND);
+	ck_assert(s->has_set);
+
+	s = &d->states[hp_definition_find(d, "review")];
+	ck_assert_int_eq(s->kind, HP_APPROVAL);
+	ck_assert(s->approval.has_when);
+	ck_assert_str_eq(d->states[s->approval.of].name, "pay");
+	ck_assert_int_eq(s->approval.deadline_us, 4 * HP_HOUR);
+	ck_assert_int_eq(s->approval.n_reminders, 2);
+	ck_assert_int_eq(s->approval.reminders_us[1], 2 * HP_HOUR);
+	ck_assert_str_eq(s->save, "decision");
+
+	s = &d->states[hp_definition_find(d, "pay")];
+	ck_assert_str_eq(s->call.op.connector, "bank");
+	ck_assert_str_eq(s->call.op.name, "transfers.create");
+	ck_assert_int_eq(s->call.op.repeat, HP_REPEAT_BY_KEY);
+	ck_assert_int_eq(s->call.op.window_us, 24 * HP_HOUR);
+	ck_assert(s->call.op.destructive && !s->call.op.read && s->call.has_key && s->call.has_probe);
+	ck_assert_str_eq(s->call.probe.name, "transfers.list");
+	ck_assert(s->call.probe.read);
+	ck_assert_str_eq(d->states[s->call.signed_by].name, "review");
+	ck_assert_int_eq(s->retry.attempts, 8);
+	ck_assert_int_eq(s->retry.total_us, HP_HOUR);
+	ck_assert_int_eq(s->n_catches, 3);
+	ck_assert_str_eq(s->catches[0].match, "declined"); /* code, class, otherwise */
+	ck_assert_str_eq(s->catches[1].match, "retryable");
+	ck_assert_ptr_null(s->catches[2].match);
+
+	s = &d->states[hp_definition_find(d, "confirm")];
+	ck_assert_int_eq(s->await.n_events, 2);
+	ck_assert_int_eq(s->await.within_us, 10 * HP_DAY);
+	ck_assert_str_eq(s->save, "event");
+	s = &d->states[hp_definition_find(d, "settled")];
+	ck_assert_int_eq(s->next, HP_NO_STATE);
+	ck_assert_int_eq(s->choose.n_branches, 1);
+	s = &d->states[hp_definition_find(d, "escalate")];
+	ck_assert_str_eq(s->fail.code, "sad");
+	ck_assert_int_eq(s->next, HP_NO_STATE);
+	s = &d->states[hp_definition_find(d, "closed")];
+	ck_assert_str_eq(s->fail.code, "failed");
+	s = &d->states[hp_definition_find(d, "tell")];
+	ck_assert_int_eq(s->retry.attempts, 5);
+	ck_assert_int_eq(s->retry.base_us, HP_SECOND);
+	ck_assert_int_eq(s->retry.cap_us, 5 * HP_MINUTE);
+	ck_assert_int_eq(s->timeout_us, 20 * HP_SECOND);
+	hp_workflow_free(w);
+}
+END_TEST
+
+START_TEST(a_bundle_holds_what_is_used_and_its_digest_does_not_move)
+{
+	struct hp_error err = {0};
+	struct hp_buf a, b;
+	uint8_t da[HP_SHA256_LEN], db[HP_SHA256_LEN];
+	char cwd[4096], path[8192];
+	json_t *v;
+
+	hp_buf_init(&a, HP_BUNDLE_MAX);
+	hp_buf_init(&b, HP_BUNDLE_MAX);
+	ck_assert_int_eq(hp_bundle_build(FIXTURES "/workflows/all.lua", FIXTURES "/plugins", &a, &err), 0);
+	v = hp_json_parse(a.p, a.n, "bundle", &err);
+	ck_assert_uint_eq(json_object_size(json_object_get(v, "connectors")), 1);
+	ck_assert_ptr_nonnull(hp_json_path(v, "connectors.bank.source"));
+	json_decref(v);
+	ck_assert_ptr_nonnull(getcwd(cwd, sizeof cwd));
+	snprintf(path, sizeof path, "%s/" FIXTURES "/workflows/all.lua", cwd);
+	ck_assert_int_eq(hp_bundle_build(path, FIXTURES "/plugins", &b, &err), 0);
+	hp_bundle_digest(hp_buf_bytes(&a), da);
+	hp_bundle_digest(hp_buf_bytes(&b), db);
+	ck_assert_mem_eq(da, db, sizeof da);
+	hp_buf_free(&a);
+	hp_buf_free(&b);
+}
+END_TEST
+
+START_TEST(a_missing_connector_is_named)
+{
+	struct hp_error err = {0};
+
+	ck_assert_ptr_null(load_file(FIXTURES "/workflows/typo_connector.lua", FIXTURES "/plugins", &err));
+	ck_assert_str_eq(err.message, "connector \"bnak\": tests/fixtures/plugins/bnak/connector.lua: No such file or directory");
+	ck_assert_str_eq(err.hint, "did you mean \"bank\"?");
+	ck_assert_int_eq(err.code, HP_E_NOT_FOUND);
+}
+END_TEST
+
+START_TEST(a_summary_tells_the_store)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = must_load("return workflow \"w\" { input = { id = text, n = optional(integer) },\n"
+					  "  trigger = webhook { \"bank\", events = \"x.y\" },\n"
+					  "  wait \"a\" { for_ = \"1s\", doc = \"Pause\" },\n  succeed \"done\" {} }");
+	struct hp_buf out;
+
+	hp_buf_init(&out, 65536);
+	ck_assert_int_eq(hp_workflow_summary(w, &out, &err), 0);
+	ck_assert_str_eq(
+		hp_buf_str(&out),
+		"{\"workflow\":\"w\",\"doc\":null,\"file\":\"t.lua\",\"keyed\":false,\"states\":["
+		"{\"name\":\"a\",\"kind\":\"wait\",\"line\":3,\"doc\":\"Pause\",\"ways\":[{\"label\":\"next\",\"to\":\"done\"}]},"
+		"{\"name\":\"done\",\"kind\":\"succeed\",\"line\":4,\"doc\":null,\"ways\":[]}],"
+		"\"triggers\":[{\"source\":\"bank\",\"events\":[\"x.y\"]}],"
+		"\"input\":{\"properties\":{\"id\":{\"type\":\"string\"},\"n\":{\"type\":\"integer\"}},"
+		"\"required\":[\"id\"],\"type\":\"object\"}}");
+	hp_buf_free(&out);
+	hp_workflow_free(w);
+}
+END_TEST
+
+#define W(body) "local bank = connector \"bank\"\nreturn workflow \"w\" {\n" body "\n}"
+#define APPROVAL(more) "approval \"a\" { ask = \"?\", approvers = \"1 of x\", " more " }, succeed \"b\" {}"
+#define AT3 "t.lua:3: state \"a\": "
+
+static const struct {
+	const char *source, *message;
+} refusals[] = {
+	{"local x = ", "t.lua:1: unexpected symbol near <eof>"},
+	{"return 5", "t.lua: the file must end with: return workflow \"name\" { … }"},
+	{"return workflow {}", "t.lua:1: workflow: a name must follow, like workflow \"name\" { … }"},
+	{"return workflow \"w\" {}", "t.lua:1: there is no state; the shortest workflow is succeed \"done\" {}"},
+	{"return workflow \"W-1\" {}",
+	 "t.lua:1: workflow \"W-1\": a name is lower-case letters, digits and _, at most 64, no digit first"},
+	{W("succeed \"a\""), "t.lua:2: entry 1 is not finished: a table must follow the name, like succeed \"done\" {}"},
+	{W("7"), "t.lua:2: entry 1 is a number, not a state"},
+	{W("succeed \"a\" {}, keyy = \"x\""), "t.lua:2: unknown field \"keyy\", did you mean \"key\"?"},
+	{W("succeed \"a\" {},\nfail \"a\" {}"), "t.lua:4: state \"a\": the name is already used on line 3"},
+	{W("succeed \"a\" {}, key = \"{payment.id}\""), "t.lua:2: key: nothing is saved as \"payment\""},
+	{W("succeed \"a\" {}, input = { id = \"text\" }"),
+	 "t.lua:2: input.id must be a type (text, integer, number, boolean, any, optional, list, one_of) or a table of "
+	 "types, not a string"},
+	{W("succeed \"a\" {}, trigger = webhook { events = { \"x\" } }"),
+	 "t.lua:3: trigger: the source is missing, like webhook { \"stripe\", events = { … } }"},
+	{W("succeed \"a\" {}, trigger = webhook { \"bank\" }"),
+	 "t.lua:3: trigger: events is missing: the types of events that start a run"},
+
+	{W("call \"a\" { bank.transfers.create, retrys = {} }, succeed \"b\" {}"),
+	 AT3 "unknown field \"retrys\", did you mean \"retry\"?"},
+	{W("call \"a\" { bank.transfers.creat }, succeed \"b\" {}"),
+	 "t.lua:3: unknown operation \"bank.transfers.creat\", did you mean \"bank.transfers.create\"?"},
+	{W("call \"a\" { bank.frobnicate_all }, succeed \"b\" {}"),
+	 "t.lua:3: unknown operation \"bank.frobnicate_all\": connector \"bank\" does not declare it"},
+	{W("call \"a\" {}, succeed \"b\" {}"),
+	 AT3 "the first entry of a call must be an operation, like stripe.refunds.create"},
+	{W("call \"a\" { bank.ping, next = \"recrod\" }, succeed \"record\" {}"),
+	 AT3 "next: unknown state \"recrod\", did you mean \"record\"?"},
+	{W("call \"a\" { bank.ping, catch = { otherwise = \"zzz\" } }, succeed \"record\" {}"),
+	 AT3 "otherwise: unknown state \"zzz\""},
+	{W("call \"a\" { bank.ping, timeout = \"5x\" }, succeed \"b\" {}"),
+	 AT3 "timeout: \"5x\" is not a duration; write a whole number above 0 and a unit: 250ms, 20s, 5m, 4h or 10d"},
+	{W("call \"a\" { bank.ping, timeout = \"6m\" }, succeed \"b\" {}"), AT3 "timeout may be at most 5m"},
+	{W("call \"a\" { bank.ping, retry = { attempts = 0 } }, succeed \"b\" {}"), AT3 "attempts must be from 1 to 1000"},
+	{W("call \"a\" { bank.ping, retry = { base = \"5m\", cap = \"1m\" } }, succeed \"b\" {}"),
+	 AT3 "retry: cap is shorter than base"},
+	{W("call \"a\" { bank.ping, probe = { bank.letters.send, found = function() end } }, succeed \"b\" {}"),
+	 AT3 "probe: bank.letters.send is not a read; a probe must only look"},
+	{W("call \"a\" { bank.ping, probe = { bank.ping } }, succeed \"b\" {}"),
+	 AT3 "probe: found is missing: function(reply, run) … end"},
+	{W("call \"a\" { bank.ping, with = { x = \"{nobody.id}\" } }, succeed \"b\" {}"),
+	 AT3 "with.x: nothing is saved as \"nobody\""},
+	{W("call \"a\" { bank.ping, save = \"payment\", with = { x = \"{paymnt.id}\" } }, succeed \"b\" {}"),
+	 AT3 "with.x: nothing is saved as \"paymnt\", did you mean \"payment\"?"},
+	{W("call \"a\" { bank.ping, with = { \"{run.paymnt}\" } }, succeed \"b\" {}"),
+	 AT3 "with[1]: nothing is saved as \"paymnt\""},
+	{W("call \"a\" { bank.ping, with = \"a { b\" }, succeed \"b\" {}"),
+	 AT3 "with: a { without its }; write {{ for a brace"},
+	{W("call \"a\" { bank.ping, with = \"a } b\" }, succeed \"b\" {}"),
+	 AT3 "with: a } without its {; write }} for a brace"},
+	{W("call \"a\" { bank.ping, with = \"{a..b}\" }, succeed \"b\" {}"),
+	 AT3 "with: a path in braces is names joined by dots, like {input.id}; write {{ for a brace"},
+	{W("call \"a\" { bank.ping, save = \"input\" }, succeed \"b\" {}"),
+	 AT3 "nothing can be saved as \"input\": the name is the engine's own"},
+	{W("call \"a\" { bank.ping, set = { error = 1 } }, succeed \"b\" {}"),
+	 AT3 "nothing can be saved as \"error\": the name is the engine's own"},
+	{W("call \"a\" { bank.ping, save = \"x\", set = { x = 1 } }, succeed \"b\" {}"),
+	 AT3 "save and set both write \"x\""},
+	{W("call \"a\" { bank.ping, save = \"X y\" }, succeed \"b\" {}"),
+	 AT3 "\"X y\" cannot be the name of a saved value: use lower-case letters, digits and _"},
+
+	{W("sql \"a\" { exec = \"x\" }, succeed \"b\" {}"),
+	 AT3 "as is missing: as = service, or as = user(expression) for row-level security"},
+	{W("sql \"a\" { as = \"service\", exec = \"x\" }, succeed \"b\" {}"), AT3 "as must be service or user(expression)"},
+	{W("sql \"a\" { as = service }, succeed \"b\" {}"), AT3 "the statement is missing: exec, one or many"},
+	{W("sql \"a\" { as = service, exec = \"x\", one = \"y\" }, succeed \"b\" {}"),
+	 AT3 "only one of exec, one and many may be given"},
+	{W("sql \"a\" { as = service, exec = \"x\", save = \"r\" }, succeed \"b\" {}"),
+	 AT3 "exec gives no rows to save; use one or many"},
+	{W("sql \"a\" { as = service, many = \"x\", none = \"b\" }, succeed \"b\" {}"), AT3 "none belongs to one"},
+	{W("sql \"a\" { as = service, exec = \"x\", args = { x = 1 } }, succeed \"b\" {}"), AT3 "unknown field \"x\""},
+
+	{W("choose \"a\" { { when = function() end, next = \"b\" } }, succeed \"b\" {}"),
+	 AT3 "otherwise is missing: where to go on when no branch fits"},
+	{W("choose \"a\" { otherwise = \"b\" }, succeed \"b\" {}"), AT3 "there is no branch"},
+	{W("choose \"a\" { { next = \"b\" }, otherwise = \"b\" }, succeed \"b\" {}"), AT3 "branch 1: when is missing"},
+	{W("choose \"a\" { { when = true }, otherwise = \"b\" }, succeed \"b\" {}"), AT3 "branch 1: next is missing"},
+
+	{W(APPROVAL("of = \"b\"")), AT3 "of: \"b\" is not a call; only the request of a call can be signed"},
+	{W(APPROVAL("evidence = { \"paid\" }")), AT3 "evidence: nothing is saved as \"paid\""},
+	{W(APPROVAL("deadline = \"1h\", reminders = { \"2h\" }")), AT3 "the reminder after 2h comes after the deadline"},
+	{W(APPROVAL("deadline = \"3h\", reminders = { \"2h\", \"1h\" }")), AT3 "reminders must ascend"},
+	{W("approval \"a\" { approvers = \"1 of x\" }, succeed \"b\" {}"), AT3 "ask is missing"},
+	{W("approval \"a\" { ask = \"?\" }, succeed \"b\" {}"), AT3 "approvers is missing"},
+	{W("approval \"a\" { ask = \"?\", approvers = \"all\" }, succeed \"b\" {}"),
+	 AT3 "approvers \"all\": a number of votes is missing; write it like \"1 of payments\" or \"2 of sre and 1 of "
+	     "security\""},
+
+	{W("wait \"a\" {}, succeed \"b\" {}"), AT3 "how long is missing: for_ = \"10m\" or until_ = expression"},
+	{W("wait \"a\" { for_ = \"1s\", until_ = 5 }, succeed \"b\" {}"), AT3 "for_ and until_ exclude each other"},
+	{W("await \"a\" { event = \"x\", key = \"k\", within = \"1h\" }, succeed \"b\" {}"),
+	 AT3 "timeout is missing: where to go on when the event does not come"},
+	{W("await \"a\" { event = \"x\", key = \"k\", timeout = \"b\" }, succeed \"b\" {}"),
+	 AT3 "within is missing: how long to wait for the event"},
+	{W("await \"a\" { event = \"x\", within = \"1h\", timeout = \"b\" }, succeed \"b\" {}"), AT3 "key is missing"},
+	{W("fail \"a\" { code = \"No Good\" }"), AT3 "code \"No Good\" must be lower-case letters, digits and _, at most 63"},
+	{W("succeed \"a\" { next = \"a\" }"), AT3 "unknown field \"next\""},
+};
+
+START_TEST(a_refusal_says_where_and_what)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = load_text(refusals[_i].source, &err);
+
+	ck_assert_msg(w == NULL, "loaded: %s", refusals[_i].source);
+	ck_assert_str_eq(err.message, refusals[_i].message);
+	ck_assert_int_eq(err.code, HP_E_SCRIPT);
+}
+END_TEST
+
+START_TEST(not_a_bundle)
+{
+	struct hp_error err = {0};
+	static const char *const bad[] = {"{}", "[]", "{\"connectors\":{},\"workflow\":{\"file\":\"x\"}}",
+					  "{\"connectors\":{\"a\":{}},\"workflow\":{\"file\":\"x\",\"source\":\"\"}}"};
+	size_t i;
+
+	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+		ck_assert_ptr_null(hp_workflow_load(hp_bytes_of(bad[i]), &err));
+		ck_assert_int_eq(err.code, HP_E_INVALID);
+		ck_assert_int_eq(strncmp(err.message, "this is not a bundle", 20), 0);
+	}
+}
+END_TEST
+
+START_TEST(endless_source_is_stopped)
+{
+	struct hp_error err = {0};
+
+	ck_assert_ptr_null(load_text("while true do end", &err));
+	ck_assert_msg(err.message[0] != '\0', "no message");
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("script loader");
+	TCase *t = tcase_create("loader");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_test(t, a_workflow_becomes_a_definition);
+	tcase_add_test(t, a_bundle_holds_what_is_used_and_its_digest_does_not_move);
+	tcase_add_test(t, a_missing_connector_is_named);
+	tcase_add_test(t, a_summary_tells_the_store);
+	tcase_add_loop_test(t, a_refusal_says_where_and_what, 0, (int)(sizeof refusals / sizeof *refusals));
+	tcase_add_test(t, not_a_bundle);
+	tcase_add_test(t, endless_source_is_stopped);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
