@@ -324,24 +324,24 @@ static void close_all(struct hp_supervisor *s)
 	hp_free(s);
 }
 
-int hp_supervisor_run(const struct hp_serve_options *o)
+int hp_supervisor_run(const struct hp_serve_options *o, struct hp_error *err)
 {
 	struct hp_supervisor *s = hp_calloc(1, sizeof *s);
-	struct hp_error err;
 	int code;
 
-	if (!s)
-		return hp_code_exit(HP_E_NOMEM);
+	memset(err, 0, sizeof *err);
+	HP_ASSERT(s);
 	s->o = o;
 	s->lock_fd = s->listen_fd = s->counters_fd = s->life_pipe[0] = s->life_pipe[1] = s->place.exe_fd = -1;
 	s->arena = hp_arena_new(ARENA_MAX);
 	s->loop = ev_default_loop(0);
 	HP_ASSERT(s->arena && s->loop);
 	watch_signals(s);
-	if (boot(s, &err) != 0) {
-		if (!s->stopping || err.code != HP_E_UNAVAILABLE) {
-			s->exit_code = hp_code_exit(err.code);
-			hp_log_error(HP_ERROR, "Holdpoint cannot start", &err);
+	if (boot(s, err) != 0) {
+		s->exit_code = hp_code_exit(err->code);
+		if (s->stopping) { /* it could, but it was told not to */
+			err->code = HP_OK;
+			s->exit_code = 0;
 		}
 		stop(s);
 	}

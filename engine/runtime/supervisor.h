@@ -35,7 +35,7 @@ struct hp_serve_options {
 	int n_base_urls;
 };
 
-/* Until it ends; the exit code. */
-int hp_supervisor_run(const struct hp_serve_options *o);
+/* Until it ends; the exit code. err is filled when it could not start. */
+int hp_supervisor_run(const struct hp_serve_options *o, struct hp_error *err);
 
 #endif

@@ -1,0 +1,42 @@
+/* cmd_crash_labels.c: holdpoint crash-labels */
+#include <stdio.h>
+
+#include "base/crash.h"
+#include "base/json.h"
+#include "cli/command.h"
+#include "cli/options.h"
+
+static const struct cli_spec spec = {
+	.name = "crash-labels", .args = "",
+	.text = "Lists the points where HP_CRASH=LABEL:N ends the process (or another one: HP_CRASH=LABEL:N:PIDFILE)\n"
+		"at the N-th visit. For tests.",
+};
+
+static void print_json(void)
+{
+	json_t *list = json_array();
+	char *text;
+
+	for (int i = 0; i < HP_CRASH__COUNT; i++)
+		json_array_append_new(list, json_pack("{s:s, s:s}", "label", hp_crash_name((enum hp_crash_label)i),
+						      "when", hp_crash_description((enum hp_crash_label)i)));
+	text = json_dumps(list, JSON_INDENT(2));
+	puts(text ? text : "[]");
+	json_decref(list);
+	json_delete(text);
+}
+
+int hp_cmd_crash_labels(int argc, char **argv)
+{
+	struct cli_args a;
+	int code = cli_parse(&spec, argc, argv, &a);
+
+	if (code >= 0)
+		return code;
+	if (a.json)
+		print_json();
+	for (int i = 0; !a.json && i < HP_CRASH__COUNT; i++)
+		printf("%-18s %s\n", hp_crash_name((enum hp_crash_label)i),
+		       hp_crash_description((enum hp_crash_label)i));
+	return 0;
+}
