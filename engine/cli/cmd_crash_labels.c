@@ -12,30 +12,35 @@ static const struct cli_spec spec = {
 		"at the N-th visit. For tests.",
 };
 
-static void print_json(void)
+static int print_json(struct hp_error *err)
 {
 	json_t *list = json_array();
-	char *text;
+	struct hp_buf text;
+	int rc;
 
 	for (int i = 0; i < HP_CRASH__COUNT; i++)
 		json_array_append_new(list, json_pack("{s:s, s:s}", "label", hp_crash_name((enum hp_crash_label)i),
 						      "when", hp_crash_description((enum hp_crash_label)i)));
-	text = json_dumps(list, JSON_INDENT(2));
-	puts(text ? text : "[]");
+	hp_buf_init(&text, 65536);
+	rc = hp_json_write(&text, list, err);
+	if (rc == 0)
+		puts(hp_buf_str(&text));
+	hp_buf_free(&text);
 	json_decref(list);
-	json_delete(text);
+	return rc;
 }
 
 int hp_cmd_crash_labels(int argc, char **argv)
 {
 	struct cli_args a;
+	struct hp_error err = { 0 };
 	int code = cli_parse(&spec, argc, argv, &a);
 
 	if (code >= 0)
 		return code;
 	if (a.json)
-		print_json();
-	for (int i = 0; !a.json && i < HP_CRASH__COUNT; i++)
+		return print_json(&err) == 0 ? 0 : cli_error(&a, &err);
+	for (int i = 0; i < HP_CRASH__COUNT; i++)
 		printf("%-18s %s\n", hp_crash_name((enum hp_crash_label)i),
 		       hp_crash_description((enum hp_crash_label)i));
 	return 0;
