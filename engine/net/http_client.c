@@ -680,6 +680,7 @@ int64_t hp_http_send(struct hp_http_client *c, const struct hp_http_request *rq,
 		wake(c);
 		return token;
 	}
+	ev_now_update(c->loop); /* the loop's time may lag: a timeout must not be cut short */
 	ev_timer_start(c->loop, &x->deadline);
 	hp_list_add_tail(&x->host->queue, &x->step);
 	host_pump(c, x->host);

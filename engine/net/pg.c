@@ -334,6 +334,7 @@ int hp_pg_submit(struct hp_pg_unit *u, hp_pg_done done, void *arg, struct hp_err
 		unit_end(pg, u, HP_PG_UNSENT, &gone);
 		return 0;
 	}
+	ev_now_update(pg->loop); /* the loop's time may lag: a deadline must not be cut short */
 	ev_timer_start(pg->loop, &u->deadline);
 	hp_list_add_tail(&pg->queued, &u->link);
 	pg_send_queued(pg);

@@ -11,6 +11,13 @@
  * not have been committed and are never sent again from here. Units that were
  * only queued stay queued until the reconnect or their deadline.
  *
+ * A transaction may span units (BEGIN … COMMIT). A unit that continues one is
+ * submitted after the unit before it has answered. If the connection breaks with
+ * a transaction open, its units end LOST or UNSENT and none of them is run on the
+ * next connection; if none of its units was under way, the next unit submitted ends
+ * UNSENT, so nobody commits emptily without knowing. A COMMIT
+ * that the server answers with ROLLBACK is HP_PG_FAILED, 25P02.
+ *
  * Every connection sets tcp_user_timeout, keepalives (2/1/3), connect_timeout
  * and, per unit, a deadline of our own: past it the connection is dropped and
  * the unit is HP_PG_LOST. Statements are always unnamed and parameters always
@@ -42,7 +49,7 @@ struct hp_pg_reply {
 	int n_results;          /* HP_PG_OK: one per statement */
 	PGresult *const *results; /* borrowed: valid inside the callback only */
 	char sqlstate[6];       /* HP_PG_FAILED */
-	int failed_statement;   /* index, HP_PG_FAILED */
+	int failed_statement;   /* index, HP_PG_FAILED; = their number: the commit itself */
 	struct hp_error error;  /* all but HP_PG_OK; server message, hint */
 };
 

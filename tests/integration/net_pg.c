@@ -87,14 +87,14 @@ static void setup(void)
 static void on_guard(struct ev_loop *l, ev_timer *w, int revents)
 {
 	(void)l, (void)w, (void)revents;
-	ck_abort_msg("the loop waited 30 s for something that did not happen");
+	ck_abort_msg("the loop waited 100 s for something that did not happen");
 }
 
 /* Runs the loop until *n reaches `want`. */
 static void run_until(const int *n, int want)
 {
 	ev_timer guard;
-	ev_timer_init(&guard, on_guard, 30., 0.);
+	ev_timer_init(&guard, on_guard, 100., 0.);
 	ev_timer_start(loop, &guard);
 	while (*n < want)
 		ev_run(loop, EVRUN_ONCE);
@@ -368,6 +368,7 @@ START_TEST(batch_of_256_rows_of_15_columns)
 	}
 	for (int i = 0; i < 8; i++) { /* 80 MB through the socket, beyond any kernel buffer */
 		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_unit_deadline(u, 100000000); /* valgrind is slow */
 		hp_pg_statement(u, "insert into wide select * from unnest($1::int8[],$2::int8[],$3::int8[],$4::int8[],"
 				   "$5::int8[],$6::text[],$7::text[],$8::text[],$9::text[],$10::text[],$11::jsonb[],"
 				   "$12::jsonb[],$13::jsonb[],$14::bytea[],$15::bytea[])");
@@ -398,6 +399,7 @@ START_TEST(large_answers_while_sending)
 	memset(big, 'x', sizeof big - 1);
 	for (int i = 0; i < N; i++) {
 		struct hp_pg_unit *u = hp_pg_unit_new(pg);
+		hp_pg_unit_deadline(u, 100000000);
 		hp_pg_statement(u, "select $1::text");
 		hp_pg_bind_text(u, big);
 		submit(u, &s[i]);
@@ -637,6 +639,22 @@ START_TEST(transaction_never_continues_on_another_session)
 }
 END_TEST
 
+START_TEST(queued_part_of_a_transaction_is_not_run_elsewhere)
+{
+	enum { N = 70 };
+	static struct seen s[N];
+	must("begin");
+	for (int i = 0; i < N; i++)
+		submit_sql("select 1", &s[i]);
+	hp_pg_drop(pg);
+	for (int i = 0; i < N; i++) {
+		run_until(&s[i].calls, 1);
+		ck_assert_int_eq(s[i].outcome, i < 64 ? HP_PG_LOST : HP_PG_UNSENT);
+	}
+	must("select 1");
+}
+END_TEST
+
 START_TEST(lost_inside_transaction_tells_once)
 {
 	struct seen a, b;
@@ -799,6 +817,7 @@ int main(void)
 	tcase_add_test(t, transaction_over_units);
 	tcase_add_loop_test(t, failed_transaction_stays_aborted, 0, 2);
 	tcase_add_test(t, transaction_never_continues_on_another_session);
+	tcase_add_test(t, queued_part_of_a_transaction_is_not_run_elsewhere);
 	tcase_add_test(t, lost_inside_transaction_tells_once);
 	tcase_add_test(t, close_inside_a_callback);
 	tcase_add_test(t, drop_inside_a_callback);

@@ -598,6 +598,16 @@ START_TEST(free_with_open_calls)
 	ck_assert_uint_eq(c[1]->n, 0);
 	for (int i = 0; i < 3; i++)
 		client_close(c[i]);
+	/* The socket was not ours to close: another worker goes on with it. */
+	struct hp_error err;
+	struct hp_http_server_options o = {.listen_fd = listen_fd, .handler = on_call, .arg = &mode};
+	mode = ECHO;
+	server = hp_http_server_new(loop, &o, &err);
+	ck_assert_msg(server != NULL, "%s", err.message);
+	c[0] = client_open();
+	client_send(c[0], "GET /again HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(c[0]->buf, "GET /again "));
+	client_close(c[0]);
 	stop();
 }
 END_TEST
