@@ -162,6 +162,24 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_arg
 	return rc < 0 ? usage_error(a, &err) : -1;
 }
 
+int cli_parse_sub(const struct cli_spec *spec, int argc, char **argv, struct cli_args *a)
+{
+	const char *second = strchr(spec->name, ' ') + 1;
+	struct hp_error err = { 0 };
+
+	if (argc > 1 && strcmp(argv[1], second) == 0)
+		return cli_parse(spec, argc - 1, argv + 1, a);
+	*a = (struct cli_args){ .spec = spec };
+	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+		return print_help(spec);
+	if (argc > 1)
+		(void)hp_fail(&err, HP_E_INVALID, "%s: unknown word \"%.60s\"", argv[0], argv[1]);
+	else
+		(void)hp_fail(&err, HP_E_INVALID, "%s: a word is missing", argv[0]);
+	(void)hp_error_hint(&err, "Write holdpoint %s %s.", spec->name, spec->args);
+	return cli_error(a, &err);
+}
+
 const char *cli_value_at(const struct cli_args *a, const char *name, int i)
 {
 	for (int k = 0; k < a->n_given; k++)

@@ -1,0 +1,98 @@
+/* cmd_operate.c: holdpoint cancel, retry, skip, give-up: orders to one run. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "cli/command.h"
+#include "cli/print.h"
+#include "cli/run.h"
+#include "cli/value.h"
+
+#define REASON { "reason", "TEXT", "why; it is kept in the history (mandatory)" }
+
+static const struct cli_option reason_only[] = { REASON, { 0 } };
+static const struct cli_option with_value[] = {
+	REASON,
+	{ "value", "JSON|@FILE|-", "what the state would have saved" },
+	{ 0 },
+};
+
+static const struct cli_spec cancel_spec = {
+	.name = "cancel", .args = "RUN",
+	.text = "Ends a run. What is in flight ends first; a run that waits ends at once.",
+	.examples = "  holdpoint cancel 12 --reason 'the customer withdrew'",
+	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
+};
+static const struct cli_spec retry_spec = {
+	.name = "retry", .args = "RUN",
+	.text = "Lets a held run try its state again, with the key it had.",
+	.examples = "  holdpoint retry 12 --reason 'the token was renewed'",
+	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
+};
+static const struct cli_spec skip_spec = {
+	.name = "skip", .args = "RUN",
+	.text = "Lets a held run go on as if its state had succeeded with --value.",
+	.examples = "  holdpoint skip 12 --value '{\"id\":\"re_1\"}' --reason 'refunded by hand, see ticket 88'",
+	.options = with_value, .min_args = 1, .max_args = 1, .client = true,
+};
+static const struct cli_spec give_up_spec = {
+	.name = "give-up", .args = "RUN", .text = "Ends a held run as failed.",
+	.examples = "  holdpoint give-up 12 --reason 'the account is closed'",
+	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
+};
+
+static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, struct hp_error *err)
+{
+	const char *reason = cli_value(a, "reason"), *value = cli_value(a, "value");
+	json_t *body = NULL, *reply = NULL, *v;
+	char path[128];
+	int rc = -1;
+
+	if (!reason || !*reason) {
+		(void)hp_fail(err, HP_E_INVALID, "%s: --reason is missing", a->spec->name);
+		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
+	}
+	body = json_pack("{s:s}", "reason", reason);
+	if (!body)
+		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+	if (value) {
+		v = cli_read_value(value, "value", err);
+		if (!v)
+			goto out;
+		json_object_set_new(body, "value", v);
+	}
+	(void)snprintf(path, sizeof path, "/api/v1/runs/%lld/%s", (long long)run, a->spec->name);
+	if (cli_request(c, path, body, &reply, err) < 0)
+		goto out;
+	rc = 0;
+	if (a->json)
+		rc = cli_print_json(reply, err);
+	else
+		printf("run %lld: %s\n", (long long)run, strcmp(a->spec->name, "cancel") == 0 ? "will be cancelled" :
+			strcmp(a->spec->name, "retry") == 0 ? "will try again" :
+			strcmp(a->spec->name, "skip") == 0 ? "will go on" : "will end as failed");
+out:
+	json_decref(body);
+	json_decref(reply);
+	return rc;
+}
+
+int hp_cmd_cancel(int argc, char **argv)
+{
+	return cli_with_run(&cancel_spec, argc, argv, operate);
+}
+
+int hp_cmd_retry(int argc, char **argv)
+{
+	return cli_with_run(&retry_spec, argc, argv, operate);
+}
+
+int hp_cmd_skip(int argc, char **argv)
+{
+	return cli_with_run(&skip_spec, argc, argv, operate);
+}
+
+int hp_cmd_give_up(int argc, char **argv)
+{
+	return cli_with_run(&give_up_spec, argc, argv, operate);
+}
