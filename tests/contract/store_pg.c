@@ -1,8 +1,9 @@
-/* The contract of stores, held by the one on PostgreSQL.
+/* The contract of stores, held by PostgreSQL.
  *
- * HP_TEST_PG is the conninfo of a throw-away cluster, as a superuser. Every case
- * gets a database of its own, copied from a template that is migrated once, where
- * holdpoint.now_us() reads a table: the suite owns time.
+ * HP_TEST_PG is the conninfo of a superuser of a throw-away cluster. The suite makes a
+ * database of its own there, migrates it, and drops it at the end; every case begins
+ * with empty tables. Time is a row in that database: holdpoint.now_us() is replaced by
+ * a function that reads it, so that the cases decide what time it is for every role.
  */
 #include "lib/contract.h"
 
@@ -11,118 +12,146 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static char template_db[64], info[3][512]; /* of the case: superuser, engine, workflow */
-static char db[128];
+static char database[64];
+static char admin_info[2048], engine_info[2048], workflow_info[2048];
+static PGconn *admin;
 static struct ev_loop *loop;
 static struct hp_store *stores[2];
-static PGconn *super;
-static int cases;
 
-static const char *cluster(void)
+/* Also used before and after the cases, when Check cannot report. */
+static void need(bool ok, const char *what, const char *why)
 {
-	const char *base = getenv("HP_TEST_PG");
-
-	if (!base) {
-		fputs("HP_TEST_PG is not set: conninfo of a throw-away cluster\n", stderr);
-		exit(EXIT_FAILURE);
-	}
-	return base;
+	if (ok)
+		return;
+	fprintf(stderr, "%s: %s\n", what, why);
+	exit(EXIT_FAILURE);
 }
 
-static PGconn *connect_to(const char *conninfo)
-{
-	PGconn *c = PQconnectdb(conninfo);
-
-	if (PQstatus(c) != CONNECTION_OK) {
-		fputs(PQerrorMessage(c), stderr);
-		exit(EXIT_FAILURE);
-	}
-	PQclear(PQexec(c, "set client_min_messages = error"));
-	return c;
-}
-
-static void run(PGconn *c, const char *sql)
+static void run_on(PGconn *c, const char *sql)
 {
 	PGresult *r = PQexec(c, sql);
 
-	if (PQresultStatus(r) != PGRES_COMMAND_OK && PQresultStatus(r) != PGRES_TUPLES_OK) {
-		fprintf(stderr, "%s: %s", sql, PQresultErrorMessage(r));
-		exit(EXIT_FAILURE);
-	}
+	need(PQresultStatus(r) == PGRES_COMMAND_OK || PQresultStatus(r) == PGRES_TUPLES_OK, sql,
+	     PQerrorMessage(c));
 	PQclear(r);
 }
 
-static void run_at(const char *conninfo, const char *sql)
+static PGconn *connect_to(const char *info)
 {
-	PGconn *c = connect_to(conninfo);
+	PGconn *c = PQconnectdb(info);
 
-	run(c, sql);
+	need(PQstatus(c) == CONNECTION_OK, "connecting", PQerrorMessage(c));
+	return c;
+}
+
+/* The given conninfo with another database and user. */
+static void conninfo(char *out, size_t size, const char *dbname, const char *user)
+{
+	PQconninfoOption *o = PQconninfoParse(getenv("HP_TEST_PG"), NULL);
+	size_t n = 0;
+
+	need(o != NULL, "HP_TEST_PG", "cannot be read as a conninfo");
+	out[0] = 0;
+	for (PQconninfoOption *x = o; x->keyword; x++) {
+		const char *v = x->val;
+
+		if (strcmp(x->keyword, "dbname") == 0)
+			v = dbname;
+		else if (strcmp(x->keyword, "user") == 0 && user)
+			v = user;
+		if (v)
+			n += (size_t)snprintf(out + n, size - n, "%s='%s' ", x->keyword, v);
+		need(n < size, "HP_TEST_PG", "is too long");
+	}
+	PQconninfoFree(o);
+}
+
+/* ---- once ---- */
+
+static void replace_clock(void)
+{
+	run_on(admin, "create table holdpoint.contract_clock (us bigint not null);"
+		      "insert into holdpoint.contract_clock values (0);"
+		      "alter table holdpoint.contract_clock owner to holdpoint_owner;"
+		      "create or replace function holdpoint.now_us() returns bigint language sql stable"
+		      " security definer set search_path = holdpoint, pg_temp as"
+		      " 'select us from contract_clock';"
+		      "create table public.contract_scratch (n int);"
+		      "grant insert, select on public.contract_scratch to holdpoint_workflow");
+}
+
+static int create_database(void)
+{
+	struct hp_error err = { 0 };
+	char sql[128];
+	PGconn *c;
+	int rc;
+
+	snprintf(database, sizeof database, "contract_%ld", (long)getpid());
+	c = connect_to(getenv("HP_TEST_PG"));
+	snprintf(sql, sizeof sql, "create database %s", database);
+	run_on(c, sql);
+	PQfinish(c);
+	conninfo(admin_info, sizeof admin_info, database, NULL);
+	conninfo(engine_info, sizeof engine_info, database, "holdpoint_engine");
+	conninfo(workflow_info, sizeof workflow_info, database, "holdpoint_workflow");
+	rc = hp_migrate(admin_info, "migrations/holdpoint", "holdpoint", false, NULL, NULL, &err);
+	if (rc < 0) {
+		fprintf(stderr, "%s\n", err.message);
+		return -1;
+	}
+	admin = connect_to(admin_info);
+	replace_clock();
+	PQfinish(admin);
+	admin = NULL;
+	return 0;
+}
+
+static void drop_database(void)
+{
+	PGconn *c = connect_to(getenv("HP_TEST_PG"));
+	char sql[128];
+
+	snprintf(sql, sizeof sql, "drop database %s with (force)", database);
+	run_on(c, sql);
 	PQfinish(c);
 }
 
-static void make_template(void)
-{
-	struct hp_error err = { 0 };
-	char sql[256], conninfo[512];
+/* ---- each case, in a process of its own ---- */
 
-	snprintf(template_db, sizeof template_db, "hp_contract_%d", (int)getpid());
-	snprintf(sql, sizeof sql, "create database %s", template_db);
-	run_at(cluster(), sql);
-	snprintf(conninfo, sizeof conninfo, "%s dbname=%s", cluster(), template_db);
-	if (hp_migrate(conninfo, "migrations/holdpoint", "holdpoint", false, NULL, NULL, &err) < 0) {
-		fprintf(stderr, "migrating: %s\n", err.message);
-		exit(EXIT_FAILURE);
-	}
-	run_at(conninfo, "create table public.contract_now (now bigint not null);"
-		"insert into public.contract_now values (0);"
-		"grant select on public.contract_now to public;"
-		"create or replace function holdpoint.now_us() returns bigint language sql stable as"
-		" 'select now from public.contract_now';"
-		"create table public.contract_scratch (n int);"
-		"grant select, insert on public.contract_scratch to holdpoint_workflow");
+static void turn(void)
+{
+	ev_run(loop, EVRUN_ONCE);
 }
 
-static void drop_template(void)
+static void open_world(void)
 {
-	char sql[128];
-
-	snprintf(sql, sizeof sql, "drop database %s with (force)", template_db);
-	run_at(cluster(), sql);
-}
-
-static void open_store(void)
-{
+	struct hp_store_pg_options o = { .conninfo = engine_info, .sql_conninfo = workflow_info,
+					 .application = "contract" };
 	struct hp_error err = { 0 };
-	char sql[256];
 
-	snprintf(db, sizeof db, "%s_%d_%d", template_db, (int)getpid(), ++cases);
-	snprintf(sql, sizeof sql, "create database %s template %s strategy file_copy", db, template_db);
-	run_at(cluster(), sql);
-	snprintf(info[0], sizeof info[0], "%s dbname=%s", cluster(), db);
-	snprintf(info[1], sizeof info[1], "%s dbname=%s user=holdpoint_engine", cluster(), db);
-	snprintf(info[2], sizeof info[2], "%s dbname=%s user=holdpoint_workflow", cluster(), db);
-	super = connect_to(info[0]);
+	admin = connect_to(admin_info);
+	run_on(admin, "do $$ declare v text; begin"
+		      " select string_agg(format('%I.%I', schemaname, tablename), ', ') into v from pg_tables"
+		      " where schemaname = 'holdpoint' and tablename not in ('installation', 'migration', 'contract_clock');"
+		      " execute 'truncate public.contract_scratch, ' || v || ' restart identity cascade';"
+		      " end $$");
 	loop = ev_loop_new(EVFLAG_AUTO);
 	for (int i = 0; i < 2; i++) {
-		struct hp_store_pg_options o = { .conninfo = info[1], .sql_conninfo = info[2],
-						 .application = "contract" };
 		stores[i] = hp_store_pg_new(loop, &o, &err);
 		ck_assert_msg(stores[i] != NULL, "%s", err.message);
+		while (!stores[i]->ops->up(stores[i]))
+			turn();
 	}
 }
 
-static void close_store(void)
+static void close_world(void)
 {
-	char sql[128];
-
 	for (int i = 0; i < 2; i++)
 		stores[i]->ops->free(stores[i]);
-	for (int i = 0; i < 20; i++)
-		ev_run(loop, EVRUN_NOWAIT);
+	ev_run(loop, 0); /* until nothing is left to end */
 	ev_loop_destroy(loop);
-	PQfinish(super);
-	snprintf(sql, sizeof sql, "drop database %s with (force)", db);
-	run_at(cluster(), sql);
+	PQfinish(admin);
 }
 
 static struct hp_store *store(int i)
@@ -130,35 +159,35 @@ static struct hp_store *store(int i)
 	return stores[i];
 }
 
-static void turn(void)
+static void set_now(int64_t now)
 {
-	ev_run(loop, EVRUN_ONCE);
-}
+	char sql[96];
 
-static void set_now(int64_t t)
-{
-	char sql[128];
-
-	snprintf(sql, sizeof sql, "update public.contract_now set now = %lld", (long long)t);
-	run(super, sql);
+	snprintf(sql, sizeof sql, "update holdpoint.contract_clock set us = %lld", (long long)now);
+	run_on(admin, sql);
 }
 
 static void principal(const char *name, const char *kind, const char *roles)
 {
-	char sql[512];
+	const char *values[3] = { name, kind, roles };
+	PGresult *r = PQexecParams(admin,
+		"with p as (insert into holdpoint.principal (name, kind, created_at) values ($1, $2, 0) returning name)"
+		" insert into holdpoint.role_member (principal, role)"
+		" select p.name, x from p, unnest(string_to_array($3, ' ')) x where x <> ''",
+		3, NULL, values, NULL, NULL, 0);
 
-	snprintf(sql, sizeof sql,
-		 "insert into holdpoint.principal values ('%s', '%s', 1);"
-		 "insert into holdpoint.role_member select '%s', r from regexp_split_to_table('%s', ' ') r where r <> ''",
-		 name, kind, name, roles);
-	run(super, sql);
+	/* the foreign key is checked at the end of the statement, when both rows exist */
+	ck_assert_msg(PQresultStatus(r) == PGRES_COMMAND_OK, "%s", PQerrorMessage(admin));
+	PQclear(r);
 }
 
 static int sql_inserted(void)
 {
-	PGresult *r = PQexec(super, "select count(*) from public.contract_scratch");
-	int n = (int)strtol(PQgetvalue(r, 0, 0), NULL, 10);
+	PGresult *r = PQexec(admin, "select count(*) from public.contract_scratch");
+	int n;
 
+	ck_assert_int_eq(PQresultStatus(r), PGRES_TUPLES_OK);
+	n = (int)strtol(PQgetvalue(r, 0, 0), NULL, 10);
 	PQclear(r);
 	return n;
 }
@@ -166,13 +195,18 @@ static int sql_inserted(void)
 int main(void)
 {
 	static const struct contract_driver driver = {
-		.name = "pg", .open = open_store, .close = close_store, .store = store, .turn = turn,
+		.name = "pg", .open = open_world, .close = close_world, .store = store, .turn = turn,
 		.set_now = set_now, .principal = principal, .sql_inserted = sql_inserted,
 	};
 	int rc;
 
-	make_template();
+	if (!getenv("HP_TEST_PG")) {
+		fprintf(stderr, "HP_TEST_PG is not set: the conninfo of a superuser of a throw-away cluster\n");
+		return EXIT_FAILURE;
+	}
+	if (create_database() < 0)
+		return EXIT_FAILURE;
 	rc = contract_main(&driver);
-	drop_template();
+	drop_database();
 	return rc;
 }

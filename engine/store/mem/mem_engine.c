@@ -20,9 +20,9 @@ void mem_engine_register(struct hp_store *s, const char *host, int64_t pid, int6
 	struct hp_engine_info *info = mem_keep_alloc(an, sizeof *info);
 	struct mem_engine *e = mem_add(&m->w, T_ENGINE);
 
-	(void)host;
-	(void)pid;
 	e->id = (int64_t)mem_count(&m->w, T_ENGINE);
+	e->host = mem_intern_s(m, host);
+	e->pid = pid;
 	e->lease_us = lease_us;
 	e->lease_until = *m->now + lease_us;
 	info->id = e->id;

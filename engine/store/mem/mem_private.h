@@ -25,7 +25,8 @@
 #define MEM_ANSWER_MAX ((size_t)1 << 30) /* what one answer may hold */
 
 struct mem_engine {
-	int64_t id, lease_us, lease_until;
+	int64_t id, lease_us, lease_until, pid;
+	struct hp_bytes host;
 	bool dead;
 };
 struct mem_run {
@@ -254,6 +255,7 @@ int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out
 		     struct hp_error *err);
 int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *out,
 		      struct hp_error *err);
+void mem_put_time(json_t *row, const char *name, int64_t us); /* absent when 0 */
 int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
 struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err);
 

@@ -50,6 +50,12 @@ static void put_text(json_t *row, const char *name, struct hp_bytes b)
 		json_object_set_new(row, name, text_of(b));
 }
 
+void mem_put_time(json_t *row, const char *name, int64_t us)
+{
+	if (us > 0)
+		json_object_set_new(row, name, time_of(us));
+}
+
 static const char *phase_word(enum hp_phase p)
 {
 	static const char *const words[] = { "",        "enter",   "admitted", "backoff",

@@ -1,8 +1,240 @@
-/* mem_why.c: one sentence for a run that does not move. */
+/* mem_why.c: for any run one sentence: what it waits for, since when, and who or what
+ * can move it. The same causes and the same words as the SQL door's.
+ *
+ * One function per family of causes; each writes the sentence and returns the cause.
+ */
+#include <stdio.h>
+#include <string.h>
+
 #include "store/mem/mem_private.h"
+
+struct why {
+	const struct mem_store *m;
+	const struct mem_run *r;
+	struct hp_buf text;
+	char state[HP_NAME_MAX + 1];
+	int64_t until; /* 0: no time is known */
+};
+
+#define RUN(y) ((long long)(y)->r->row.id)
+#define BYTES(b) (int)(b).n, (b).p ? (b).p : ""
+
+static const char *code_or(const struct why *y, const char *fallback)
+{
+	return y->r->row.code[0] ? y->r->row.code : fallback;
+}
+
+/* The latest row of that move; with code: of that code. */
+static const struct mem_history *latest(const struct why *y, enum hp_move move, const char *code)
+{
+	const struct mem_history *found = NULL;
+
+	MEM_EACH(&y->m->w, T_HISTORY, struct mem_history, h)
+		if (h->run == y->r->row.id && h->move == move &&
+		    (!code || mem_same(h->code, hp_bytes_of(code))))
+			found = h;
+	return found;
+}
+
+static void add_message(struct why *y, const struct mem_history *h)
+{
+	if (h && h->message.n)
+		hp_buf_printf(&y->text, ": %.*s", BYTES(h->message));
+}
+
+static const char *why_final(struct why *y)
+{
+	const struct mem_history *h = latest(y, HP_MOVE_FINISHED, NULL);
+	const struct mem_history *c = latest(y, HP_MOVE_COMMANDED, "cancel");
+	char at[32];
+
+	mem_say_time(h ? h->at : 0, at);
+	switch (y->r->row.status) {
+	case HP_SUCCEEDED:
+		hp_buf_printf(&y->text, "Run %lld succeeded at %s.", RUN(y), at);
+		return "succeeded";
+	case HP_FAILED:
+		hp_buf_printf(&y->text, "Run %lld failed at %s with code %s", RUN(y), at, code_or(y, "failed"));
+		add_message(y, h);
+		hp_buf_addc(&y->text, '.');
+		return "failed";
+	default:
+		hp_buf_printf(&y->text, "Run %lld was cancelled at %s", RUN(y), at);
+		if (c)
+			hp_buf_printf(&y->text, " by %.*s: %.*s", BYTES(c->by), BYTES(c->reason));
+		hp_buf_addc(&y->text, '.');
+		return "cancelled";
+	}
+}
+
+static const char *why_ready(struct why *y, int64_t since)
+{
+	bool alive = false;
+	char at[32];
+
+	MEM_EACH(&y->m->w, T_ENGINE, struct mem_engine, e)
+		alive = alive || (!e->dead && e->lease_until > *y->m->now);
+	hp_buf_printf(&y->text, "Run %lld is ready since %s", RUN(y), mem_say_time(since, at));
+	hp_buf_adds(&y->text, alive ? " and will be taken by the next free engine."
+				    : ", but no engine is alive: start one.");
+	return alive ? "ready" : "no_engine";
+}
+
+static const char *why_owned(struct why *y)
+{
+	const struct mem_engine *e = mem_engine_find(&y->m->w, y->r->engine);
+	const struct hp_run *x = &y->r->row;
+	char who[HP_NAME_MAX + 320], at[32];
+
+	snprintf(who, sizeof who, "engine %lld (host %.*s, process %lld)", (long long)e->id,
+		 BYTES(e->host), (long long)e->pid);
+	if (e->dead || e->lease_until <= *y->m->now) {
+		hp_buf_printf(&y->text, "Run %lld was in the hands of %s, whose lease ran out at %s; "
+					"it will be taken over by another engine.",
+			      RUN(y), who, mem_say_time(e->lease_until, at));
+		return "owner_gone";
+	}
+	if (x->phase == HP_PH_ADMITTED) {
+		hp_buf_printf(&y->text, "Run %lld waits for the answer to attempt %d of state \"%s\", sent after %s by %s.",
+			      RUN(y), (int)x->attempt, y->state, mem_say_time(x->sent_at, at), who);
+		return "in_flight";
+	}
+	hp_buf_printf(&y->text, "Run %lld is in state \"%s\" since %s, in the hands of %s.", RUN(y),
+		      y->state, mem_say_time(x->entered_at, at), who);
+	return "owned";
+}
+
+static const char *why_held(struct why *y)
+{
+	const struct mem_history *h = latest(y, HP_MOVE_HELD, NULL);
+	char at[32];
+
+	hp_buf_printf(&y->text, "Run %lld is held in state \"%s\" since %s with code %s", RUN(y), y->state,
+		      mem_say_time(h ? h->at : 0, at), code_or(y, "held"));
+	add_message(y, h);
+	hp_buf_adds(&y->text, ".");
+	if (y->r->row.unresolved)
+		hp_buf_adds(&y->text, " Whether its effect happened is not known: look at the provider first.");
+	hp_buf_adds(&y->text, " An operator can retry, skip or give up.");
+	return "held";
+}
+
+static const char *why_approval(struct why *y, const struct mem_approval *a)
+{
+	const char *before = "; approved so far by ";
+	struct hp_bytes approvers = mem_approvers(y->m, a);
+	char at[32];
+
+	hp_buf_printf(&y->text, "Run %lld waits for approval %lld by %.*s until %s", RUN(y),
+		      (long long)a->id, BYTES(approvers), mem_say_time(a->deadline, at));
+	MEM_EACH(&y->m->w, T_VOTE, struct mem_vote, v) {
+		if (v->approval != a->id)
+			continue;
+		hp_buf_printf(&y->text, "%s%.*s", before, BYTES(v->by));
+		before = ", ";
+	}
+	hp_buf_printf(&y->text, ": holdpoint approve %lld --reason TEXT.", (long long)a->id);
+	y->until = a->deadline;
+	return "approval";
+}
+
+static bool add_waits(struct why *y)
+{
+	bool any = false;
+
+	MEM_EACH(&y->m->w, T_WAIT, struct mem_wait, w) {
+		if (w->run != y->r->row.id)
+			continue;
+		if (!any)
+			hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for the event ", RUN(y), y->state);
+		else
+			hp_buf_adds(&y->text, " or ");
+		hp_buf_printf(&y->text, "%.*s with key \"%.*s\"", BYTES(w->name), BYTES(w->key));
+		any = true;
+	}
+	return any;
+}
+
+static const char *why_open(struct why *y)
+{
+	const struct mem_approval *a = mem_approval_of(&y->m->w, y->r->row.id, y->r->row.visit);
+	const struct hp_run *x = &y->r->row;
+	bool waits;
+	char at[32];
+
+	if (a && a->status == MEM_OPEN)
+		return why_approval(y, a);
+	waits = add_waits(y);
+	y->until = x->due_at;
+	if (!waits && x->due_at == 0) {
+		hp_buf_printf(&y->text, "Run %lld is parked in state \"%s\" since %s and nothing will wake it "
+					"by itself: an operator can cancel it.",
+			      RUN(y), y->state, mem_say_time(x->entered_at, at));
+		return "parked";
+	}
+	if (!waits)
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\"", RUN(y), y->state);
+	if (x->due_at > 0)
+		hp_buf_printf(&y->text, " until %s", mem_say_time(x->due_at, at));
+	hp_buf_addc(&y->text, '.');
+	return waits ? "event" : "timer";
+}
+
+static const char *why_waiting(struct why *y)
+{
+	const struct hp_run *x = &y->r->row;
+	char at[32];
+
+	if (x->due_at > 0 && x->due_at <= *y->m->now)
+		return why_ready(y, x->due_at);
+	mem_say_time(x->due_at, at);
+	y->until = x->due_at;
+	if (x->phase == HP_PH_BACKOFF) {
+		hp_buf_printf(&y->text, "Run %lld tries state \"%s\" again at %s: attempt %d failed with code %s.",
+			      RUN(y), y->state, at, (int)x->attempt, code_or(y, "failed"));
+		return "backoff";
+	}
+	if (x->phase == HP_PH_DOUBT) {
+		hp_buf_printf(&y->text, "Run %lld is in doubt in state \"%s\": whether attempt %d happened is not "
+					"known; it looks at %s.",
+			      RUN(y), y->state, (int)x->attempt, at);
+		return "doubt";
+	}
+	return why_open(y);
+}
+
+static const char *cause_of(struct why *y)
+{
+	if (hp_status_final(y->r->row.status))
+		return why_final(y);
+	if (y->r->engine)
+		return why_owned(y);
+	if (y->r->ready)
+		return why_ready(y, y->r->ready_at);
+	return y->r->row.status == HP_HELD ? why_held(y) : why_waiting(y);
+}
+
 int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
-	(void)args;
-	(void)out;
-	return hp_fail(err, HP_E_NOT_FOUND, "%zu runs, and no sentence yet", mem_count(&m->w, T_RUN));
+	struct why y = { .m = m, .r = mem_arg_run(m, args, err) };
+	const char *cause;
+	json_t *root;
+	int rc;
+
+	if (!y.r)
+		return -1;
+	mem_state_name(&m->w, y.r, y.r->row.state, y.state, sizeof y.state);
+	hp_buf_init(&y.text, HP_VALUE_MAX);
+	cause = cause_of(&y);
+	if (y.r->row.cancel && !hp_status_final(y.r->row.status))
+		hp_buf_adds(&y.text, " It is to be cancelled.");
+	root = json_pack("{s:I, s:s, s:s, s:s, s:s}", "run", (json_int_t)y.r->row.id, "sentence",
+			 hp_buf_str(&y.text), "cause", cause, "state", y.state, "status",
+			 hp_status_name(y.r->row.status));
+	mem_put_time(root, "since", y.r->row.entered_at);
+	mem_put_time(root, "until", y.until);
+	rc = hp_json_write(out, root, err);
+	json_decref(root);
+	hp_buf_free(&y.text);
+	return rc;
 }

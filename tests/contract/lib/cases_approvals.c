@@ -72,6 +72,15 @@ START_TEST(an_approval_shows_the_very_bytes)
 	ck_assert_str_eq(hp_json_str(a, "request"), "POST  /b?z=1&a=2");
 	ck_assert_str_eq(hp_json_str(a, "ask"), "Refund?");
 	ck_assert_str_eq(hp_json_str(a, "status"), "open");
+	/* these names are what the API and the command line read */
+	ck_assert_str_eq(hp_json_str(a, "request_key"), "k");
+	ck_assert_str_eq(hp_json_str(a, "deadline_at"), "2023-11-15T02:13:20.000000Z");
+	ck_assert_str_eq(hp_json_str(a, "approvers"), "1 of payments");
+	json_decref(a);
+	decide("alice", "approve", id);
+	a = c_door_ok("approval", "alice", "{'approval':%lld}", (long long)id);
+	ck_assert_str_eq(hp_json_str(json_array_get(json_object_get(a, "votes"), 0), "by"), "alice");
+	ck_assert_str_eq(hp_json_str(a, "decided_by"), "alice");
 	json_decref(a);
 	c_door_fails(HP_E_NOT_FOUND, "approval 4711", "approval", "alice", "{'approval':4711}");
 }

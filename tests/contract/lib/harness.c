@@ -45,6 +45,7 @@ void c_advance(int64_t us)
 struct ack {
 	bool done;
 	enum hp_code code;
+	char message[768];
 	int64_t id;
 };
 
@@ -55,6 +56,8 @@ static void on_ack(void *arg, int64_t now, const struct hp_error *err)
 	(void)now;
 	ck_assert_msg(!a->done, "called twice");
 	a->code = err ? err->code : HP_OK;
+	if (err)
+		snprintf(a->message, sizeof a->message, "%s", err->message);
 	a->done = true;
 }
 
@@ -570,7 +573,7 @@ static void deploy(const char *workflow, uint8_t tag)
 	memset(b.digest, tag, sizeof b.digest);
 	store(0)->ops->deploy(store(0), &b, on_ack, &a);
 	c_wait(&a.done);
-	ck_assert_int_eq(a.code, HP_OK);
+	ck_assert_msg(a.code == HP_OK, "deploy %s: %s", workflow, a.message);
 }
 
 static void open_world(void)
