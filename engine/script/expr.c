@@ -118,22 +118,13 @@ static int run_newindex(lua_State *L)
 	return luaL_error(L, "run is read-only; save a value with `save` or `set`");
 }
 
-static int run_next(lua_State *L)
-{
-	luaL_checktype(L, 1, LUA_TTABLE);
-	lua_settop(L, 2);
-	if (lua_next(L, 1))
-		return 2;
-	lua_pushnil(L);
-	return 1;
-}
-
 static void put_member(lua_State *L, struct hp_job *j, int table, const char *name)
 {
 	push_member(L, j, name);
 	lua_setfield(L, table, name);
 }
 
+/* pairs(run) walks over this (lualib.c): everything, in a table. */
 static int run_pairs(lua_State *L)
 {
 	static const char *const own[] = {"id", "key", "now", "input"};
@@ -143,7 +134,6 @@ static int run_pairs(lua_State *L)
 	int all, i, n = j->pending ? j->pending->n_saves : 0;
 	size_t k;
 
-	lua_pushcfunction(L, run_next);
 	lua_newtable(L);
 	all = lua_gettop(L);
 	for (k = 0; k < sizeof own / sizeof *own; k++)
@@ -160,8 +150,7 @@ static int run_pairs(lua_State *L)
 			for (it = json_object_iter(o); it; it = json_object_iter_next(o, it))
 				put_member(L, j, all, json_object_iter_key(it));
 	}
-	lua_pushnil(L);
-	return 3;
+	return 1;
 }
 
 void hp_expr_push_run(lua_State *L, struct hp_job *j)

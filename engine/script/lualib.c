@@ -228,6 +228,12 @@ static int base_pairs(lua_State *L)
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_settop(L, 1);
 	hp_sandbox_tick(L);
+	/* a `run` looks its members up when asked; its __pairs gives a table of all */
+	if (luaL_getmetafield(L, 1, "__pairs") != LUA_TNIL) {
+		lua_pushvalue(L, 1);
+		hp_sandbox_call(L, 1, 1);
+		lua_replace(L, 1);
+	}
 	lua_newtable(L);
 	lua_pushnil(L);
 	while (lua_next(L, 1)) {
