@@ -24,7 +24,7 @@ create function holdpoint.approval_json(a holdpoint.approval) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select jsonb_strip_nulls(jsonb_build_object('approval', a.id, 'run', a.run_id, 'visit', a.visit, 'workflow', a.workflow,
 		'state', a.state_name, 'ask', a.ask, 'approvers', a.approvers, 'requester', a.requester,
-		'status', a.status, 'opened_at', json_time(a.opened_at), 'deadline', json_time(a.deadline_at),
+		'status', a.status, 'opened_at', json_time(a.opened_at), 'deadline_at', json_time(a.deadline_at),
 		'decided_at', json_time(a.decided_at), 'decided_by', a.decided_by, 'reason', a.reason))
 $$;
 
@@ -95,7 +95,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'epoch', h.epoch, 'outcome', class_name(h.outcome), 'code', h.code,
 		'message', case when h.move not in (11, 12) then h.message end,
 		'reason', case when h.move in (11, 12) then h.message end,
-		'actor', h.actor, 'due_at', case when h.status in (2, 3) then json_time(h.due_at) end, 'detail', h.detail))
+		'by', h.actor, 'due_at', case when h.status in (2, 3) then json_time(h.due_at) end, 'detail', h.detail))
 $$;
 
 create function holdpoint.door_history(p_principal text, p_args jsonb) returns jsonb
@@ -160,9 +160,9 @@ begin
 		perform fail('HP404', format('there is no approval %s', v_id));
 	end if;
 	return approval_json(v) || jsonb_build_object('evidence', v.evidence, 'quorum', v.quorum,
-		'request', convert_from(v.request, 'UTF8'), 'key', v.request_key,
+		'request', convert_from(v.request, 'UTF8'), 'request_key', v.request_key,
 		'request_sha256', encode(v.request_sha256, 'hex'),
-		'votes', coalesce((select jsonb_agg(jsonb_build_object('principal', x.principal, 'decision', x.decision,
+		'votes', coalesce((select jsonb_agg(jsonb_build_object('by', x.principal, 'decision', x.decision,
 			'reason', x.reason, 'at', json_time(x.at)) order by x.at) from vote x where x.approval_id = v_id), '[]'));
 end $$;
 
