@@ -105,7 +105,7 @@ return fake "duffel" {
   emit = function(what, db, ctx)
     if what.type == "order" then
       db.orders[what.id] = order(what.id, what.booking_reference)
-      return db.orders[what.id]
+      return { status = 200, json = db.orders[what.id] }
     end
     local body
     if type(what.booking) ~= "string" then error("emit: booking is missing", 0) end
@@ -117,6 +117,6 @@ return fake "duffel" {
       error("the simulated Duffel can emit order.creation_failed, booking.failed and order", 0)
     end
     ctx.webhook { source = "duffel", scheme = "duffel", body = body, copies = what.copies }
-    return body
+    return { status = 200, json = body }
   end,
 }

@@ -121,15 +121,15 @@ return fake "resend" {
   emit = function(what, db, ctx)
     if what.type == "quota" then
       db.quota = { name = what.name, times = what.times or 1 }
-      return db.quota
+      return { status = 200, json = db.quota }
     elseif what.type == "work" then
       db.work = what.seconds
-      return { work = db.work }
+      return { status = 200, json = { work = db.work } }
     elseif type(what.type) == "string" and what.type:find("^email%.") then
       local m = db.mails[what.email_id] or error("no mail " .. tostring(what.email_id), 0)
       local body = { type = what.type, data = { email_id = m.id, from = m.from, to = m.to, subject = m.subject } }
       ctx.webhook { source = "resend", scheme = "standard", body = body }
-      return body
+      return { status = 200, json = body }
     end
     error("the simulated Resend can emit email.*, quota and work", 0)
   end,

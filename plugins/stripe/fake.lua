@@ -304,21 +304,21 @@ return fake "stripe" {
   emit = function(what, db, ctx)
     if what.type == "payment" then
       local p = db.payments[what.id] or plant(db, ctx, what.id, what.amount, what.currency or "usd")
-      return payment_json(p)
+      return { status = 200, json = payment_json(p) }
     elseif what.type == "outcome" then
       db.outcome = { status = what.status, after = what.after or 1, failure_reason = what.failure_reason }
-      return db.outcome
+      return { status = 200, json = db.outcome }
     elseif what.type == "work" then
       db.work = what.seconds
-      return { work = db.work }
+      return { status = 200, json = { work = db.work } }
     elseif what.type == "break" then
       db.broken = { times = what.times or 1, after_effect = what.after_effect == true }
-      return db.broken
+      return { status = 200, json = db.broken }
     elseif what.type == "refund_status" then
       local r = db.refunds[what.id] or error("no refund " .. tostring(what.id), 0)
       r.status, r.failure_reason, r.ends_at = what.status, what.failure_reason, nil
       tell_end(ctx, r)
-      return refund_json(r)
+      return { status = 200, json = refund_json(r) }
     end
     error("the simulated Stripe can emit payment, outcome, work, break and refund_status", 0)
   end,
