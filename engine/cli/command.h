@@ -16,6 +16,10 @@ struct hp_command_entry {
 /* In the help's order; ends with an entry whose name is NULL. */
 extern const struct hp_command_entry hp_commands[];
 
+struct hp_error;
+/* The command of this name; NULL with err and the nearest right word. */
+const struct hp_command_entry *hp_command_find(const char *name, struct hp_error *err);
+
 int hp_cmd_serve(int argc, char **argv);
 int hp_cmd_worker(int argc, char **argv);
 int hp_cmd_fake(int argc, char **argv);

@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include "base/error.h"
 
-#define CLI_OPTIONS_MAX 24
+#define CLI_OPTIONS_MAX 40
 #define CLI_ARGS_MAX 64
 
 struct cli_option {
