@@ -160,6 +160,10 @@ START_TEST(shared_tables_do_not_explode)
 	const char *got = encode(src);
 
 	ck_assert_msg(strstr(got, "too large to become JSON") || strstr(got, "stopped after"), "%s", got);
+	teardown();
+	setup();
+	encodes("local s, t = ('x'):rep(1000000), {} for i = 1, 40 do t[i] = s end return t",
+		"[34]: the value is too large to become JSON");
 }
 END_TEST
 
