@@ -43,8 +43,9 @@ static int word_by_key(lua_State *L)
 
 static int word_ok(lua_State *L)
 {
+	lua_settop(L, 1);
 	lua_newtable(L);
-	if (lua_isnoneornil(L, 1)) {
+	if (lua_isnil(L, 1)) {
 		json_t *null = json_null(); /* static inside jansson: nothing to free */
 
 		hp_lua_push_json(L, null);

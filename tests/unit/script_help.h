@@ -4,6 +4,7 @@
 #define HP_TESTS_SCRIPT_HELP_H
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/json.h"
@@ -58,25 +59,6 @@ static inline struct hp_workflow *load_file(const char *path, const char *plugin
 		w = hp_workflow_load(hp_buf_bytes(&bundle), err);
 	hp_buf_free(&bundle);
 	return w;
-}
-
-static inline int run_suite(const char *name, const TTest *const *tests, size_t count)
-{
-	Suite *s = suite_create(name);
-	TCase *t = tcase_create(name);
-	SRunner *r;
-	int failed;
-	size_t i;
-
-	tcase_set_timeout(t, 60); /* under valgrind */
-	for (i = 0; i < count; i++)
-		tcase_add_test(t, tests[i]);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif

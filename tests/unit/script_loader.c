@@ -44,6 +44,19 @@ START_TEST(a_workflow_becomes_a_definition)
 	ck_assert_int_eq(s->approval.reminders_us[1], 2 * HP_HOUR);
 	ck_assert_str_eq(s->save, "decision");
 
+	hp_workflow_free(w);
+}
+END_TEST
+
+START_TEST(each_kind_of_state_is_read)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = load_file(FIXTURES "/workflows/all.lua", FIXTURES "/plugins", &err);
+	const struct hp_definition *d;
+	const struct hp_state *s;
+
+	ck_assert_msg(w != NULL, "%s", err.message);
+	d = hp_workflow_definition(w);
 	s = &d->states[hp_definition_find(d, "pay")];
 	ck_assert_str_eq(s->call.op.connector, "bank");
 	ck_assert_str_eq(s->call.op.name, "transfers.create");
@@ -292,6 +305,7 @@ int main(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_workflow_becomes_a_definition);
+	tcase_add_test(t, each_kind_of_state_is_read);
 	tcase_add_test(t, a_bundle_holds_what_is_used_and_its_digest_does_not_move);
 	tcase_add_test(t, a_missing_connector_is_named);
 	tcase_add_test(t, a_summary_tells_the_store);

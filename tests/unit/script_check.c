@@ -1,0 +1,163 @@
+/* One fixture per lint, each with its exact sentence, and nothing else found in it. */
+#include <stdio.h>
+#include "script_help.h"
+
+struct found {
+	struct hp_buf text;
+};
+
+static void note(void *arg, const struct hp_finding *f)
+{
+	struct found *all = arg;
+
+	hp_buf_printf(&all->text, "%s:%d: %s %s: %s\n", f->file, f->line, f->fatal ? "error" : "warning", f->lint, f->sentence);
+}
+
+static const struct {
+	const char *fixture;
+	int fatal;
+	const char *findings;
+} cases[] = {
+	{"clean", 0, ""},
+	{"unreachable_state", 0, "lints/unreachable_state.lua:4: warning unreachable_state: state \"lost\": no way leads here\n"},
+	{"missing_way", 1,
+	 "lints/missing_way.lua:3: error missing_way: state \"a\": it is the last state and has no next, so a run could only be "
+	 "held here; end with succeed or fail, or name the next state\n"},
+	{"effect_without_way_out", 0,
+	 "lints/effect_without_way_out.lua:3: warning effect_without_way_out: state \"a\": bank.notes.put can fail for good and "
+	 "nothing catches that; the run would be held for an operator\n"},
+	{"doubt_without_probe", 0,
+	 "lints/doubt_without_probe.lua:3: warning doubt_without_probe: state \"a\": bank.letters.send must not be repeated and "
+	 "has no probe; when a reply is lost the run is in doubt and would be held\n"},
+	{"approval_without_deadline", 1,
+	 "lints/approval_without_deadline.lua:3: error approval_without_deadline: state \"a\": the approval has no deadline, so it "
+	 "could wait for ever; write one, like deadline = \"4h\"\n"},
+	{"approval_without_rejected", 0,
+	 "lints/approval_without_rejected.lua:3: warning approval_without_rejected: state \"a\": no way is declared for a rejected "
+	 "approval; the run would be held for an operator\n"},
+	{"approval_without_expired", 0,
+	 "lints/approval_without_expired.lua:3: warning approval_without_expired: state \"a\": no way is declared for an expired "
+	 "approval; the run would be held for an operator\n"},
+	{"destructive_without_approval", 0,
+	 "lints/destructive_without_approval.lua:4: warning destructive_without_approval: state \"pay\": the destructive "
+	 "bank.transfers.create can be reached without an approval: ask, pay\n"},
+	{"destructive_on_condition", 0,
+	 "lints/destructive_on_condition.lua:7: warning destructive_on_condition: state \"pay\": the destructive "
+	 "bank.transfers.create is reached without an approval when the condition of \"ask\" is false\n"},
+	{"signature_unused", 1,
+	 "lints/signature_unused.lua:3: error signature_unused: state \"a\": it signs the request of \"note\", but once approved "
+	 "that state cannot be reached\n"
+	 "lints/signature_unused.lua:4: warning signature_bypassed: state \"note\": its request is signed at \"a\", but this road "
+	 "does not pass there: a, note\n"},
+	{"signature_bypassed", 0,
+	 "lints/signature_bypassed.lua:5: warning signature_bypassed: state \"note\": its request is signed at \"ask\", but this "
+	 "road does not pass there: which, note\n"},
+	{"trigger_without_key", 0,
+	 "lints/trigger_without_key.lua:3: warning trigger_without_key: a webhook starts this workflow but no key is declared, so "
+	 "two events about the same thing start two runs\n"},
+	{"unknown_code", 1,
+	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
+	 "mean \"declined\"?\n"},
+	{"endless_loop", 1,
+	 "lints/endless_loop.lua:3: error endless_loop: state \"a\": the states a, b, a go round for ever: nothing in the loop waits "
+	 "or chooses\n"},
+};
+
+START_TEST(each_lint_has_its_sentence)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w;
+	struct found all;
+	char path[200];
+
+	hp_buf_init(&all.text, 65536);
+	snprintf(path, sizeof path, FIXTURES "/lints/%s.lua", cases[_i].fixture);
+	w = load_file(path, FIXTURES "/plugins", &err);
+	ck_assert_msg(w != NULL, "%s", err.message);
+	ck_assert_int_eq(hp_workflow_check(w, note, &all), cases[_i].fatal);
+	ck_assert_str_eq(hp_buf_str(&all.text), cases[_i].findings);
+	hp_buf_free(&all.text);
+	hp_workflow_free(w);
+}
+END_TEST
+
+/* Mistakes that keep a file from loading come out in the same shape. */
+static const struct {
+	const char *fixture, *lint, *sentence;
+	int line;
+} errors[] = {
+	{"unknown_operation", "unknown_operation",
+	 "unknown operation \"bank.transfers.creat\", did you mean \"bank.transfers.create\"?", 3},
+	{"missing_otherwise", "missing_way", "state \"a\": otherwise is missing: where to go on when no branch fits", 3},
+	{"await_without_timeout", "await_without_timeout",
+	 "state \"a\": timeout is missing: where to go on when the event does not come", 3},
+	{"signature_of_no_call", "signature_of_no_call",
+	 "state \"a\": of: \"done\" is not a call; only the request of a call can be signed", 3},
+	{"reserved_name", "reserved_name", "state \"a\": nothing can be saved as \"input\": the name is the engine's own", 3},
+	{"probe_not_a_read", "probe_not_a_read", "state \"a\": probe: bank.letters.send is not a read; a probe must only look", 3},
+};
+
+START_TEST(errors_of_loading_are_findings_too)
+{
+	struct hp_error err = {0};
+	struct hp_finding f;
+	char path[200], file[200];
+
+	snprintf(path, sizeof path, FIXTURES "/lints/%s.lua", errors[_i].fixture);
+	ck_assert_ptr_null(load_file(path, FIXTURES "/plugins", &err));
+	hp_finding_of_error(&err, &f);
+	snprintf(file, sizeof file, "lints/%s.lua", errors[_i].fixture);
+	ck_assert_str_eq(f.file, file);
+	ck_assert_int_eq(f.line, errors[_i].line);
+	ck_assert_str_eq(f.lint, errors[_i].lint);
+	ck_assert_str_eq(f.sentence, errors[_i].sentence);
+	ck_assert(f.fatal);
+}
+END_TEST
+
+START_TEST(other_errors_are_findings_without_a_place)
+{
+	struct hp_error err = {0};
+	struct hp_finding f;
+
+	ck_assert_ptr_null(load_file("no/such.lua", FIXTURES "/plugins", &err));
+	hp_finding_of_error(&err, &f);
+	ck_assert_ptr_null(f.file);
+	ck_assert_str_eq(f.lint, "load");
+	ck_assert_str_eq(f.sentence, "no/such.lua: No such file or directory");
+}
+END_TEST
+
+START_TEST(the_shipped_workflow_may_be_deployed)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = load_file("workflows/refund_on_booking_failure.lua", "plugins", &err);
+	struct found all;
+
+	hp_buf_init(&all.text, 65536);
+	ck_assert_msg(w != NULL, "%s", err.message);
+	ck_assert_msg(hp_workflow_check(w, note, &all) == 0, "%s", hp_buf_str(&all.text));
+	hp_buf_free(&all.text);
+	hp_workflow_free(w);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("script check");
+	TCase *t = tcase_create("check");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 60);
+	tcase_add_loop_test(t, each_lint_has_its_sentence, 0, (int)(sizeof cases / sizeof *cases));
+	tcase_add_loop_test(t, errors_of_loading_are_findings_too, 0, (int)(sizeof errors / sizeof *errors));
+	tcase_add_test(t, other_errors_are_findings_without_a_place);
+	tcase_add_test(t, the_shipped_workflow_may_be_deployed);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
