@@ -51,6 +51,13 @@ static void tell(struct hp_owned *r, const struct hp_transition *t)
 		hp_w_log(HP_DEBUG, r, hp_move_name(t->move), NULL, NULL);
 }
 
+/* Saved values that could not be merged (memory), or a signature this very claim
+ * found: a claim brings the signed request only of signatures older than itself. */
+static bool all_in_hand(const struct hp_owned *r, const struct hp_transition *t)
+{
+	return r->saved && (t->after.signed_visit == 0 || r->signed_request.n > 0);
+}
+
 static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_result *res)
 {
 	struct hp_worker *w = r->w;
@@ -78,7 +85,7 @@ static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit
 		return;
 	}
 	hp_w_saved(r, t);
-	if (!r->saved && t->disposition == HP_KEEP) {
+	if (t->disposition == HP_KEEP && !all_in_hand(r, t)) {
 		hp_w_reload(r, 0);
 		return;
 	}
