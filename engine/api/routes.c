@@ -292,7 +292,8 @@ static int read_body(struct api_request *rq, struct hp_error *err)
 	const char *type = hp_http_call_header(rq->call, "Content-Type");
 
 	if (!is_json_type(type)) {
-		(void)hp_fail(err, HP_E_INVALID, "the body's type is %.64s, not JSON", type ? type : "not given");
+		(void)hp_fail(err, HP_E_INVALID, "the body must be JSON, and its type is %.64s",
+			      type ? type : "not given");
 		return hp_error_hint(err, "Send the header Content-Type: application/json.");
 	}
 	rq->args = hp_json_parse(body.p, body.n, "request body", err);

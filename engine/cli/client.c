@@ -14,7 +14,9 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "net/http_client.h"
+#include "runtime/cluster.h"
 #include "runtime/files.h"
+#include "runtime/postgres.h"
 
 #define TOKEN_MAX 512
 #define URL_MAX 2048
@@ -80,6 +82,39 @@ static int data_file(const struct cli_args *a, const char *name, char out[PATH_M
 	const char *data = cli_data_dir(a, dir);
 
 	return data && snprintf(out, PATH_MAX, "%s/%s", data, name) < PATH_MAX ? 0 : -1;
+}
+
+/* postmaster.pid says where the socket is (its fifth line; PostgreSQL's manual,
+ * "Database File Layout", lists the lines). */
+int cli_private_database(const struct cli_args *a, char *out, size_t n, struct hp_error *err)
+{
+	char path[PATH_MAX];
+	struct hp_buf b;
+	const char *line = NULL;
+	int rc = -1;
+
+	hp_buf_init(&b, 4096);
+	if (data_file(a, "postgres/postmaster.pid", path) < 0 || hp_file_read(AT_FDCWD, path, &b, NULL, NULL) < 0) {
+		(void)hp_fail(err, HP_E_UNAVAILABLE, "no private database runs here");
+		(void)hp_error_hint(err, "Start the engine with holdpoint serve, or name a database: --database CONNINFO.");
+		goto out;
+	}
+	line = hp_buf_str(&b);
+	for (int i = 0; i < 4 && line; i++) {
+		line = strchr(line, '\n');
+		line = line ? line + 1 : NULL;
+	}
+	if (!line || *line != '/' || strcspn(line, "'\\\n") != strcspn(line, "\n")) {
+		hp_fail(err, HP_E_INVALID, "%s names no socket directory", path);
+		goto out;
+	}
+	rc = snprintf(out, n, "host='%.*s' port=%d dbname=%s user=%s connect_timeout=10", (int)strcspn(line, "\n"),
+		      line, HP_CLUSTER_PORT, HP_DATABASE_NAME, HP_CLUSTER_SUPERUSER) < (int)n
+		     ? 0
+		     : hp_fail(err, HP_E_INVALID, "the path of the database's socket is too long");
+out:
+	hp_buf_free(&b);
+	return rc;
 }
 
 static int find_address(struct cli_client *c, const struct cli_args *a, struct hp_error *err)

@@ -22,6 +22,8 @@ void cli_pause(int64_t us);
 /* The data directory: --data, $HOLDPOINT_DATA, ./.holdpoint, /var/lib/holdpoint/data.
  * NULL: there is none. */
 const char *cli_data_dir(const struct cli_args *a, char out[PATH_MAX]);
+/* The private PostgreSQL that serves the data directory now, as its superuser. */
+int cli_private_database(const struct cli_args *a, char *out, size_t n, struct hp_error *err) HP_MUST_CHECK;
 /* "path?a=b&c=d": appends one parameter, percent-encoded; value NULL: nothing. */
 void cli_query(struct hp_buf *path, const char *name, const char *value);
 

@@ -1,9 +1,9 @@
 /* cmd_migrate.c: holdpoint migrate */
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "cli/client.h"
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/print.h"
@@ -11,7 +11,8 @@
 #include "store/store.h"
 
 static const struct cli_option options[] = {
-	{ "database", "CONNINFO", "as a superuser or the owner (else $HOLDPOINT_DATABASE)" },
+	{ "database", "CONNINFO", "as a superuser or the owner (else the engine's private database)" },
+	{ "data", "DIR", "the engine's data directory (else $HOLDPOINT_DATA)" },
 	{ "scope", "NAME", "which schema: holdpoint (the default), or another directory of migrations" },
 	{ "migrations", "DIR", "where the directories of migrations are" },
 	{ "dry-run", NULL, "only say what would be done" },
@@ -21,7 +22,8 @@ static const struct cli_spec spec = {
 	.name = "migrate", .args = "",
 	.text = "Applies the migrations that a database does not have yet, in order, each in one\n"
 		"transaction. One that was applied and has changed since is an error.",
-	.examples = "  holdpoint migrate --database 'host=/run/postgresql dbname=app user=postgres' --dry-run",
+	.examples = "  holdpoint migrate --scope wallet\n"
+		    "  holdpoint migrate --database 'host=/run/postgresql dbname=app user=postgres' --dry-run",
 	.options = options,
 };
 
@@ -51,16 +53,15 @@ static int migrate(const struct cli_args *a, struct hp_error *err)
 {
 	const char *database = cli_value(a, "database"), *scope = cli_value(a, "scope");
 	struct progress p = { a, json_array(), cli_has(a, "dry-run"), 0 };
-	char root[PATH_MAX], dir[PATH_MAX + 128];
+	char root[PATH_MAX], dir[PATH_MAX + 128], private[PATH_MAX];
 	json_t *doc;
 	int rc = -1;
 
-	database = database ? database : getenv("HOLDPOINT_DATABASE");
 	scope = scope ? scope : "holdpoint";
-	if (!database || !*database) {
-		hp_fail(err, HP_E_INVALID, "migrate: --database is missing");
-		(void)hp_error_hint(err, "The engine's private database is migrated by holdpoint serve itself.");
-		goto out;
+	if (!database) {
+		if (cli_private_database(a, private, sizeof private, err) < 0)
+			goto out;
+		database = private;
 	}
 	if (!*scope || strspn(scope, "abcdefghijklmnopqrstuvwxyz_0123456789") != strlen(scope) || strlen(scope) > 60) {
 		hp_fail(err, HP_E_INVALID, "migrate: \"%.60s\" is no name of a scope", scope);
@@ -71,6 +72,11 @@ static int migrate(const struct cli_args *a, struct hp_error *err)
 	(void)snprintf(dir, sizeof dir, "%s/%s", root, scope);
 	if (hp_migrate(database, dir, scope, p.dry_run, on_migration, &p, err) < 0)
 		goto out;
+	if (json_array_size(p.list) == 0) { /* "up to date" would be a lie */
+		hp_fail(err, HP_E_NOT_FOUND, "there is no migration in %s", dir);
+		(void)hp_error_hint(err, "Files are named NNNN_what_it_does.sql.");
+		goto out;
+	}
 	rc = 0;
 	if (a->json) {
 		doc = json_pack("{s:O}", "migrations", p.list);

@@ -44,7 +44,7 @@ static int print_help(const struct cli_spec *s)
 
 		(void)snprintf(left, sizeof left, "--%s%s%s", options[i]->name, options[i]->value ? " " : "",
 			       options[i]->value ? options[i]->value : "");
-		printf("  %-20s %s\n", left, options[i]->help);
+		printf("  %-21s %s\n", left, options[i]->help);
 	}
 	if (s->examples)
 		printf("\nexamples:\n%s\n", s->examples);
@@ -158,7 +158,7 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_arg
 	if (cli_has(a, "help"))
 		return print_help(spec);
 	if (rc == 0 && a->n < spec->min_args)
-		rc = hp_fail(&err, HP_E_INVALID, "%s: %s is missing", spec->name, spec->args);
+		rc = hp_fail(&err, HP_E_INVALID, "%s: %s: an argument is missing", spec->name, spec->args);
 	return rc < 0 ? usage_error(a, &err) : -1;
 }
 
@@ -207,7 +207,7 @@ int cli_number(const char *text, const char *what, int64_t *out, struct hp_error
 {
 	if (hp_int_parse(text, out) == 0 && *out > 0)
 		return 0;
-	(void)hp_fail(err, HP_E_INVALID, "\"%.60s\" is not a number of %s", text, what);
+	(void)hp_fail(err, HP_E_INVALID, "\"%.60s\" is not the number of %s", text, what);
 	return hp_error_hint(err, "%s", strstr(what, "run") ? "holdpoint runs lists them." :
 							       "holdpoint approvals lists them.");
 }
