@@ -257,7 +257,7 @@ START_TEST(errors_say_where)
 	ck_assert_ptr_nonnull(strstr(err.hint, "loop"));
 	teardown();
 	setup();
-	fails("local s = ('x'):rep(1000000)\nwhile true do local _ = s .. 'y' end",
+	fails("local s = ('x'):rep(100):rep(1000)\nwhile true do local _ = s .. 'y' end",
 	      "flow.lua:2: stopped after 50 ms");
 	teardown();
 	setup();

@@ -162,7 +162,7 @@ START_TEST(shared_tables_do_not_explode)
 	ck_assert_msg(strstr(got, "too large to become JSON") || strstr(got, "stopped after"), "%s", got);
 	teardown();
 	setup();
-	encodes("local s, t = ('x'):rep(1000000), {} for i = 1, 40 do t[i] = s end return t",
+	encodes("local s, t = ('x'):rep(1000):rep(1000), {} for i = 1, 40 do t[i] = s end return t",
 		"[34]: the value is too large to become JSON");
 }
 END_TEST
