@@ -123,6 +123,17 @@ static void add_text(struct hp_buf *out, const char *name, const char *text)
 		hp_buf_adds(out, "null");
 }
 
+static void add_texts(struct hp_buf *out, const char *name, const char *const *texts, int n)
+{
+	hp_buf_printf(out, ",\"%s\":[", name);
+	for (int i = 0; i < n; i++) {
+		if (i)
+			hp_buf_addc(out, ',');
+		hp_buf_json(out, texts[i], strlen(texts[i]));
+	}
+	hp_buf_addc(out, ']');
+}
+
 struct ways {
 	const struct hp_definition *d;
 	struct hp_buf *out;
@@ -153,9 +164,12 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 	hp_buf_printf(out, ",\"kind\":\"%s\",\"line\":%d,", hp_kind_name(s->kind), s->line);
 	add_text(out, "doc", s->doc);
 	if (s->kind == HP_CALL) {
-		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s", s->call.op.connector, s->call.op.name,
-			      s->call.op.destructive ? "true" : "false");
+		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s,\"read\":%s", s->call.op.connector,
+			      s->call.op.name, s->call.op.destructive ? "true" : "false",
+			      s->call.op.read ? "true" : "false");
 	}
+	if (s->kind == HP_AWAIT) /* the store names a wait's mailboxes by them */
+		add_texts(out, "events", s->await.events, s->await.n_events);
 	if (s->kind == HP_APPROVAL) {
 		hp_buf_addc(out, ',');
 		add_text(out, "approvers", s->approval.approvers);
@@ -168,7 +182,7 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
 {
 	const struct hp_definition *d = &w->def;
-	int i, k;
+	int i;
 
 	hp_buf_addc(out, '{');
 	add_text(out, "workflow", d->workflow);
@@ -183,13 +197,8 @@ int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct 
 	for (i = 0; i < d->n_triggers; i++) {
 		hp_buf_adds(out, i ? ",{" : "{");
 		add_text(out, "source", d->triggers[i].source);
-		hp_buf_adds(out, ",\"events\":[");
-		for (k = 0; k < d->triggers[i].n_events; k++) {
-			if (k)
-				hp_buf_addc(out, ',');
-			hp_buf_json(out, d->triggers[i].events[k], strlen(d->triggers[i].events[k]));
-		}
-		hp_buf_adds(out, "]}");
+		add_texts(out, "events", d->triggers[i].events, d->triggers[i].n_events);
+		hp_buf_addc(out, '}');
 	}
 	hp_buf_adds(out, "],\"input\":");
 	if (w->input)
