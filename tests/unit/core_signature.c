@@ -1,6 +1,11 @@
 /* Webhook signatures: the published vectors (tests/vectors), every way of being
  * wrong that Standard Webhooks lists, two secrets, several signatures, and the
- * exact edges of the tolerance. */
+ * exact edges of the tolerance.
+ *
+ * With arguments it is no test but the verifier that tests/judges asks:
+ *   core_signature SCHEME NOW_US SECRET...   headers, an empty line and the body on
+ * standard input; prints good, bad or stale.
+ */
 #include "core/signature.h"
 
 #include <check.h>
@@ -11,6 +16,7 @@
 #include "base/alloc.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/words.h"
 
 #define SECOND INT64_C(1000000)
 #define TOLERANCE (300 * SECOND)
@@ -477,7 +483,49 @@ START_TEST(schemes_by_name)
 }
 END_TEST
 
-int main(void)
+/* ---- for the judges ---- */
+
+#define HEADERS_MAX 16
+
+/* Cuts "name: value" lines off the front of text; returns where the body begins. */
+static char *read_headers(char *text, const char **headers)
+{
+	int n = 0;
+
+	while (*text && *text != '\n') {
+		char *end = strchr(text, '\n'), *colon = strstr(text, ": ");
+
+		HP_ASSERT(end && colon && colon < end && n < HEADERS_MAX);
+		*end = *colon = '\0';
+		headers[2 * n] = text;
+		headers[2 * n++ + 1] = colon + 2;
+		text = end + 1;
+	}
+	headers[2 * n] = NULL;
+	return text + 1;
+}
+
+static int judge(int argc, char **argv)
+{
+	static const char *const words[] = {"good", "bad", "stale"};
+	static char text[1 << 20];
+	const char *headers[2 * HEADERS_MAX + 1];
+	size_t n = fread(text, 1, sizeof text - 1, stdin);
+	int64_t now;
+	char *body;
+
+	if (argc < 4 || !hp_scheme_find(argv[1]) || hp_int_parse(argv[2], &now) != 0) {
+		fprintf(stderr, "usage: %s SCHEME NOW_US SECRET...\n", argv[0]);
+		return 2;
+	}
+	body = read_headers(text, headers);
+	puts(words[hp_signature_verify(hp_scheme_find(argv[1]), find, headers,
+				       (struct hp_bytes){body, n - (size_t)(body - text)},
+				       (const char *const *)(argv + 3), argc - 3, now, TOLERANCE)]);
+	return 0;
+}
+
+int main(int argc, char **argv)
 {
 	json_error_t why;
 	Suite *s = suite_create("core_signature");
@@ -485,6 +533,8 @@ int main(void)
 	SRunner *r;
 	int failed;
 
+	if (argc > 1)
+		return judge(argc, argv);
 	vectors = json_load_file("tests/vectors/webhook_signatures.json", 0, &why);
 	if (!vectors) {
 		fprintf(stderr,
