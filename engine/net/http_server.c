@@ -232,6 +232,7 @@ static void on_kick(struct ev_loop *loop, ev_prepare *w, int revents)
 static void conn_arm(struct http_conn *conn)
 {
 	ev_timer_stop(conn->s->loop, &conn->deadline);
+	ev_now_update(conn->s->loop); /* our own lag must not be taken from the client's time */
 	ev_timer_set(&conn->deadline, conn->s->request_s, 0.);
 	ev_timer_start(conn->s->loop, &conn->deadline);
 }

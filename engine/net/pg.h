@@ -15,8 +15,8 @@
  * submitted after the unit before it has answered. If the connection breaks with
  * a transaction open, its units end LOST or UNSENT and none of them is run on the
  * next connection; if none of its units was under way, the next unit submitted ends
- * UNSENT, so nobody commits emptily without knowing. A COMMIT
- * that the server answers with ROLLBACK is HP_PG_FAILED, 25P02.
+ * UNSENT, so nobody commits emptily without knowing. A COMMIT that the server
+ * answers with ROLLBACK is HP_PG_FAILED, 25P02.
  *
  * Every connection sets tcp_user_timeout, keepalives (2/1/3), connect_timeout
  * and, per unit, a deadline of our own: past it the connection is dropped and
