@@ -255,8 +255,10 @@ static void check_path(const struct hp_reader *r, const char *field, const struc
 		root = lua_pushlstring(r->L, path, strcspn(path, "."));
 		of_run = true;
 	}
-	if (of_run && listed(root, own, 3))
+	if (of_run && !r->before_start && listed(root, own, 3))
 		return;
+	if (of_run && listed(root, own, 3))
+		hp_r_fail(r, "%s: there is no run.%s before the run has started", field, root);
 	if (listed(root, r->known->list, r->known->n))
 		return;
 	hp_r_fail(r, "%s: nothing is saved as \"%s\"%s", field, root,

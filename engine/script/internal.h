@@ -145,6 +145,7 @@ struct hp_reader {
 	int line;
 	const char *what; /* `state "refund"`; NULL: nothing to name */
 	const struct hp_words *known; /* names a template may use; NULL: any */
+	bool before_start; /* {run.id}, {run.key} and {run.now} are not there yet */
 };
 struct hp_words {
 	const char **list;

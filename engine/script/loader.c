@@ -34,13 +34,12 @@ static void read_connectors(lua_State *L, struct hp_workflow *w)
 
 static enum hp_kind kind_of(const char *word)
 {
-	int k;
+	int k = HP_CALL;
 
-	for (k = HP_CALL; k <= HP_FAIL; k++)
-		if (strcmp(word, hp_kind_name((enum hp_kind)k)) == 0)
-			return (enum hp_kind)k;
-	HP_ASSERT(!"a word of lang.c that is no kind");
-	return HP_FAIL;
+	while (k <= HP_FAIL && strcmp(word, hp_kind_name((enum hp_kind)k)) != 0)
+		k++;
+	HP_ASSERT(k <= HP_FAIL); /* lang.c has no other words */
+	return (enum hp_kind)k;
 }
 
 /* The n-th entry of the workflow must be a state; its marker is on top. */
@@ -199,7 +198,9 @@ static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 	read_triggers(r, w, body);
 	if (hp_r_get(r, body, "key")) {
 		r->known = &before_start; /* there is no run yet */
+		r->before_start = true;
 		hp_r_expression(r, -1, "key");
+		r->before_start = false;
 		r->known = NULL;
 		d->has_key = true;
 		lua_pop(r->L, 1);

@@ -172,6 +172,7 @@ static const struct {
 	{W("succeed \"a\" {}, keyy = \"x\""), "t.lua:2: unknown field \"keyy\", did you mean \"key\"?"},
 	{W("succeed \"a\" {},\nfail \"a\" {}"), "t.lua:4: state \"a\": the name is already used on line 3"},
 	{W("succeed \"a\" {}, key = \"{payment.id}\""), "t.lua:2: key: nothing is saved as \"payment\""},
+	{W("succeed \"a\" {}, key = \"{run.id}\""), "t.lua:2: key: there is no run.id before the run has started"},
 	{W("succeed \"a\" {}, input = { id = \"text\" }"),
 	 "t.lua:2: input.id must be a type (text, integer, number, boolean, any, optional, list, one_of) or a table of "
 	 "types, not a string"},

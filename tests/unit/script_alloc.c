@@ -1,0 +1,121 @@
+/* Every allocation fails in turn: an error comes out, and nothing leaks or falls over.
+ * (Leaks are seen by the sanitizer and by valgrind.) */
+#include "script_help.h"
+#include "base/alloc.h"
+#include "base/arena.h"
+
+#define STEP_LOADING 7 /* loading makes thousands of allocations: every seventh will do */
+
+static const char source[] = "local bank = connector \"bank\"\nreturn workflow \"w\" {\n"
+			     "call \"pay\" { bank.transfers.create, with = { amount = '{input.n}', to = 'x' } },\n"
+			     "succeed \"done\" { result = { n = '{input.n}' } } }";
+
+static const char *secret_of(void *arg, const char *name)
+{
+	(void)arg;
+	return name;
+}
+
+START_TEST(loading)
+{
+	struct hp_workflow *w = NULL;
+	unsigned long n, total;
+
+	hp_alloc_fail_at(0);
+	w = must_load(source);
+	total = hp_alloc_count();
+	hp_workflow_free(w);
+	ck_assert_uint_gt(total, 100);
+	for (n = 1; n < total; n += STEP_LOADING) {
+		struct hp_error err = {0};
+		struct hp_buf bundle;
+
+		w = NULL;
+		hp_buf_init(&bundle, HP_BUNDLE_MAX);
+		hp_alloc_fail_at(n);
+		if (hp_bundle_build(FIXTURES "/workflows/all.lua", FIXTURES "/plugins", &bundle, &err) == 0)
+			w = hp_workflow_load(hp_buf_bytes(&bundle), &err);
+		hp_alloc_fail_at(0);
+		if (!w)
+			ck_assert_msg(err.message[0] != '\0', "no message at allocation %lu", n);
+		hp_buf_free(&bundle);
+		hp_workflow_free(w);
+	}
+}
+END_TEST
+
+/* One question, one sending, one reply; true when all went well. What is rendered is
+ * the same bytes every time or nothing. */
+static bool work(struct hp_workflow *w)
+{
+	static uint8_t hash[HP_SHA256_LEN];
+	static bool known;
+	struct hp_run_data data = {.id = 7, .visit = 1, .installation = "t", .input = hp_bytes_of("{\"n\":5}"), .now = 1};
+	struct hp_run run = {.id = 7, .visit = 1};
+	struct hp_action act = {.type = HP_ACT_EVAL, .eval = HP_EVAL_REQUEST};
+	struct hp_incoming in = {.answered = true, .status = 200, .body = hp_bytes_of("{\"id\":1}")};
+	struct hp_environment env = {.secret = secret_of};
+	struct hp_arena *a = hp_arena_new(1 << 20);
+	struct hp_buf out, out2;
+	struct hp_outgoing o;
+	struct hp_error err = {0};
+	struct hp_event ev, reply;
+	bool good = false;
+
+	hp_buf_init(&out, HP_RUN_DATA_MAX);
+	hp_buf_init(&out2, HP_RUN_DATA_MAX);
+	hp_workflow_eval(w, &data, &run, &act, &out, &ev);
+	if (!ev.ok)
+		ck_assert_ptr_nonnull(ev.code);
+	else if (known)
+		ck_assert_mem_eq(hash, ev.hash, sizeof hash);
+	if (ev.ok) {
+		memcpy(hash, ev.hash, sizeof hash);
+		known = true;
+	}
+	if (a && ev.ok && hp_workflow_outgoing(w, ev.value, &env, a, &o, &err) == 0) {
+		hp_workflow_reply(w, ev.value, &in, 1, &out2, &reply);
+		good = reply.outcome == HP_CLASS_OK;
+	}
+	hp_buf_free(&out);
+	hp_buf_free(&out2);
+	hp_arena_free(a);
+	return good;
+}
+
+START_TEST(evaluating)
+{
+	struct hp_workflow *w = must_load(source);
+	unsigned long n, total;
+
+	hp_alloc_fail_at(0);
+	ck_assert(work(w));
+	total = hp_alloc_count();
+	ck_assert_uint_gt(total, 50);
+	for (n = 1; n <= total; n++) {
+		hp_alloc_fail_at(n);
+		work(w);
+		hp_alloc_fail_at(0);
+		ck_assert_msg(work(w), "it did not recover from allocation %lu", n);
+	}
+	hp_workflow_free(w);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("script alloc");
+	TCase *t = tcase_create("alloc");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 300);
+	tcase_add_test(t, loading);
+	tcase_add_test(t, evaluating);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
