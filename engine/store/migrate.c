@@ -55,15 +55,43 @@ static int by_version(const void *a, const void *b)
 	return x->version - y->version;
 }
 
-/* NNNN_slug.sql → its version; 0: not a migration */
+/* NNNN_slug.sql or yyyymmdd_slug.sql → its version; 0: not named like one */
 static int version_of(const char *name)
+{
+	size_t n = strlen(name), digits = strspn(name, "0123456789");
+
+	if ((digits != 4 && digits != 8) || name[digits] != '_' || n < digits + 6 ||
+	    n >= sizeof((struct hp_migration *)0)->name)
+		return 0;
+	return (int)strtol(name, NULL, 10);
+}
+
+static bool is_sql(const char *name)
 {
 	size_t n = strlen(name);
 
-	if (n < 10 || n >= sizeof((struct hp_migration *)0)->name || strcmp(name + n - 4, ".sql") != 0 ||
-	    strspn(name, "0123456789") != 4 || name[4] != '_')
-		return 0;
-	return (int)strtol(name, NULL, 10);
+	return n > 4 && strcmp(name + n - 4, ".sql") == 0;
+}
+
+/* Numbers have no gaps (a missing file is noticed), dates only go up. */
+static int check_order(const struct runner *r, struct hp_error *err)
+{
+	for (int i = 0; i < r->n_files; i++) {
+		const struct hp_migration *m = &r->files[i];
+		bool dated = m->version > 9999;
+		bool good = dated ? i == 0 || m->version > r->files[i - 1].version : m->version == i + 1;
+
+		if (good)
+			continue;
+		if (dated)
+			hp_fail(err, HP_E_INVALID, "%s: %s has the date of %s", r->dir, m->name, r->files[i - 1].name);
+		else
+			hp_fail(err, HP_E_INVALID, "%s: %s is out of order, migration %04d was expected here",
+				r->dir, m->name, i + 1);
+		return hp_error_hint(err, "Versions start at 0001 and have no gaps and no doubles; dates (yyyymmdd) "
+					  "have no doubles.");
+	}
+	return 0;
 }
 
 static int read_file(const struct runner *r, const char *name, struct hp_buf *b, struct hp_error *err)
@@ -96,8 +124,13 @@ static int list_files(struct runner *r, struct hp_error *err)
 	while (rc == 0 && (e = readdir(d))) {
 		struct hp_migration *m = &r->files[r->n_files];
 
-		if (version_of(e->d_name) == 0)
+		if (!is_sql(e->d_name))
 			continue;
+		if (version_of(e->d_name) == 0) {
+			rc = hp_fail(err, HP_E_INVALID, "%s/%s is not named like a migration", r->dir, e->d_name);
+			hp_error_hint(err, "Names are 0001_slug.sql or 20250709_slug.sql.");
+			break;
+		}
 		if (r->n_files == FILES_MAX) {
 			rc = hp_fail(err, HP_E_TOO_LARGE, "%s has more than %d migrations", r->dir, FILES_MAX);
 			break;
@@ -108,13 +141,7 @@ static int list_files(struct runner *r, struct hp_error *err)
 	}
 	closedir(d);
 	qsort(r->files, (size_t)r->n_files, sizeof *r->files, by_version);
-	for (int i = 0; rc == 0 && i < r->n_files; i++)
-		if (r->files[i].version != i + 1) {
-			rc = hp_fail(err, HP_E_INVALID, "%s: %s is out of order, migration %04d was expected here",
-				     r->dir, r->files[i].name, i + 1);
-			hp_error_hint(err, "Versions start at 0001 and have no gaps and no doubles.");
-		}
-	return rc;
+	return rc ? rc : check_order(r, err);
 }
 
 static int hash_files(struct runner *r, struct hp_error *err)
