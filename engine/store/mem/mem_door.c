@@ -57,7 +57,7 @@ static int arg_reason(const json_t *args, const char **out, struct hp_error *err
 {
 	const char *reason = hp_json_str(args, "reason");
 
-	*out = "";
+	*out = reason ? reason : "";
 	if (HP_MUTANT(reason))
 		return 0;
 	if (!reason || reason[strspn(reason, " ")] == 0) {

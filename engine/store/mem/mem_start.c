@@ -78,7 +78,7 @@ struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, 
 	int32_t generation = 1;
 
 	k = st->key.n ? live_key(m, st, &generation) : NULL;
-	*existed = HP_GUARD(key_join, k != NULL) && k;
+	*existed = k && !HP_MUTANT(key_join);
 	if (*existed)
 		return mem_run_find(&m->w, k->run);
 	r = insert_run(m, st);

@@ -1,4 +1,5 @@
-/* Starting and keys: one run per key, for as long as something of it may be live. */
+/* Starting and keys: one run per key, for as long as something of it may be live.
+ * Definitions: a run keeps the one it started under. */
 #include "contract.h"
 
 START_TEST(a_start_is_ready_at_once)
@@ -244,6 +245,83 @@ START_TEST(the_start_door_joins_too)
 }
 END_TEST
 
+/* ---- definitions ---- */
+
+struct bundles {
+	bool done;
+	int n;
+	enum hp_code code;
+	uint8_t tag[4];
+	bool sources;
+};
+
+static void on_bundle(void *arg, const struct hp_bundle *b, int n, const struct hp_error *err)
+{
+	struct bundles *x = arg;
+
+	x->code = err ? err->code : HP_OK;
+	x->n = n;
+	for (int i = 0; i < n && i < 4; i++) {
+		/* as in c_deploy: flow is 1 or 3, other is 2 */
+		ck_assert_str_eq(b[i].workflow, b[i].digest[0] == 2 ? "other" : "flow");
+		ck_assert_ptr_nonnull(strstr(b[i].summary.p, "refund"));
+		x->tag[i] = b[i].digest[0];
+		x->sources = b[i].bundle.n > 0;
+	}
+	x->done = true;
+}
+
+START_TEST(a_run_is_pinned_to_the_definition_it_started_under)
+{
+	struct c_run old = c_own(), again;
+
+	c_deploy("flow", 3);
+	ck_assert_int_eq(c_own().digest[0], 3);
+	ck_assert(c_reload(c_engine, old.row.id, old.row.epoch, &again));
+	ck_assert_int_eq(again.digest[0], 1);
+}
+END_TEST
+
+START_TEST(the_current_definitions_are_listed)
+{
+	struct hp_store *s = the_driver->store(0);
+	struct bundles x = { 0 };
+
+	c_deploy("flow", 3);
+	s->ops->current(s, on_bundle, &x);
+	c_wait(&x.done);
+	ck_assert_int_eq(x.n, 2);
+	ck_assert_int_eq(x.tag[0] + x.tag[1], 2 + 3);
+	ck_assert(!x.sources);
+	c_deploy("flow", 1); /* back to one that is known */
+	x.done = false;
+	s->ops->current(s, on_bundle, &x);
+	c_wait(&x.done);
+	ck_assert_int_eq(x.tag[0] + x.tag[1], 2 + 1);
+}
+END_TEST
+
+START_TEST(a_definition_is_found_by_its_digest)
+{
+	struct hp_store *s = the_driver->store(0);
+	struct bundles x = { 0 };
+	uint8_t digest[HP_SHA256_LEN];
+
+	c_deploy("flow", 3);
+	memset(digest, 1, sizeof digest); /* not current any more, but runs are pinned to it */
+	s->ops->bundle(s, digest, on_bundle, &x);
+	c_wait(&x.done);
+	ck_assert_int_eq(x.n, 1);
+	ck_assert(x.sources);
+	memset(digest, 9, sizeof digest);
+	x.done = false;
+	s->ops->bundle(s, digest, on_bundle, &x);
+	c_wait(&x.done);
+	ck_assert_int_eq(x.n, 0);
+	ck_assert_int_eq(x.code, HP_E_NOT_FOUND);
+}
+END_TEST
+
 TCase *contract_keys(void)
 {
 	TCase *t = tcase_create("starting and keys");
@@ -265,5 +343,8 @@ TCase *contract_keys(void)
 	tcase_add_test(t, a_failed_run_that_only_looked_frees_its_key);
 	tcase_add_test(t, an_unknown_workflow_is_not_found);
 	tcase_add_test(t, the_start_door_joins_too);
+	tcase_add_test(t, a_run_is_pinned_to_the_definition_it_started_under);
+	tcase_add_test(t, the_current_definitions_are_listed);
+	tcase_add_test(t, a_definition_is_found_by_its_digest);
 	return t;
 }

@@ -49,6 +49,7 @@ struct c_run {
 	struct hp_run row;
 	char token[65];
 	char workflow[65];
+	uint8_t digest[HP_SHA256_LEN];
 	char key[600];
 	char input[1024];
 	char saved[4096];
@@ -79,6 +80,7 @@ extern int64_t c_now;    /* the database's time */
 extern int64_t c_engine; /* registered by the fixture */
 void c_advance(int64_t us);
 int64_t c_register(void);
+void c_deploy(const char *workflow, uint8_t tag); /* digest: 32 times tag */
 /* A call in the air: filled when done. */
 bool c_wait(const bool *done);
 

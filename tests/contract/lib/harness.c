@@ -121,6 +121,7 @@ static void keep_run(struct c_run *out, const struct hp_claimed *c)
 	out->row = c->run;
 	snprintf(out->token, sizeof out->token, "%s", c->token);
 	snprintf(out->workflow, sizeof out->workflow, "%s", c->workflow);
+	memcpy(out->digest, c->digest, HP_SHA256_LEN);
 	keep(out->key, sizeof out->key, c->key);
 	keep(out->input, sizeof out->input, c->input);
 	keep(out->saved, sizeof out->saved, c->saved);
@@ -564,7 +565,7 @@ int64_t c_event(const char *name, const char *key, const char *payload)
 
 /* ---- fixture ---- */
 
-static void deploy(const char *workflow, uint8_t tag)
+void c_deploy(const char *workflow, uint8_t tag)
 {
 	struct hp_bundle b = { .workflow = workflow, .bundle = hp_bytes_of("{}"),
 			       .summary = hp_bytes_of(summary) };
@@ -581,8 +582,8 @@ static void open_world(void)
 	the_driver->open();
 	c_now = T0;
 	the_driver->set_now(c_now);
-	deploy("flow", 1);
-	deploy("other", 2);
+	c_deploy("flow", 1);
+	c_deploy("other", 2);
 	the_driver->principal("tester", "service", "");
 	the_driver->principal("alice", "person", "payments");
 	the_driver->principal("bob", "person", "payments sre");
