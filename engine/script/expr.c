@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include "script/internal.h"
+#include "script/lualib.h"
 
 void hp_job_init(struct hp_job *j, struct hp_workflow *w)
 {
@@ -293,6 +294,7 @@ static void table_value(lua_State *L, struct hp_job *j, int index, const char *f
 
 	if (depth > HP_JSON_DEPTH_MAX)
 		fail(L, j, field, "nested too deeply");
+	hp_sandbox_tick(L);
 	lua_newtable(L);
 	copy = lua_gettop(L);
 	if (lua_getmetatable(L, index)) /* an array stays one */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/words.h"
 #include "script/internal.h"
+#include "script/lualib.h"
 
 void hp_r_fail(const struct hp_reader *r, const char *fmt, ...)
 {
@@ -315,6 +316,7 @@ static void check_table(const struct hp_reader *r, int index, const char *field,
 	if (depth > HP_JSON_DEPTH_MAX)
 		hp_r_fail(r, "%s is nested deeper than %d tables", field, HP_JSON_DEPTH_MAX);
 	luaL_checkstack(L, 8, NULL);
+	hp_sandbox_tick(L); /* a table that holds itself twice would take for ever */
 	for (lua_pushnil(L); lua_next(L, index); lua_pop(L, 1)) {
 		const char *name = field;
 

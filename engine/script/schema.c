@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "script/internal.h"
+#include "script/lualib.h"
 
 #define MEMBERS_MAX 200
 #define ONE_OF_MAX 64
@@ -51,6 +52,7 @@ static const struct hp_type *read_type(const struct hp_reader *r, int index, con
 	struct hp_type *t = hp_r_alloc(r, sizeof *t);
 
 	luaL_checkstack(r->L, 10, NULL);
+	hp_sandbox_tick(r->L); /* as in fields.c */
 	if (depth > HP_JSON_DEPTH_MAX)
 		hp_r_fail(r, "%s is nested deeper than %d levels", field, HP_JSON_DEPTH_MAX);
 	if (!lua_istable(r->L, index))

@@ -297,6 +297,30 @@ START_TEST(endless_source_is_stopped)
 }
 END_TEST
 
+/* Tables that hold themselves go too deep; tables shared twice on forty levels would
+ * take for ever. */
+START_TEST(cycles_end)
+{
+	static const char *const bodies[] = {
+		"t.x = t return workflow \"w\" { call \"a\" { bank.ping, with = t }, succeed \"b\" {} }",
+		"for i = 1, 40 do t = { a = t, b = t } end return workflow \"w\" { call \"a\" { bank.ping, with = t }, succeed \"b\" {} }",
+		"for i = 1, 40 do t = { a = t, b = t } end return workflow \"w\" { input = t, succeed \"b\" {} }",
+		"t[1] = t return workflow \"w\" { input = t, succeed \"b\" {} }",
+		"t.of = t return workflow \"w\" { input = { x = optional(list(t)) }, succeed \"b\" {} }",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof bodies / sizeof *bodies; i++) {
+		struct hp_error err = {0};
+		char source[500];
+
+		snprintf(source, sizeof source, "local bank, t = connector \"bank\", {}\n%s", bodies[i]);
+		ck_assert_ptr_null(load_text(source, &err));
+		ck_assert_msg(err.message[0] != '\0', "no message");
+	}
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("script loader");
@@ -313,6 +337,7 @@ int main(void)
 	tcase_add_loop_test(t, a_refusal_says_where_and_what, 0, (int)(sizeof refusals / sizeof *refusals));
 	tcase_add_test(t, not_a_bundle);
 	tcase_add_test(t, endless_source_is_stopped);
+	tcase_add_test(t, cycles_end);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
