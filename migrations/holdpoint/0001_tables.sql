@@ -33,6 +33,13 @@ alter role holdpoint_engine set jit = off;
 alter role holdpoint_engine set statement_timeout = '30s';
 alter role holdpoint_engine set lock_timeout = '5s';
 alter role holdpoint_engine set idle_in_transaction_session_timeout = '30s';
+-- Its statements all look rows up by key. Plans are made once per session, maybe
+-- while a table is still empty: no later growth may turn one into a scan.
+alter role holdpoint_engine set plan_cache_mode = force_generic_plan;
+alter role holdpoint_engine set enable_seqscan = off;
+alter role holdpoint_engine set enable_hashjoin = off;
+alter role holdpoint_engine set enable_mergejoin = off;
+alter role holdpoint_engine set random_page_cost = 1.1;
 alter role holdpoint_workflow set jit = off;
 alter role holdpoint_workflow set idle_in_transaction_session_timeout = '60s';
 
@@ -111,6 +118,7 @@ create table holdpoint.run_state (
 	unresolved boolean not null,
 	cancel boolean not null,
 	waits boolean not null,  -- has rows in mail_wait
+	in_held boolean not null, -- has a row in held
 	entered_at bigint not null,
 	first_sent_at bigint not null,
 	sent_at bigint not null,

@@ -175,42 +175,26 @@ create function holdpoint.commit(
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[])
 returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
-language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
 declare
-	v_now bigint;
+	v_now bigint := now_us();
 	v_ok bigint[];        -- ordinals of the changed rows, ascending
 	v_cancel boolean[];
 	v_first bigint[];
 	v_runs bigint[];      -- their runs
 	v_moved boolean;      -- one of them parks or ends
-	v_waited boolean;     -- one of them had waits
 	v_held boolean;       -- one of them was or is held
 	v_flags bigint;
 	v_consumes boolean;
-	v_locked bigint[];
-	v_had_waits bigint[];
+	v_had_waits bigint[]; -- those that had waits
 	v_i bigint;
 	v_x bigint;
 	v_row record;
 begin
-	-- 1. the mutexes, ascending
-	with l as materialized (
-		select s.run_id, s.waits, s.status
-		from unnest(p_run, p_epoch, p_rev) u(run_id, epoch, rev)
-		join run_state s on s.run_id = u.run_id
-		where s.epoch = u.epoch and s.rev = u.rev
-		order by s.run_id for no key update of s
-	)
-	select array_agg(l.run_id), array_agg(l.run_id) filter (where l.waits), coalesce(bool_or(l.status = 3), false)
-		into v_locked, v_had_waits, v_held from l;
-	if v_locked is null then
-		return;
-	end if;
-	v_waited := v_had_waits is not null;
-	v_now := now_us();
-
-	-- 2. compare and set; history exists only because the update returned its row
+	-- 1. compare and set. The rows come in ascending order of run and are looked up
+	-- one after the other (the engine's role knows no other join), so that is the
+	-- order of the locks too. History exists only because the update returned its row.
 	with u as (
 		select * from unnest(p_run, p_epoch, p_rev, p_move, p_disposition, p_visit, p_state, p_status,
 			p_phase, p_attempt, p_failures, p_entered_at, p_first_sent_at, p_sent_at, p_due_at,
@@ -228,7 +212,7 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
-		returning u.*, s.cancel
+		returning u.*, s.cancel, s.waits, s.in_held  -- the last two are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
 			status, attempt, due_at, flags, outcome, code, message, detail)
@@ -237,15 +221,22 @@ begin
 		from up
 	)
 	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(run_id order by ord),
-			bool_or(disposition <> 0), v_held or bool_or(status = 3), bit_or(flags), bool_or(consume > 0)
-		into v_ok, v_cancel, v_runs, v_moved, v_held, v_flags, v_consumes from up;
+			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),
+			array_agg(run_id) filter (where waits)
+		into v_ok, v_cancel, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits from up;
 	if v_ok is null then
 		return;
 	end if;
 	v_first := array_fill(0::bigint, array[cardinality(v_ok)]);
 
-	-- 3. saved values; a document without a name saves every member
-	if cardinality(p_save_ord) > 0 then
+	-- 2. saved values. Without documents no name comes twice (the encoder sees to it);
+	-- a document saves every member, and of equal names the last one wins.
+	if cardinality(p_save_ord) > 0 and array_position(p_save_name, null) is null then
+		insert into saved (run_id, rev, visit, name, value)
+			select p_run[x.ord], p_rev[x.ord] + 1, p_from_visit[x.ord], x.name, x.value
+			from unnest(p_save_ord, p_save_name, p_save_value) x(ord, name, value)
+			where cardinality(v_ok) = cardinality(p_run) or x.ord = any(v_ok);
+	elsif cardinality(p_save_ord) > 0 then
 		insert into saved (run_id, rev, visit, name, value)
 			select distinct on (p_run[x.ord], e.name) p_run[x.ord], p_rev[x.ord] + 1, p_from_visit[x.ord], e.name, e.value
 			from unnest(p_save_ord, p_save_name, p_save_value) with ordinality x(ord, name, value, n),
@@ -255,7 +246,7 @@ begin
 			order by p_run[x.ord], e.name, x.n desc;
 	end if;
 
-	-- 4. admissions: signed requests, business keys
+	-- 3. admissions: signed requests, business keys
 	if v_flags & 64 <> 0 then
 		foreach v_i in array v_ok loop
 			if p_flags[v_i] & 64 <> 0 then
@@ -277,11 +268,12 @@ begin
 		end loop;
 	end if;
 
-	-- 5. what follows is rare: waits, approvals, holds, the end
+	-- 4. what follows is rare: waits, approvals, holds, the end
 	if v_held then
 		delete from held where run_id = any(v_runs);
 		insert into held (run_id, since, code)
 			select p_run[o], v_now, p_run_code[o] from unnest(v_ok) o where p_status[o] = 3;
+		update run_state set in_held = status = 3 where run_id = any(v_runs) and in_held <> (status = 3);
 	end if;
 	if v_flags & 8 <> 0 then
 		update approval a set status = case when p_status[o] = 6 then 'cancelled' else 'expired' end, decided_at = v_now
@@ -299,7 +291,7 @@ begin
 			where p_consume[o] > 0
 			on conflict (run_id, name, key_hash) do update set mail_id = greatest(mail_cursor.mail_id, excluded.mail_id);
 	end if;
-	if v_waited then
+	if v_had_waits is not null then
 		with gone as (
 			select p_run[o] as run_id from unnest(v_ok) o
 			where p_run[o] = any(v_had_waits) and (p_visit[o] <> p_from_visit[o] or p_disposition[o] = 2)
@@ -344,7 +336,7 @@ end $$;
 -- not know of) stays on it, owned by nobody.
 create function holdpoint.settle(p_parked bigint[], p_again bigint[], p_finished bigint[], p_now bigint)
 returns void
-language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_waiting bigint[];
 	v_again bigint[] := p_again;

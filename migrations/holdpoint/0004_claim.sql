@@ -13,7 +13,7 @@ create type holdpoint.claimed as (
 	signed_request bytea, signed_key text, signed_hash bytea, token text, now_us bigint);
 
 create function holdpoint.load(p_runs bigint[]) returns setof holdpoint.claimed
-language plpgsql stable set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
 	v_now bigint := now_us();
 begin
@@ -56,7 +56,7 @@ end $$;
 -- p_no numbers this engine's calls that take runs; p_lost are those whose
 -- acknowledgement it never got: their runs are nobody's and become ready again.
 create function holdpoint.claim(p_engine bigint, p_max bigint, p_no bigint, p_lost bigint[]) returns setof holdpoint.claimed
-language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_generic_plan as $$
+language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_now bigint := now_us();
 	v_ready bigint[];
@@ -179,9 +179,9 @@ begin
 		update run_key set run_id = o_run where workflow = p_workflow and key_hash = hash(v_key) and not freed;
 	end if;
 	insert into run_state (run_id, epoch, rev, visit, state, attempt, failures, claims, signed_visit, status,
-			phase, held_class, command, unresolved, cancel, waits, entered_at, first_sent_at, sent_at, due_at)
+			phase, held_class, command, unresolved, cancel, waits, in_held, entered_at, first_sent_at, sent_at, due_at)
 		values (o_run, (p_engine is not null)::int, (p_engine is not null)::int, 1, 0, 0, 0,
-			(p_engine is not null)::int, 0, 1, 1, 0, 0, false, false, false, p_now, 0, 0, 0);
+			(p_engine is not null)::int, 0, 1, 1, 0, 0, false, false, false, false, p_now, 0, 0, 0);
 	insert into history (run_id, rev, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, actor)
 		values (o_run, 0, p_now, 1, 0, 1, 1, 1, 0, 0, 0, 0, p_requester);
 	insert into ready (run_id, due_at, engine_id, claim_no) values (o_run, p_now, p_engine, p_no);
@@ -321,7 +321,8 @@ create function holdpoint.sql_commit(p_token text,
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[])
 returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
-language plpgsql security definer set search_path = holdpoint, pg_temp as $$
+language plpgsql security definer set search_path = holdpoint, pg_temp
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin
 	perform set_config('holdpoint.now', '', true); -- nobody shifts time here
 	if cardinality(p_run) <> 1 or p_token is distinct from lease_token(p_run[1], p_epoch[1]::int) then

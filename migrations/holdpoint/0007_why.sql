@@ -13,15 +13,15 @@ declare
 begin
 	select * into h from history x where x.run_id = s.run_id and x.move = 9 order by x.rev desc limit 1;
 	if s.status = 4 then
-		return ('succeeded', format('Run %s succeeded at %s.', s.run_id, say_time(h.at)), null);
+		return ('succeeded', format('Run %s succeeded at %s.', s.run_id, say_time(h.at)), null)::reason_why;
 	elsif s.status = 5 then
 		return ('failed', format('Run %s failed at %s with code %s%s.', s.run_id, say_time(h.at),
-			coalesce(s.code, 'failed'), coalesce(': ' || h.message, '')), null);
+			coalesce(s.code, 'failed'), coalesce(': ' || h.message, '')), null)::reason_why;
 	end if;
 	select * into c from history x where x.run_id = s.run_id and x.move = 12 and x.code = 'cancel'
 		order by x.rev desc, x.seq desc limit 1;
 	return ('cancelled', format('Run %s was cancelled at %s%s.', s.run_id, say_time(h.at),
-		coalesce(format(' by %s: %s', c.actor, c.message), '')), null);
+		coalesce(format(' by %s: %s', c.actor, c.message), '')), null)::reason_why;
 end $$;
 
 create function holdpoint.why_ready(s holdpoint.run_state, p_since bigint, p_now bigint) returns holdpoint.reason_why
@@ -29,10 +29,10 @@ language plpgsql stable set search_path = holdpoint, pg_temp as $$
 begin
 	if not exists (select from engine e where not e.dead and e.lease_until > p_now) then
 		return ('no_engine', format('Run %s is ready since %s, but no engine is alive: start one.', s.run_id,
-			say_time(p_since)), null);
+			say_time(p_since)), null)::reason_why;
 	end if;
 	return ('ready', format('Run %s is ready since %s and will be taken by the next free engine.', s.run_id,
-		say_time(p_since)), null);
+		say_time(p_since)), null)::reason_why;
 end $$;
 
 create function holdpoint.why_owned(s holdpoint.run_state, p_state text, p_engine bigint, p_now bigint)
@@ -46,14 +46,14 @@ begin
 	v_who := format('engine %s (host %s, process %s)', p_engine, e.host, e.pid);
 	if e.id is null or e.dead or e.lease_until <= p_now then
 		return ('owner_gone', format('Run %s was in the hands of %s, whose lease ran out at %s; it will be taken over by another engine.',
-			s.run_id, v_who, say_time(coalesce(e.lease_until, 0))), null);
+			s.run_id, v_who, say_time(coalesce(e.lease_until, 0))), null)::reason_why;
 	end if;
 	if s.phase = 2 then
 		return ('in_flight', format('Run %s waits for the answer to attempt %s of state "%s", sent after %s by %s.',
-			s.run_id, s.attempt, p_state, say_time(s.sent_at), v_who), null);
+			s.run_id, s.attempt, p_state, say_time(s.sent_at), v_who), null)::reason_why;
 	end if;
 	return ('owned', format('Run %s is in state "%s" since %s, in the hands of %s.', s.run_id, p_state,
-		say_time(s.entered_at), v_who), null);
+		say_time(s.entered_at), v_who), null)::reason_why;
 end $$;
 
 create function holdpoint.why_held(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
@@ -64,7 +64,7 @@ begin
 	select * into h from history x where x.run_id = s.run_id and x.move = 8 order by x.rev desc limit 1;
 	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can retry, skip or give up.',
 		s.run_id, p_state, say_time(h.at), coalesce(s.code, 'held'), coalesce(': ' || h.message, ''),
-		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end), null);
+		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end), null)::reason_why;
 end $$;
 
 create function holdpoint.why_approval(s holdpoint.run_state, a holdpoint.approval) returns holdpoint.reason_why
@@ -74,7 +74,7 @@ declare
 begin
 	select string_agg(principal, ', ' order by at, principal) into v_voted from vote where approval_id = a.id;
 	return ('approval', format('Run %s waits for approval %s by %s until %s%s: holdpoint approve %s --reason TEXT.', s.run_id,
-		a.id, a.approvers, say_time(a.deadline_at), coalesce('; approved so far by ' || v_voted, ''), a.id), a.deadline_at);
+		a.id, a.approvers, say_time(a.deadline_at), coalesce('; approved so far by ' || v_voted, ''), a.id), a.deadline_at)::reason_why;
 end $$;
 
 create function holdpoint.why_open(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
@@ -91,13 +91,13 @@ begin
 	select string_agg(format('%s with key "%s"', w.name, w.key), ' or ' order by w.wait) into v_waits
 		from mail_wait w where w.run_id = s.run_id;
 	if v_waits is not null then
-		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), s.due_at);
+		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), s.due_at)::reason_why;
 	end if;
 	if s.due_at > 0 then
-		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), s.due_at);
+		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), s.due_at)::reason_why;
 	end if;
 	return ('parked', format('Run %s is parked in state "%s" since %s and nothing will wake it by itself: an operator can cancel it.',
-		s.run_id, p_state, say_time(s.entered_at)), null);
+		s.run_id, p_state, say_time(s.entered_at)), null)::reason_why;
 end $$;
 
 create function holdpoint.why_waiting(s holdpoint.run_state, p_state text, p_now bigint) returns holdpoint.reason_why

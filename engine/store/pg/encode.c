@@ -115,6 +115,16 @@ static void bind_texts(struct hp_pg_unit *u, struct rows *w, const struct hp_tra
 	hp_pg_bind_jsonb_array(u, w->one, w->n);
 }
 
+/* Of two values under one name the last one counts. */
+static bool named_again(const struct hp_transition *t, int at)
+{
+	for (int j = at + 1; j < t->n_saves; j++)
+		if (t->saves[at].name && t->saves[j].name && t->saves[j].value.n &&
+		    strcmp(t->saves[at].name, t->saves[j].name) == 0)
+			return true;
+	return false;
+}
+
 static void bind_saves(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
 		       const int *idx)
 {
@@ -124,7 +134,7 @@ static void bind_saves(struct hp_pg_unit *u, struct rows *w, const struct hp_tra
 		const struct hp_transition *x = t[idx[i]];
 
 		for (int j = 0; j < x->n_saves; j++) {
-			if (!x->saves[j].value.n)
+			if (!x->saves[j].value.n || named_again(x, j))
 				continue;
 			w->ord[k] = i + 1;
 			w->one[k] = hp_bytes_of(x->saves[j].name);

@@ -1,0 +1,192 @@
+/* store_faults.c: lost acknowledgements, refused rows and dead engines, on a real
+ * server behind a proxy that cuts connections at a chosen statement.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/cutter.h"
+#include "lib/store_fixture.h"
+#include "lib/suite.h"
+
+static const char summary[] = "{\"states\":[{\"name\":\"a\",\"kind\":\"call\"},{\"name\":\"b\",\"kind\":\"sql\"}]}";
+
+static struct fx f;
+static struct cutter *cutter;
+static struct hp_store *through; /* the store behind the cutter */
+
+static void open_cut(void)
+{
+	char info[700];
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	cutter = cutter_open(f.loop, PQhost(f.super), PQport(f.super));
+	snprintf(info, sizeof info, "%s host=%s", f.engine_info, cutter_dir(cutter));
+	snprintf(f.workflow_info + strlen(f.workflow_info), 100, " host=%s", cutter_dir(cutter));
+	through = fx_store(&f, info, false);
+	while (!through->ops->up(through))
+		ev_run(f.loop, EVRUN_ONCE);
+}
+
+static void close_cut(void)
+{
+	fx_store_free(&f, through);
+	cutter_close(cutter);
+	fx_close(&f);
+}
+
+static struct hp_transition step(struct hp_claimed *c)
+{
+	struct hp_transition t;
+
+	fx_start(&f, "w", "{}", NULL, true, c, NULL);
+	t = fx_from(&c->run, HP_MOVE_ENTERED, HP_KEEP);
+	t.after.visit = 2;
+	t.n_saves = 1;
+	t.saves[0] = (struct hp_save){ "x", hp_bytes_of("1") };
+	return t;
+}
+
+static enum hp_commit_outcome commit_through(const struct hp_transition *t)
+{
+	struct fx_commit res;
+
+	fx_commit(&f, through, &t, 1, &res);
+	return res.res[0].outcome;
+}
+
+static void written_once(int64_t run)
+{
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.history where run_id = %lld and epoch = 1",
+				(long long)run), 1);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.saved where run_id = %lld", (long long)run), 1);
+}
+
+START_TEST(acknowledgement_lost)
+{
+	struct hp_claimed c;
+	struct hp_transition t;
+
+	open_cut();
+	t = step(&c);
+	cutter_arm(cutter, CUT_AFTER, "holdpoint.commit(");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_OK);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	written_once(c.run.id);
+	close_cut();
+}
+END_TEST
+
+START_TEST(commit_never_arrived)
+{
+	struct hp_claimed c;
+	struct hp_transition t;
+
+	open_cut();
+	t = step(&c);
+	cutter_arm(cutter, CUT_BEFORE, "holdpoint.commit(");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_OK);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	written_once(c.run.id);
+	close_cut();
+}
+END_TEST
+
+START_TEST(lost_and_fenced_meanwhile)
+{
+	struct hp_claimed c;
+	struct hp_transition t;
+
+	open_cut();
+	t = step(&c);
+	cutter_arm(cutter, CUT_BEFORE, "holdpoint.commit(");
+	fx_sql(&f, "update holdpoint.run_state set epoch = epoch + 1, rev = rev + 1");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_CONFLICT);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.history where epoch = 1"), 0);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.saved"), 0);
+	close_cut();
+}
+END_TEST
+
+/* A door raised rev after our lost commit: still ours, and not to be mistaken. */
+START_TEST(lost_and_moved_on_by_a_door)
+{
+	struct hp_claimed c;
+	struct hp_transition t;
+
+	open_cut();
+	t = step(&c);
+	fx_sql(&f, "update holdpoint.run_state set rev = rev + 1");
+	cutter_arm(cutter, CUT_BEFORE, "holdpoint.commit(");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_CONFLICT);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.history where epoch = 1"), 0);
+	close_cut();
+}
+END_TEST
+
+struct claim_seen {
+	int done, n;
+	enum hp_code code;
+};
+
+static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	struct claim_seen *s = arg;
+
+	(void)now;
+	(void)runs;
+	s->n = n;
+	s->code = err ? err->code : HP_OK;
+	s->done = 1;
+}
+
+START_TEST(claim_lost_is_claimed_again)
+{
+	struct claim_seen s = { 0 };
+	struct hp_claimed *c;
+	int64_t run;
+	int n;
+
+	open_cut();
+	run = fx_start(&f, "w", "{}", NULL, false, NULL, NULL);
+	cutter_arm(cutter, CUT_AFTER, "holdpoint.claim(");
+	through->ops->claim(through, f.engine, 10, on_claim, &s);
+	fx_until(&f, &s.done);
+	ck_assert_int_eq(s.code, HP_E_UNAVAILABLE);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.ready where engine_id is not null"), 1);
+	c = fx_claim(&f, through, f.engine, 10, &n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c->run.id, run);
+	ck_assert_int_eq(c->run.epoch, 2);
+	fx_claim(&f, through, f.engine, 10, &n);
+	ck_assert_int_eq(n, 0); /* what is in our hands stays there */
+	close_cut();
+}
+END_TEST
+
+START_TEST(culprit_is_found_by_bisecting)
+{
+	enum { N = 40, BAD = 23 };
+	static struct hp_claimed c[N];
+	static struct hp_transition t[N];
+	const struct hp_transition *p[N];
+	struct fx_commit res;
+
+	open_cut();
+	for (int i = 0; i < N; i++) {
+		t[i] = step(&c[i]);
+		p[i] = &t[i];
+	}
+	t[BAD].saves[0].value = hp_bytes_of("{\"no\": json");
+	fx_commit(&f, through, p, N, &res);
+	for (int i = 0; i < N; i++)
+		ck_assert_int_eq(res.res[i].outcome, i == BAD ? HP_COMMIT_REFUSED : HP_COMMIT_OK);
+	ck_assert_ptr_nonnull(strstr(res.error.message, "json"));
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.saved"), N - 1);
+	close_cut();
+}
+END_TEST
+
+HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, lost_and_fenced_meanwhile,
+	 lost_and_moved_on_by_a_door, claim_lost_is_claimed_again, culprit_is_found_by_bisecting)
