@@ -63,6 +63,7 @@ static const char *result_of(const struct hp_error *err)
 {
 	switch (err->code) {
 	case HP_E_INVALID:
+	case HP_E_SCRIPT: /* signed, but the connector cannot read it */
 		return "invalid";
 	case HP_E_TOO_LARGE:
 		return "too_large";

@@ -39,7 +39,13 @@ struct check {
 static void finding(struct check *c, const char *file, int line, const char *lint, const char *state,
 		    const char *sentence, bool fatal)
 {
-	json_t *o = json_pack("{s:s, s:i, s:s, s:s, s:b}", "file", file, "line", line, "lint", lint, "sentence",
+	size_t n = strlen(file), whole = strlen(c->path);
+	json_t *o;
+
+	/* A bundle keeps the end of a path; whoever typed it wants to jump there. */
+	if (n && n <= whole && strcmp(c->path + whole - n, file) == 0)
+		file = c->path;
+	o = json_pack("{s:s, s:i, s:s, s:s, s:b}", "file", file, "line", line, "lint", lint, "sentence",
 			      sentence, "fatal", fatal ? 1 : 0);
 
 	if (state)

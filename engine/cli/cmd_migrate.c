@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/print.h"
+#include "runtime/files.h"
 #include "runtime/place.h"
 #include "store/store.h"
 
@@ -70,6 +71,10 @@ static int migrate(const struct cli_args *a, struct hp_error *err)
 	if (hp_place_resource(cli_value(a, "migrations"), "migrations", root, err) < 0)
 		goto out;
 	(void)snprintf(dir, sizeof dir, "%s/%s", root, scope);
+	if (!hp_file_exists(dir)) {
+		hp_fail(err, HP_E_NOT_FOUND, "there are no migrations for \"%s\" in %s", scope, root);
+		goto out;
+	}
 	if (hp_migrate(database, dir, scope, p.dry_run, on_migration, &p, err) < 0)
 		goto out;
 	if (json_array_size(p.list) == 0) { /* "up to date" would be a lie */

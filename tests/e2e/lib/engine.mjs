@@ -18,7 +18,7 @@
 //   await engine.webhook('duffel', body, { secret, at, headers })  a signed POST: { status, body }
 //   await engine.fake('stripe', 'GET', '/v1/refunds', …)        straight to a simulated provider
 //   await engine.sql('select …')            rows of text, through the private database's superuser
-//   await engine.wallet()                   the wallet's tables and the seeded booking (BOOKING)
+//   await engine.wallet()                   the wallet's tables, if `serve` has not made them, and the seeded booking (BOOKING)
 //   await engine.until(run, 'waiting')      polls until the run has that status (or one of an array)
 //   engine.log                              the log's lines, parsed (the newest 5000)
 //
@@ -218,7 +218,8 @@ class Engine {
 
   async wallet() {
     const dir = join(ROOT, 'migrations/wallet')
-    for (const f of readdirSync(dir).filter((n) => n.endsWith('.sql')).sort())
+    const [[there]] = await this.sql("select to_regclass('public.payments') is not null")
+    if (there === 'f') for (const f of readdirSync(dir).filter((n) => n.endsWith('.sql')).sort())
       await this.sql(readFileSync(join(dir, f), 'utf8'))
     await this.sql(readFileSync(join(ROOT, 'scripts/seed.sql'), 'utf8'))
   }
