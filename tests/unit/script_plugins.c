@@ -33,15 +33,6 @@ static int64_t now;
 static const char *stripe_key;
 static json_t *value;                  /* of the last success */
 
-static json_t *read_json(const char *path)
-{
-	json_error_t why;
-	json_t *v = json_load_file(path, 0, &why);
-
-	ck_assert_msg(v != NULL, "%s: %s", path, why.text);
-	return v;
-}
-
 static char *read_text(const char *path)
 {
 	FILE *f = fopen(path, "rb");
@@ -759,62 +750,12 @@ START_TEST(alias_is_refused_when_live)
 }
 END_TEST
 
-/* ---- the workflow ---- */
-
-static void no_fatal(void *arg, const struct hp_finding *f)
-{
-	(void)arg;
-	ck_assert_msg(!f->fatal, "%s:%d: %s", f->file, f->line, f->sentence);
-}
-
-START_TEST(shipped_workflow_passes_check)
-{
-	struct hp_workflow *shipped = load_file("workflows/refund_on_booking_failure.lua", "plugins", &err);
-
-	ck_assert_msg(shipped != NULL, "%s", err.message);
-	ck_assert_int_eq(hp_workflow_check(shipped, no_fatal, NULL), 0);
-	hp_workflow_free(shipped);
-}
-END_TEST
-
-/* One run per booking, whichever way the event names it. */
-START_TEST(shipped_workflow_keys)
-{
-	struct hp_workflow *shipped = load_file("workflows/refund_on_booking_failure.lua", "plugins", &err);
-	static const char *const bodies[][2] = {
-		{"plugins/duffel/samples/order.creation_failed.json", "ord_0000HoldpointDemo1"},
-		{"plugins/duffel/samples/booking.failed.json", "booking_123"},
-	};
-	struct hp_buf text, key;
-	size_t i;
-
-	ck_assert_msg(shipped != NULL, "%s", err.message);
-	hp_buf_init(&text, 65536);
-	hp_buf_init(&key, 512);
-	for (i = 0; i < 2; i++) {
-		json_t *v = read_json(bodies[i][0]);
-
-		hp_buf_clear(&text);
-		hp_buf_clear(&key);
-		ck_assert_int_eq(hp_json_write(&text, v, &err), 0);
-		ck_assert_msg(hp_workflow_check_input(shipped, hp_buf_bytes(&text), &err) == 0, "%s", err.message);
-		ck_assert_msg(hp_workflow_key(shipped, hp_buf_bytes(&text), &key, &err) == 0, "%s", err.message);
-		ck_assert_str_eq(hp_buf_str(&key), bodies[i][1]);
-		json_decref(v);
-	}
-	hp_buf_free(&text);
-	hp_buf_free(&key);
-	hp_workflow_free(shipped);
-}
-END_TEST
-
 int main(void)
 {
 	const TTest *const tests[] = {
 		refund_is_made_once, refund_refused, bad_parameters_are_not_stored, stored_500, unclear_500, key_in_use,
 		list_pages, answers_are_classified, refund_ends_by_itself, refund_fails_later, duffel_orders_and_events,
 		duffel_dates, mails, samples_are_understood, error_samples_are_classified, alias_is_refused_when_live,
-		shipped_workflow_passes_check, shipped_workflow_keys,
 	};
 	Suite *s = suite_create("script_plugins");
 	TCase *t = tcase_create("all");
