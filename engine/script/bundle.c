@@ -161,7 +161,18 @@ out:
 	return rc;
 }
 
+/* Over the canonical text, so that a store may keep the bundle as it likes; what is
+ * no JSON cannot be loaded and is hashed as it is. */
 void hp_bundle_digest(struct hp_bytes bundle, uint8_t out[HP_SHA256_LEN])
 {
-	hp_sha256(bundle.p, bundle.n, out);
+	json_t *v = hp_json_parse(bundle.p, bundle.n, "the bundle", NULL);
+	struct hp_buf text;
+
+	hp_buf_init(&text, HP_BUNDLE_MAX);
+	if (v && hp_json_write(&text, v, NULL) == 0)
+		hp_sha256(text.p, text.n, out);
+	else
+		hp_sha256(bundle.p, bundle.n, out);
+	hp_buf_free(&text);
+	json_decref(v);
 }

@@ -149,6 +149,8 @@ static void read_operation(const struct hp_reader *r, const struct hp_conn *c, s
 	hp_r_function(r, -1, "reply", &op->has_reply);
 	if (!op->has_request && !op->path)
 		hp_r_fail(r, "path is missing, and there is no request function that could give it");
+	if (!op->has_request && strpbrk(op->path, "{}"))
+		hp_r_fail(r, "path \"%s\" has a part in braces, and there is no request function that fills it", op->path);
 	if (hp_r_get(r, -1, "arg")) {
 		op->arg = hp_schema_read(r, -1, "arg");
 		lua_pop(r->L, 1);

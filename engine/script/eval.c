@@ -229,9 +229,25 @@ static void mailbox_key(lua_State *L, void *arg)
 	s = lua_tolstring(L, -1, &n);
 	if (n == 0 || n > HP_KEY_MAX)
 		fail_in(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
-	if (memchr(s, '\n', n) || memchr(s, '\0', n))
-		fail_in(L, j, "key", "contains a line break or a zero byte");
+	if (memchr(s, '\n', n))
+		fail_in(L, j, "key", "contains a line break");
 	hp_buf_add(&j->text, s, n);
+}
+
+/* A key goes into a text of the database. */
+static int check_text(const struct hp_buf *b, const char *what, struct hp_error *err)
+{
+	json_t *v;
+
+	if (hp_buf_check(b, what, err) < 0)
+		return -1;
+	if (memchr(b->p, '\0', b->n))
+		return hp_fail(err, HP_E_INVALID, "%s contains a zero byte", what);
+	v = json_stringn(b->p, b->n); /* refuses what is not UTF-8 */
+	if (!v)
+		return hp_fail(err, HP_E_INVALID, "%s is not valid UTF-8", what);
+	json_decref(v);
+	return 0;
 }
 
 static int eval_mailbox(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
@@ -242,7 +258,7 @@ static int eval_mailbox(struct hp_job *j, const struct hp_action *act, struct an
 	(void)act;
 	(void)ev;
 	*code = "key_invalid";
-	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0)
+	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0 || check_text(&j->text, "the mailbox's key", err) < 0)
 		return -1;
 	for (i = 0; i < state_of(j)->await.n_events; i++) {
 		if (i)
@@ -533,6 +549,8 @@ int hp_workflow_key(struct hp_workflow *w, struct hp_bytes input, struct hp_buf 
 	hp_job_init(&j, w);
 	j.data = &data;
 	rc = hp_vm_run(&w->vm, key_expression, &j, err);
+	if (rc == 0)
+		rc = check_text(&j.text, "the run's key", err);
 	if (rc == 0) {
 		hp_buf_add(out, j.text.p, j.text.n);
 		rc = hp_buf_check(out, "the key", err);

@@ -172,6 +172,20 @@ int64_t hp_r_integer(const struct hp_reader *r, int table, const char *field, in
 	return v;
 }
 
+/* Names of things outside: short, one line, printable. */
+static const char *list_entry(const struct hp_reader *r, const char *field)
+{
+	size_t n, i;
+	const char *s = lua_tolstring(r->L, -1, &n);
+
+	if (n == 0 || n > HP_LIST_TEXT_MAX)
+		hp_r_fail(r, "%s: a text must have from 1 to %d bytes", field, HP_LIST_TEXT_MAX);
+	for (i = 0; i < n; i++)
+		if ((unsigned char)s[i] < ' ' || s[i] == 127)
+			hp_r_fail(r, "%s: a text contains a control character", field);
+	return hp_r_dup(r, s);
+}
+
 int hp_r_list(const struct hp_reader *r, int table, const char *field, bool single, int max, const char ***out)
 {
 	lua_State *L = r->L;
@@ -182,7 +196,7 @@ int hp_r_list(const struct hp_reader *r, int table, const char *field, bool sing
 		return 0;
 	if (single && lua_type(L, -1) == LUA_TSTRING) {
 		*out = hp_r_alloc(r, sizeof **out);
-		(*out)[0] = hp_r_dup(r, lua_tostring(L, -1));
+		(*out)[0] = list_entry(r, field);
 		lua_pop(L, 1);
 		return 1;
 	}
@@ -196,7 +210,7 @@ int hp_r_list(const struct hp_reader *r, int table, const char *field, bool sing
 	for (i = 0; i < n; i++) {
 		if (lua_rawgeti(L, -1, i + 1) != LUA_TSTRING)
 			hp_r_fail(r, "%s: entry %d must be text, not a %s", field, i + 1, luaL_typename(L, -1));
-		(*out)[i] = hp_r_dup(r, lua_tostring(L, -1));
+		(*out)[i] = list_entry(r, field);
 		lua_pop(L, 1);
 	}
 	lua_pop(L, 1);

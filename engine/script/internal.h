@@ -32,6 +32,7 @@
 #define HP_CALL_TIMEOUT_DEFAULT (20 * INT64_C(1000000))
 #define HP_CALL_TIMEOUT_MAX (300 * INT64_C(1000000))
 #define HP_PROVIDER_KEY_MAX 255 /* Stripe's limit; the others are as wide or unknown */
+#define HP_LIST_TEXT_MAX 200   /* one of them: an event, a secret's name, a host */
 #define HP_WORDS_MAX 64         /* names in one list of a connector */
 
 /* ---- declared shapes (schema.c) ---- */
@@ -164,7 +165,7 @@ bool hp_r_bool(const struct hp_reader *r, int table, const char *field);
 int64_t hp_r_duration(const struct hp_reader *r, int table, const char *field, int64_t fallback);
 int64_t hp_r_integer(const struct hp_reader *r, int table, const char *field, int64_t fallback,
 		     int64_t min, int64_t max);
-/* A list of strings, or (single) one string; 0 when absent. */
+/* A list of short printable texts, or (single) one; 0 when absent. */
 int hp_r_list(const struct hp_reader *r, int table, const char *field, bool single, int max,
 	      const char ***out);
 void hp_r_function(const struct hp_reader *r, int table, const char *field, bool *present);

@@ -314,6 +314,9 @@ static const struct {
 	 "plugins/c/connector.lua:1: operation \"o\": a read repeats by nature"},
 	{OP("method = 'GET', read = true"),
 	 "plugins/c/connector.lua:1: operation \"o\": path is missing, and there is no request function that could give it"},
+	{OP("method = 'GET', path = '/x/{id}', read = true"),
+	 "plugins/c/connector.lua:1: operation \"o\": path \"/x/{id}\" has a part in braces, and there is no request function "
+	 "that fills it"},
 	{OP("method = 'GET', path = 'x', read = true"),
 	 "plugins/c/connector.lua:1: operation \"o\": path \"x\" must begin with /"},
 	{C("webhook = { scheme = 'stripe', secrets = { 'A' } }"),

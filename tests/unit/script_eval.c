@@ -245,6 +245,14 @@ START_TEST(the_runs_key)
 	ck_assert_str_eq(err.message, "t.lua:1: key: this run has no {input.id}");
 	ck_assert_int_eq(hp_workflow_key(fn, hp_bytes_of("{\"id\":{}}"), &out, &err), -1);
 	ck_assert_str_eq(err.message, "t.lua:1: key must be a text, not a table");
+	hp_workflow_free(fn);
+	fn = must_load("return workflow \"w\" { key = function(run) return run.input and '\\0' end, succeed \"a\" {} }");
+	ck_assert_int_eq(hp_workflow_key(fn, hp_bytes_of("{}"), &out, &err), -1);
+	ck_assert_str_eq(err.message, "the run's key contains a zero byte");
+	hp_workflow_free(fn);
+	fn = must_load("return workflow \"w\" { key = function(run) return '\\xff' end, succeed \"a\" {} }");
+	ck_assert_int_eq(hp_workflow_key(fn, hp_bytes_of("{}"), &out, &err), -1);
+	ck_assert_str_eq(err.message, "the run's key is not valid UTF-8");
 	hp_buf_free(&out);
 	hp_workflow_free(w);
 	hp_workflow_free(none);
@@ -524,7 +532,9 @@ START_TEST(mailboxes_have_one_key_per_event)
 	is_bytes(a.ev.value, "re_1\nre_1\nre_1");
 	a.data.input = hp_bytes_of("{\"k\":\"a\\nb\"}");
 	refused(ask(&a, HP_EVAL_MAILBOX, "m", 0), "key_invalid",
-		"t.lua:3: state \"m\": key contains a line break or a zero byte");
+		"t.lua:3: state \"m\": key contains a line break");
+	a.data.input = hp_bytes_of("{\"k\":\"\\u00e9\"}");
+	is_bytes(ask(&a, HP_EVAL_MAILBOX, "m", 0)->key, "é\né\né");
 	a.data.input = hp_bytes_of("{\"k\":\"\"}");
 	refused(ask(&a, HP_EVAL_MAILBOX, "m", 0), "key_invalid", "t.lua:3: state \"m\": key must have from 1 to 512 bytes");
 	a.data.input = hp_bytes_of("{\"k\":[]}");

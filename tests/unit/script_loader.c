@@ -115,6 +115,12 @@ START_TEST(a_bundle_holds_what_is_used_and_its_digest_does_not_move)
 	hp_bundle_digest(hp_buf_bytes(&a), da);
 	hp_bundle_digest(hp_buf_bytes(&b), db);
 	ck_assert_mem_eq(da, db, sizeof da);
+	/* neither does it when a store changes the spacing */
+	hp_buf_addc(&b, '\n');
+	hp_bundle_digest(hp_buf_bytes(&b), db);
+	ck_assert_mem_eq(da, db, sizeof da);
+	hp_bundle_digest(hp_bytes_of("{}"), db);
+	ck_assert_mem_ne(da, db, sizeof da);
 	hp_buf_free(&a);
 	hp_buf_free(&b);
 }
@@ -258,6 +264,10 @@ static const struct {
 	{W("await \"a\" { event = \"x\", key = \"k\", timeout = \"b\" }, succeed \"b\" {}"),
 	 AT3 "within is missing: how long to wait for the event"},
 	{W("await \"a\" { event = \"x\", within = \"1h\", timeout = \"b\" }, succeed \"b\" {}"), AT3 "key is missing"},
+	{W("await \"a\" { event = \"x\\ny\", key = \"k\", within = \"1h\", timeout = \"a\" }"),
+	 AT3 "event: a text contains a control character"},
+	{W("await \"a\" { event = \"\", key = \"k\", within = \"1h\", timeout = \"a\" }"),
+	 AT3 "event: a text must have from 1 to 200 bytes"},
 	{W("fail \"a\" { code = \"No Good\" }"), AT3 "code \"No Good\" must be lower-case letters, digits and _, at most 63"},
 	{W("succeed \"a\" { next = \"a\" }"), AT3 "unknown field \"next\""},
 };
