@@ -3,6 +3,7 @@
  *   vm.c         one Lua state: connectors and the workflow loaded into it
  *   lang.c       the words of workflow files; lang_connector.c those of connectors
  *   fields.c     strict reading of tables: unknown fields, types, durations
+ *   time.c       texts that mean a time
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
  *   connector.c  a connector as a C structure; loader.c: a workflow, its states
@@ -198,7 +199,6 @@ struct hp_job {
 	const struct hp_run_data *data;
 	const struct hp_transition *pending;
 	int state;                 /* whose expressions; HP_NO_STATE: the workflow's own */
-	const char *operation_path; /* in messages */
 	json_t *input, *saved, *pending_json[3]; /* parsed at first use */
 	/* in and out of the functions that run in the sandbox */
 	int index;
@@ -209,7 +209,6 @@ struct hp_job {
 	const struct hp_incoming *incoming;
 	const char *(*header)(void *, const char *);
 	void *header_arg;
-	struct hp_bytes body;
 	struct hp_buf text, text2; /* results */
 	bool has_text2;
 	bool truth;
