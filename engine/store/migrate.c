@@ -176,7 +176,7 @@ static int compare_ledger(struct runner *r, struct hp_error *err)
 		long version = strtol(PQgetvalue(res, i, 0), NULL, 10);
 		const char *name = PQgetvalue(res, i, 1);
 
-		if (version != i + 1 || version > r->n_files) {
+		if (i >= r->n_files || version != r->files[i].version) {
 			rc = hp_fail(err, HP_E_CONFLICT, "the database has migration %s of \"%s\", this program has not",
 				     name, r->scope);
 			hp_error_hint(err, "It was migrated by a newer version; start that one.");

@@ -208,11 +208,13 @@ class Engine {
     try { return { status: r.status, body: JSON.parse(text) } } catch { return { status: r.status, body: text } }
   }
 
-  /** Rows as arrays of text. */
-  async sql(text) {
+  /** Rows as arrays of text; psql's own commands are allowed too. */
+  async sql(text, variables = {}) {
     const socket = readFileSync(join(this.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4]
-    const out = execFileSync(join(PG_BIN, 'psql'), ['-X', '-q', '-A', '-t', '-F', '\t', '-v', 'ON_ERROR_STOP=1',
-      '-h', socket, '-U', 'holdpoint', '-d', 'holdpoint', '-c', text], { encoding: 'utf8', timeout: 20000 * FACTOR })
+    const words = Object.entries(variables).flatMap(([name, value]) => ['-v', `${name}=${value}`])
+    const out = execFileSync(join(PG_BIN, 'psql'), ['-X', '-q', '-A', '-t', '-F', '\t', '-v', 'ON_ERROR_STOP=1', ...words,
+      '-h', socket, '-U', 'holdpoint', '-d', 'holdpoint', '-f', '-'],
+    { input: text, encoding: 'utf8', timeout: 20000 * FACTOR, stdio: ['pipe', 'pipe', 'pipe'] })
     return out.split('\n').filter(Boolean).map((l) => l.split('\t'))
   }
 
