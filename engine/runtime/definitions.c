@@ -21,6 +21,7 @@ struct hp_loaded {
 	int users;
 	int64_t retry_at;             /* ENTRY_FAILED, on the boot clock */
 	struct hp_error error;        /* ENTRY_FAILED */
+	int failures;
 	struct hp_list waiters;       /* ENTRY_LOADING */
 };
 
@@ -150,14 +151,17 @@ static void on_bundle(void *arg, const struct hp_bundle *b, int n, const struct 
 
 	HP_ASSERT(e->state == ENTRY_LOADING);
 	hp_hex(e->digest, HP_SHA256_LEN, hex);
-	if (err) {
+	if (err)
 		e->error = *err;
-	} else if (n == 0) {
+	else
+		e->failures++; /* until it is loaded */
+	if (!err && n == 0) {
 		hp_fail(&e->error, HP_E_NOT_FOUND, "the definition %s is not stored", hex);
-	} else {
+	} else if (!err) {
 		e->workflow = hp_workflow_load(b->bundle, &e->error);
 	}
 	if (e->workflow) {
+		e->failures = 0;
 		e->state = ENTRY_LOADED;
 	} else {
 		e->state = ENTRY_FAILED;
@@ -225,6 +229,13 @@ void hp_loaded_drop(struct hp_loaded *l)
 		return;
 	HP_ASSERT(l->users > 0);
 	l->users--;
+}
+
+int hp_definitions_failures(struct hp_definitions *d, const uint8_t digest[HP_SHA256_LEN])
+{
+	const struct hp_loaded *e = find(d, digest);
+
+	return e ? e->failures : 0;
 }
 
 struct hp_workflow *hp_loaded_workflow(const struct hp_loaded *l)

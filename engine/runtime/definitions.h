@@ -15,7 +15,7 @@
 #include "store/store.h"
 
 #define HP_DEFINITIONS_MAX 128
-#define HP_DEFINITION_RETRY (5 * HP_SECOND)
+#define HP_DEFINITION_RETRY (2 * HP_SECOND)
 
 struct hp_definitions;
 struct hp_loaded; /* one loaded definition with its count of users */
@@ -32,6 +32,9 @@ void hp_definitions_get(struct hp_definitions *d, const uint8_t digest[HP_SHA256
 /* Only if it is there already; NULL otherwise. A user, like above. */
 struct hp_loaded *hp_definitions_find(struct hp_definitions *d, const uint8_t digest[HP_SHA256_LEN]);
 void hp_loaded_drop(struct hp_loaded *l); /* NULL is fine */
+/* Attempts to load it that failed, one after the other; answers that never came
+ * (the database was away) do not count. */
+int hp_definitions_failures(struct hp_definitions *d, const uint8_t digest[HP_SHA256_LEN]);
 struct hp_workflow *hp_loaded_workflow(const struct hp_loaded *l);
 
 #endif

@@ -221,6 +221,11 @@ static int64_t next_look(const struct hp_worker *w)
 	       w->o.poll_us / 100 * (int64_t)(draw % POLL_JITTER_PERCENT);
 }
 
+void hp_w_look_later(struct hp_worker *w)
+{
+	w->claim_at = next_look(w);
+}
+
 static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
 		     const struct hp_error *err)
 {

@@ -125,6 +125,7 @@ void hp_w_clock(struct hp_worker *w, int64_t database_now);
 bool hp_w_draining(const struct hp_worker *w);
 void hp_w_again(struct hp_worker *w); /* the next turn comes at once */
 void hp_w_look_at(struct hp_worker *w, int64_t boot); /* claim not later than that */
+void hp_w_look_later(struct hp_worker *w); /* claim not before a poll interval */
 void hp_w_log(enum hp_log_level level, const struct hp_owned *r, const char *message,
 	      const char *code, const char *detail);
 

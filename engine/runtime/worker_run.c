@@ -10,6 +10,8 @@
 #include "base/alloc.h"
 #include "base/json.h"
 
+#define LOAD_FAILURES_MAX 3
+
 static const char *const hand_names[HP_HAND__COUNT] = {
 	"definition", "batch", "commit", "reload", "lease", "queue", "effect", "sql", "gone",
 };
@@ -218,8 +220,8 @@ static void begin(struct hp_owned *r)
 }
 
 /* The definition is here, or not to be had. Another engine may be able to load it
- * (a newer program), so the run is given back first; one that went through
- * several hands that way is held where people see it. */
+ * (a newer program), so its runs are given back, and we look again only after a
+ * pause; when it has failed several times they are held where people see them. */
 static void on_loaded(void *arg, struct hp_loaded *loaded, const struct hp_error *err)
 {
 	struct hp_owned *r = arg;
@@ -230,10 +232,12 @@ static void on_loaded(void *arg, struct hp_loaded *loaded, const struct hp_error
 		return;
 	}
 	hp_w_log(HP_WARN, r, "the run's definition cannot be loaded", hp_code_name(err->code), err->message);
-	if (r->run.claims >= 3 && err->code != HP_E_UNAVAILABLE && err->code != HP_E_TIMEOUT)
+	if (hp_definitions_failures(r->w->o.definitions, r->digest) >= LOAD_FAILURES_MAX) {
 		hp_w_hold(r, "definition_unloadable", err->message);
-	else
-		hp_w_let_go(r, true);
+		return;
+	}
+	hp_w_look_later(r->w);
+	hp_w_let_go(r, true);
 }
 
 /* Also after a reload: all that was known of the run is replaced. */
