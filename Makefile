@@ -103,13 +103,13 @@ all: $(PROGRAM) ## build the program (the default)
 
 run: ## install what is missing, build, start everything with simulated providers
 	@sh scripts/bootstrap.sh run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j"$$(nproc)" all
 	$(call need,scripts/run.sh)
 	@scripts/run.sh
 
 demo: ## like run, without a person; exits 0 only if everything was seen
 	@sh scripts/bootstrap.sh run
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j"$$(nproc)" all
 	$(call need,scripts/demo.sh)
 	@scripts/demo.sh
 
@@ -133,7 +133,7 @@ mutants: ## remove each guard in turn; the suites must notice every time
 
 bench: ## durable steps per second against the one-row-per-commit baseline
 	@sh scripts/bootstrap.sh run
-	@$(MAKE) --no-print-directory all build-bench
+	@$(MAKE) --no-print-directory -j"$$(nproc)" all build-bench
 	$(call need,scripts/bench.sh)
 	@scripts/bench.sh
 

@@ -25,7 +25,8 @@ wanted() {
 	run  postgresql-15         the database: Holdpoint runs a private one
 	run  ca-certificates       trusted roots for HTTPS
 	run  tzdata                time zones of schedules
-	run  util-linux            setpriv: servers do not run as root
+	run  util-linux            setpriv, setsid: servers do not run as root
+	run  curl                  the demonstration talks to the simulated providers
 	run  passwd                useradd: the account they run as
 	test check                 unit test framework
 	test libsubunit-dev        needed to link check

@@ -67,8 +67,6 @@ struct hp_pg_options {
 	const char *setup_sql;
 };
 
-/* Builds parameters of one statement. Owner: the unit; freed after sending. */
-struct hp_pg_params;
 
 struct hp_pg *hp_pg_open(struct ev_loop *loop, const struct hp_pg_options *o, struct hp_error *err);
 /* Every open unit ends (LOST or UNSENT) in the next loop turn; then memory goes. */
