@@ -7,6 +7,8 @@
 --   {"type":"quota","name":"daily_quota_exceeded","times":1}    the next mails are over a quota
 --   {"type":"work","seconds":2}                                 how long a mail is in work
 
+local remembered = 24 * 3600 * 1000000 -- a key, in microseconds
+
 local names = { "from", "to", "cc", "bcc", "reply_to", "subject", "text", "html", "headers", "tags",
                 "attachments", "scheduled_at" }
 local known = {}
@@ -67,7 +69,7 @@ end
 
 -- What an earlier request with this key came to, or nil.
 local function seen(kept, body, ctx)
-  if not kept then return nil end
+  if not kept or ctx.now - kept.at >= remembered then return nil end
   if kept.body ~= body then
     return fails(409, "invalid_idempotent_request",
                  "This idempotency key has been used on a request with a different payload.")
@@ -93,7 +95,7 @@ local function post(req, db, ctx)
   end
   local reply = send(mail, db, ctx)
   if key then
-    db.keys[key] = { body = body, id = reply.json.id,
+    db.keys[key] = { at = ctx.now, body = body, id = reply.json.id,
                      busy_until = db.work > 0 and ctx.now + db.work * 1000000 // 1 or nil }
   end
   if db.work > 0 then ctx.delay(db.work) end

@@ -3,7 +3,8 @@
 -- It keeps Stripe's word where it matters to a client that may crash at any time:
 --  * a key is remembered with its parameters: the same again plays back the stored
 --    reply (a 500 too) with idempotent-replayed; other parameters are an
---    idempotency_error; a key still in work answers 409;
+--    idempotency_error; a key still in work answers 409; after 24 hours it is forgotten,
+--    and the same request would refund again;
 --  * replies from before execution began (no key, bad parameters) are not stored;
 --  * a refund is `pending` first and gets its final status later, told by signed
 --    events: refund.created and charge.refunded, then refund.updated or
@@ -20,6 +21,7 @@
 --   {"type":"refund_status","id":"re_…","status":"failed"}  what happens to a refund weeks later
 
 local version = "2026-08-26.dahlia"
+local remembered = 24 * 3600 * 1000000 -- a key, in microseconds
 
 local function fails(status, kind, message, more)
   local e = { type = kind, message = message }
@@ -201,13 +203,13 @@ local function idempotent(req, db, ctx, check_first, execute)
   local params = json.encode { path = req.path, form = req.form or {} }
   if key and #key > 255 then return invalid("Idempotency keys can be up to 255 characters long.") end
   local kept = key and db.keys[key]
-  if kept then return seen(kept, params, key, ctx) end
+  if kept and ctx.now - kept.at < remembered then return seen(kept, params, key, ctx) end
   local wrong = check_first(req.form or {})
   if wrong then return with_headers(wrong, ctx) end
   local reply = with_headers(execute(req.form or {}, db, ctx), ctx, key)
   if reply.status >= 500 then reply.headers["stripe-should-retry"] = "false" end
   if key then
-    db.keys[key] = { params = params, status = reply.status, reply = reply.json,
+    db.keys[key] = { params = params, at = ctx.now, status = reply.status, reply = reply.json,
                      request = reply.headers["request-id"],
                      busy_until = db.work > 0 and ctx.now + db.work * 1000000 // 1 or nil }
   end

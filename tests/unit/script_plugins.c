@@ -235,6 +235,17 @@ static size_t refunds(void)
 	return n;
 }
 
+static const char *argument(const char *state)
+{
+	if (strcmp(state, "create") == 0)
+		return REFUND;
+	if (strcmp(state, "order") == 0)
+		return "{\"id\":\"ord_1\"}";
+	if (strcmp(state, "mail") == 0)
+		return "{\"from\":\"a@b.cd\",\"to\":[\"x@y.zz\"],\"subject\":\"s\",\"text\":\"t\"}";
+	return "{}";
+}
+
 /* ---- Stripe ---- */
 
 START_TEST(refund_is_made_once)
@@ -347,6 +358,31 @@ START_TEST(key_in_use)
 }
 END_TEST
 
+/* Why a window is declared, and why the engine looks first once it has passed. */
+START_TEST(keys_are_forgotten)
+{
+	const char *part = "{\"payment_intent\":\"pi_3HoldpointDemo1\",\"amount\":100}";
+	const char *mail = argument("mail");
+	char id[64];
+
+	send(stripe, "create", part, "refund:1");
+	send(resend, "mail", mail, "mail:1");
+	snprintf(id, sizeof id, "%s", hp_json_str(value, "id"));
+	now += 24 * HP_HOUR - 1;
+	send(stripe, "create", part, "refund:1");
+	expect_ok();
+	ck_assert_uint_eq(refunds(), 1);
+	send(resend, "mail", mail, "mail:1");
+	ck_assert_str_eq(hp_json_str(value, "id"), id);
+	now += 1;
+	send(stripe, "create", part, "refund:1");
+	expect_ok();
+	ck_assert_uint_eq(refunds(), 2);
+	send(resend, "mail", mail, "mail:1");
+	ck_assert_str_ne(hp_json_str(value, "id"), id);
+}
+END_TEST
+
 START_TEST(list_pages)
 {
 	char last[200];
@@ -440,17 +476,6 @@ static const struct answer answers[] = {
 	{"mail", 502, NULL, NULL, "<html>", HP_AMBIGUOUS, "http_502", -1},
 	{"mail", 200, NULL, NULL, "{}", HP_AMBIGUOUS, "unreadable_reply", -1},
 };
-
-static const char *argument(const char *state)
-{
-	if (strcmp(state, "create") == 0)
-		return REFUND;
-	if (strcmp(state, "order") == 0)
-		return "{\"id\":\"ord_1\"}";
-	if (strcmp(state, "mail") == 0)
-		return "{\"from\":\"a@b.cd\",\"to\":[\"x@y.zz\"],\"subject\":\"s\",\"text\":\"t\"}";
-	return "{}";
-}
 
 START_TEST(answers_are_classified)
 {
@@ -754,7 +779,7 @@ int main(void)
 {
 	const TTest *const tests[] = {
 		refund_is_made_once, refund_refused, bad_parameters_are_not_stored, stored_500, unclear_500, key_in_use,
-		list_pages, answers_are_classified, refund_ends_by_itself, refund_fails_later, duffel_orders_and_events,
+		keys_are_forgotten, list_pages, answers_are_classified, refund_ends_by_itself, refund_fails_later, duffel_orders_and_events,
 		duffel_dates, mails, samples_are_understood, error_samples_are_classified, alias_is_refused_when_live,
 	};
 	Suite *s = suite_create("script_plugins");
