@@ -9,6 +9,7 @@
 #include <ev.h>
 #include <libpq-fe.h>
 #include "base/arena.h"
+#include "base/limits.h"
 #include "store/store.h"
 
 struct fx {
