@@ -145,9 +145,8 @@ static void on_call(void *arg, struct hp_http_call *call)
 	rq->arena = arena;
 	rq->began = hp_boottime_us();
 	api->open++;
-	rq->route = api_route_find(rq);
-	if (!rq->route)
-		return;
+	if (!api_route_find(rq))
+		return; /* answered, and freed */
 	if (rq->route->scope)
 		api_authenticate(rq, with_caller);
 	else

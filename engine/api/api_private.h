@@ -109,8 +109,8 @@ void api_error_json(struct hp_buf *out, const struct hp_error *err);
 struct hp_store *api_store(const struct api_request *rq);
 
 /* ---- routes.c ---- */
-/* Finds the route. NULL: answered (404, 405). */
-const struct api_route *api_route_find(struct api_request *rq);
+/* Fills rq->route. false: answered (404, 405). */
+bool api_route_find(struct api_request *rq);
 /* Query and body into rq->args. */
 int api_route_args(struct api_request *rq, struct hp_error *err) HP_MUST_CHECK;
 

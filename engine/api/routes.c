@@ -128,7 +128,7 @@ static void no_route(struct api_request *rq, const char *path)
 			"there is nothing at %.200s", path);
 }
 
-const struct api_route *api_route_find(struct api_request *rq)
+bool api_route_find(struct api_request *rq)
 {
 	const char *path = hp_http_call_path(rq->call), *method = hp_http_call_method(rq->call);
 	char allow[64] = "", message[256];
@@ -140,14 +140,16 @@ const struct api_route *api_route_find(struct api_request *rq)
 		if (!matches(rq, routes[i].path, path))
 			continue;
 		if (strcmp(routes[i].method, method) == 0 ||
-		    (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0))
-			return &routes[i];
+		    (strcmp(method, "HEAD") == 0 && strcmp(routes[i].method, "GET") == 0)) {
+			rq->route = &routes[i];
+			return true;
+		}
 		n += (size_t)snprintf(allow + n, sizeof allow - n, "%s%s", n ? ", " : "", routes[i].method);
 		HP_ASSERT(n < sizeof allow);
 	}
 	if (!n) {
 		no_route(rq, path);
-		return NULL;
+		return false;
 	}
 	(void)snprintf(message, sizeof message, "%.16s is not possible at %.160s", method, path);
 	(void)hp_fail(&err, HP_E_INVALID, "%s", message);
@@ -157,7 +159,7 @@ const struct api_route *api_route_find(struct api_request *rq)
 	hp_http_reply_header(rq->call, "Allow", allow);
 	api_answer_json(rq, 405, hp_buf_bytes(&body));
 	hp_buf_free(&body);
-	return NULL;
+	return false;
 }
 
 /* ---- what it carries ---- */

@@ -82,8 +82,10 @@ void cli_direct_free(struct cli_direct *d)
 {
 	if (!d)
 		return;
-	if (d->store)
+	if (d->store) {
 		d->store->ops->free(d->store);
+		(void)ev_run(d->loop, EVRUN_NOWAIT); /* connections go in the turn after they are closed */
+	}
 	if (d->loop)
 		ev_loop_destroy(d->loop);
 	hp_free(d);
