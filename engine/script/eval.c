@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "base/mutant.h"
 #include "base/words.h"
 #include "core/quorum.h"
 #include "script/internal.h"
@@ -63,7 +64,7 @@ static int stored_request(struct hp_job *j, struct answer *a, struct hp_event *e
 		return hp_fail(err, HP_E_INTERNAL, "the signed request of this run was not found");
 	hp_sha256(d->signed_request.p, d->signed_request.n, hash);
 	*code = "signed_request_damaged";
-	if (memcmp(hash, d->signed_hash, sizeof hash) != 0)
+	if (!HP_GUARD(signed_hash, memcmp(hash, d->signed_hash, sizeof hash) == 0))
 		return hp_fail(err, HP_E_INTERNAL, "the stored request is not the one that was signed: its hash differs");
 	memcpy(ev->hash, hash, sizeof hash);
 	hp_buf_add(a->out, d->signed_request.p, d->signed_request.n);
