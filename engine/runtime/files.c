@@ -27,7 +27,7 @@ static int read_all(int fd, struct hp_buf *out)
 	return 0;
 }
 
-int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct timespec *changed,
+int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct stat *what,
 		 struct hp_error *err)
 {
 	struct stat st;
@@ -41,8 +41,8 @@ int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct timesp
 		hp_fail(err, HP_E_IO, "cannot read %s: %s", path, strerror(errno));
 		goto out;
 	}
-	if (changed)
-		*changed = st.st_mtim;
+	if (what)
+		*what = st;
 	rc = hp_buf_check(out, path, err);
 out:
 	close(fd);

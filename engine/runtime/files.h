@@ -3,14 +3,13 @@
 #define HP_RUNTIME_FILES_H
 
 #include <stdbool.h>
+#include <sys/stat.h>
 #include <sys/types.h>
-#include <time.h>
 #include "base/buf.h"
 #include "base/error.h"
 
-/* Appends the file's content; *changed (may be NULL) gets the modification time
- * of what was read. */
-int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct timespec *changed,
+/* Appends the file's content; *what (may be NULL) says which file it was. */
+int hp_file_read(int dir_fd, const char *path, struct hp_buf *out, struct stat *what,
 		 struct hp_error *err) HP_MUST_CHECK;
 /* Durable replacement: temporary file beside it, fsync, rename, fsync of the
  * directory. A crash leaves the old content or the new one. */

@@ -17,9 +17,9 @@
 struct secret {
 	struct hp_list node;
 	char name[HP_SECRET_NAME_MAX];
-	char *value;            /* NULL: known to be absent from the file at `stamp` */
+	char *value;            /* NULL: the file could not be read */
 	bool from_dir;
-	struct timespec stamp;  /* of the file it was read from */
+	struct stat file;       /* it was read from */
 };
 
 struct hp_secrets {
@@ -152,9 +152,12 @@ void hp_secrets_free(struct hp_secrets *s)
 	hp_free(s);
 }
 
-static bool same_time(struct timespec a, struct timespec b)
+/* A file's time is coarse: one that was replaced twice within a tick is still told
+ * apart by its number. */
+static bool same_file(const struct stat *a, const struct stat *b)
 {
-	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
 /* A changed file is a rotated secret: the next request uses it. */
@@ -166,14 +169,14 @@ static const char *from_dir(struct hp_secrets *s, const char *name)
 
 	if (fstatat(s->dir_fd, name, &st, 0) != 0 || !S_ISREG(st.st_mode))
 		return NULL;
-	if (x && x->value && same_time(x->stamp, st.st_mtim))
+	if (x && x->value && same_file(&x->file, &st))
 		return x->value;
 	x = x ? x : add(s, name, true);
 	if (!x)
 		return NULL;
 	forget_value(x);
 	hp_buf_init(&text, HP_SECRET_MAX);
-	if (hp_file_read(s->dir_fd, name, &text, &x->stamp, NULL) == 0) {
+	if (hp_file_read(s->dir_fd, name, &text, &x->file, NULL) == 0) {
 		if (text.n > 0 && text.p[text.n - 1] == '\n')
 			text.p[--text.n] = 0;
 		x->value = hp_strdup(hp_buf_str(&text));

@@ -18,6 +18,7 @@
 /* An idle worker asks twice a second or less, heartbeats included: looks come
  * every 1.0 to 1.6 poll intervals, spread so that workers do not march in step. */
 #define POLL_JITTER_PERCENT 60
+#define SOON (10 * HP_MSEC)
 
 /* ---- clocks ---- */
 
@@ -212,10 +213,15 @@ static void on_beat(struct ev_loop *loop, struct ev_timer *t, int events)
 
 /* ---- claims ---- */
 
+/* Work comes in bursts: soon after some was found, or after the first look that
+ * found none (what started while the store noted that we are idle gave no hint),
+ * the next look is soon. Then hints wake us, and polling is slow. */
 static int64_t next_look(const struct hp_worker *w)
 {
 	uint32_t draw;
 
+	if (w->empty_looks < 2)
+		return hp_w_boot(w) + SOON;
 	hp_random(&draw, sizeof draw);
 	return hp_w_boot(w) + w->o.poll_us +
 	       w->o.poll_us / 100 * (int64_t)(draw % POLL_JITTER_PERCENT);
@@ -241,6 +247,7 @@ static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int 
 	if (n > 0)
 		HP_CRASH_POINT(CLAIM_ACKED);
 	*w->n_claimed += (uint64_t)n;
+	w->empty_looks = n > 0 ? 0 : w->empty_looks + 1;
 	/* A full answer means that there may be more. */
 	hp_w_look_at(w, n == w->asked_for ? hp_w_boot(w) : next_look(w));
 	for (int i = 0; i < n; i++)
@@ -463,11 +470,18 @@ struct hp_worker *hp_worker_new(const struct hp_worker_options *o, struct hp_err
 	return w;
 }
 
+static void on_hint(void *arg)
+{
+	hp_worker_hint(arg);
+}
+
 void hp_worker_start(struct hp_worker *w)
 {
 	HP_ASSERT(w->life == HP_LIFE_NEW);
 	w->life = HP_LIFE_REGISTERING;
 	ev_prepare_start(w->o.loop, &w->prepare);
+	if (w->o.store->ops->on_hint)
+		w->o.store->ops->on_hint(w->o.store, on_hint, w);
 	register_engine(w);
 }
 

@@ -105,6 +105,7 @@ struct hp_worker {
 	struct hp_buf scratch;   /* evaluations write here, then it is copied to the run */
 
 	bool claiming;
+	int empty_looks;         /* claims in a row that found nothing */
 	int asked_for;           /* in the claim on the way */
 
 	int64_t claim_at;        /* boot clock: next look */

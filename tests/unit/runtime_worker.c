@@ -557,7 +557,9 @@ START_TEST(an_idle_worker_asks_at_most_twice_a_second)
 }
 END_TEST
 
-HP_SUITE("runtime worker", a_run_goes_to_its_end, a_failed_attempt_is_repeated_under_the_same_key,
+int main(void)
+{
+	const TTest *const tests[] = { a_run_goes_to_its_end, a_failed_attempt_is_repeated_under_the_same_key,
 	 a_refusal_takes_the_declared_way, a_timeout_is_ambiguous_and_repeated_under_the_same_key,
 	 a_lost_reply_of_what_may_not_be_repeated_is_not_repeated,
 	 a_lost_acknowledgement_of_an_admission_keeps_the_key, a_commit_that_was_lost_is_found_out_and_done_again,
@@ -568,4 +570,8 @@ HP_SUITE("runtime worker", a_run_goes_to_its_end, a_failed_attempt_is_repeated_u
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
 	 a_definition_nobody_can_load_holds_the_run_in_the_end,
 	 a_statement_is_retried_and_commits_with_its_transition, a_lost_commit_of_a_statement_is_found_out,
-	 an_idle_worker_asks_at_most_twice_a_second)
+	 an_idle_worker_asks_at_most_twice_a_second};
+
+	setenv("CK_DEFAULT_TIMEOUT", "20", 0); /* time is real here */
+	return hp_run_suite("runtime worker", tests, sizeof tests / sizeof tests[0]);
+}
