@@ -134,6 +134,7 @@ static int read_words(struct cli_args *a, int argc, char **argv, struct hp_error
 			return hp_fail(err, HP_E_INVALID, "%s: unknown option %.40s", a->spec->name, argv[i]);
 		} else if (options && strcmp(argv[i], "-h") == 0) {
 			a->given[0].name = "help";
+			a->given[0].value = "";
 			a->n_given = 1;
 			return 0;
 		} else if (a->n == a->spec->max_args) {

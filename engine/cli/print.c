@@ -50,6 +50,8 @@ static size_t printable(const unsigned char *s, size_t *skip)
 	*skip = 1;
 	if (n == 1)
 		return *s < 0x20 || *s == 0x7F ? 0 : 1;
+	if (n == 0)
+		return 0;
 	for (size_t i = 1; i < n; i++)
 		if ((s[i] & 0xC0) != 0x80)
 			return 0;
