@@ -33,6 +33,7 @@
 /* Lua */
 #define HP_LUA_MEMORY_MAX (32u * 1024 * 1024)
 #define HP_LUA_TIME_MAX (50 * 1000)     /* one evaluation */
+#define HP_LUA_LOAD_TIME_MAX (1000 * 1000) /* reading a definition, once */
 #define HP_LUA_HOOK_COUNT 1000          /* instructions between looks at the clock */
 #define HP_PATTERN_STEPS_MAX 100000     /* steps of the pattern matcher per call */
 #define HP_LUA_STRING_MAX (4 * 1024 * 1024)

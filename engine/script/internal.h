@@ -107,6 +107,8 @@ struct hp_source {
  * discover: `connector` only notes names (see hp_vm_discovered). */
 int hp_vm_open(struct hp_vm *vm, const struct hp_source *connectors, int n_connectors,
 	       const struct hp_source *workflow, bool discover, struct hp_error *err) HP_MUST_CHECK;
+/* Loading is done: from here on evaluations have HP_LUA_TIME_MAX each. */
+void hp_vm_loaded(struct hp_vm *vm);
 void hp_vm_close(struct hp_vm *vm);
 /* hp_sandbox_run with arg as the job that `run` belongs to. */
 int hp_vm_run(struct hp_vm *vm, hp_sandbox_fn fn, struct hp_job *job, struct hp_error *err) HP_MUST_CHECK;

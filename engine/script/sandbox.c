@@ -39,6 +39,7 @@ enum stop { RUNNING_FREE, STOP_TIME, STOP_MEMORY };
 struct hp_sandbox {
 	lua_State *L;
 	size_t used, max;
+	int64_t time_max;  /* of one call, CPU µs */
 	int64_t wall_end;  /* monotonic µs at which to ask the CPU clock */
 	int64_t cpu_end;   /* CPU µs of this thread at which the call ends */
 	enum stop stop;    /* why the present call may not go on */
@@ -65,8 +66,8 @@ static int64_t clock_us(clockid_t id)
 
 static void start_clock(struct hp_sandbox *s)
 {
-	s->wall_end = clock_us(CLOCK_MONOTONIC) + HP_LUA_TIME_MAX;
-	s->cpu_end = clock_us(CLOCK_THREAD_CPUTIME_ID) + HP_LUA_TIME_MAX;
+	s->wall_end = clock_us(CLOCK_MONOTONIC) + s->time_max;
+	s->cpu_end = clock_us(CLOCK_THREAD_CPUTIME_ID) + s->time_max;
 }
 
 static bool time_is_up(struct hp_sandbox *s)
@@ -226,6 +227,7 @@ struct hp_sandbox *hp_sandbox_new(size_t memory_max, struct hp_error *err)
 		return NULL;
 	}
 	s->max = memory_max;
+	s->time_max = HP_LUA_TIME_MAX;
 	s->L = lua_newstate(limited_alloc, s);
 	if (!s->L) {
 		hp_free(s);
@@ -242,6 +244,11 @@ struct hp_sandbox *hp_sandbox_new(size_t memory_max, struct hp_error *err)
 	}
 	lua_sethook(s->L, on_count, LUA_MASKCOUNT, HP_LUA_HOOK_COUNT); /* inherited too */
 	return s;
+}
+
+void hp_sandbox_set_time(struct hp_sandbox *s, int64_t time_max_us)
+{
+	s->time_max = time_max_us;
 }
 
 void hp_sandbox_free(struct hp_sandbox *s)
@@ -330,7 +337,7 @@ static int stopped(struct hp_sandbox *s, struct hp_error *err)
 {
 	s->dead = true;
 	if (s->stop == STOP_TIME) {
-		hp_fail(err, HP_E_SCRIPT, "%sstopped after %d ms", s->where, HP_LUA_TIME_MAX / 1000);
+		hp_fail(err, HP_E_SCRIPT, "%sstopped after %d ms", s->where, (int)(s->time_max / 1000));
 		return hp_error_hint(err, "a script only maps data: look for a loop that does not end");
 	}
 	if (!s->refused)

@@ -18,6 +18,7 @@
 
 #include <lua.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/buf.h"
 #include "base/error.h"
 #include "base/json.h"
@@ -28,6 +29,8 @@ struct hp_sandbox *hp_sandbox_new(size_t memory_max, struct hp_error *err);
 void hp_sandbox_free(struct hp_sandbox *s);
 lua_State *hp_sandbox_lua(struct hp_sandbox *s); /* main state: only inside protected functions */
 bool hp_sandbox_dead(const struct hp_sandbox *s);
+/* CPU time one run or load may take: HP_LUA_TIME_MAX unless said otherwise. */
+void hp_sandbox_set_time(struct hp_sandbox *s, int64_t time_max_us);
 size_t hp_sandbox_memory(const struct hp_sandbox *s);
 
 /* Loads source (text only; chunk name "@file") with the table at registry

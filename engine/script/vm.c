@@ -127,6 +127,7 @@ int hp_vm_open(struct hp_vm *vm, const struct hp_source *connectors, int n_conne
 	vm->s = hp_sandbox_new(HP_LUA_MEMORY_MAX, err);
 	if (!vm->s)
 		return -1;
+	hp_sandbox_set_time(vm->s, HP_LUA_LOAD_TIME_MAX);
 	if (hp_sandbox_run(vm->s, prepare, &s, err) < 0)
 		goto failed;
 	for (i = 0; i < n_connectors; i++)
@@ -138,6 +139,11 @@ int hp_vm_open(struct hp_vm *vm, const struct hp_source *connectors, int n_conne
 failed:
 	hp_vm_close(vm);
 	return -1;
+}
+
+void hp_vm_loaded(struct hp_vm *vm)
+{
+	hp_sandbox_set_time(vm->s, HP_LUA_TIME_MAX);
 }
 
 void hp_vm_close(struct hp_vm *vm)

@@ -39,7 +39,10 @@ static int ready(struct hp_connector *c, struct hp_error *err)
 	if (c->vm.s && !hp_sandbox_dead(c->vm.s))
 		return 0;
 	hp_vm_close(&c->vm);
-	return hp_vm_open(&c->vm, &src, 1, NULL, false, err);
+	if (hp_vm_open(&c->vm, &src, 1, NULL, false, err) < 0)
+		return -1;
+	hp_vm_loaded(&c->vm);
+	return 0;
 }
 
 struct hp_connector *hp_connector_load(const char *name, const char *plugins_dir, struct hp_error *err)
@@ -67,8 +70,10 @@ struct hp_connector *hp_connector_load(const char *name, const char *plugins_dir
 	}
 	if (hp_read_file(path, HP_SOURCE_MAX, &c->source, err) < 0 || ready(c, err) < 0)
 		goto failed;
+	hp_sandbox_set_time(c->vm.s, HP_LUA_LOAD_TIME_MAX);
 	if (hp_sandbox_run(c->vm.s, read_connector, c, err) < 0)
 		goto failed;
+	hp_vm_loaded(&c->vm);
 	return c;
 failed:
 	hp_connector_free(c);

@@ -65,7 +65,12 @@ int hp_workflow_ready(struct hp_workflow *w, struct hp_error *err)
 	hp_vm_close(&w->vm);
 	if (hp_vm_open(&w->vm, w->sources, w->n_connectors, &w->sources[w->n_connectors], false, err) < 0)
 		return -1;
-	return hp_sandbox_run(w->vm.s, keep_states, w, err);
+	if (hp_sandbox_run(w->vm.s, keep_states, w, err) < 0) {
+		hp_vm_close(&w->vm); /* half a state answers nothing */
+		return -1;
+	}
+	hp_vm_loaded(&w->vm);
+	return 0;
 }
 
 struct hp_workflow *hp_workflow_load(struct hp_bytes bundle, struct hp_error *err)
@@ -93,6 +98,7 @@ struct hp_workflow *hp_workflow_load(struct hp_bytes bundle, struct hp_error *er
 		goto failed;
 	if (hp_sandbox_run(w->vm.s, read_all, w, err) < 0)
 		goto failed;
+	hp_vm_loaded(&w->vm);
 	return w;
 failed:
 	hp_workflow_free(w);
