@@ -69,6 +69,7 @@ create table holdpoint.engine (
 	lease_us bigint not null check (lease_us > 0),
 	lease_until bigint not null,
 	dead boolean not null default false,
+	idle boolean not null default false,  -- its last look found nothing: wants a hint
 	started_at bigint not null,
 	ended_at bigint
 ) with (fillfactor = 50);

@@ -143,6 +143,16 @@ begin
 	return v_n;
 end $$;
 
+-- Something became ready. NOTIFY holds a cluster-wide lock through its commit, so it
+-- is sent only while some engine has nothing to do; an engine that found work polls.
+create function holdpoint.hint() returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
+begin
+	if exists (select from engine where idle and not dead) then
+		perform pg_notify('holdpoint_ready', '');
+	end if;
+end $$;
+
 -- alive false: we have been marked dead and must end.
 create function holdpoint.heartbeat(p_engine bigint, out o_alive boolean, out o_now bigint)
 language plpgsql set search_path = holdpoint, pg_temp as $$

@@ -16,6 +16,9 @@ begin
 		select x, p_now from unnest(p_runs) x order by x
 		on conflict (run_id) do nothing;
 	get diagnostics v_n = row_count;
+	if v_n > 0 then
+		perform hint();
+	end if;
 	return v_n;
 end $$;
 
@@ -79,6 +82,11 @@ begin
 	v_state := state_summary(v_run.digest, p_state);
 	v_request := convert_to(case jsonb_typeof(p_doc -> 'request') when 'string' then p_doc ->> 'request'
 		when 'null' then null else (p_doc -> 'request')::text end, 'UTF8');
+	if v_request is not null and sha256(v_request) is distinct from p_hash then
+		raise exception using errcode = 'HP409',
+			message = format('run %s: the request to be signed in state "%s" does not have the hash it came with',
+				p_run, coalesce(v_state ->> 'name', p_state::text));
+	end if;
 	v_approvers := coalesce(p_doc ->> 'approvers', v_state ->> 'approvers');
 	insert into approval (run_id, visit, state, state_name, workflow, ask, evidence, request,
 			request_sha256, request_key, approvers, quorum, requester, opened_at, deadline_at)

@@ -82,8 +82,10 @@ begin
 		select coalesce(array_agg(c.run_id), '{}') into v_due from c where c.run_id <> all(v_ready);
 	end if;
 	if cardinality(v_ready) + cardinality(v_due) = 0 then
+		update engine set idle = true where id = p_engine and not idle;
 		return;
 	end if;
+	update engine set idle = false where id = p_engine and idle;
 	-- a timer whose run is owned is left over by nobody we know of: not ours to take
 	v_due := array(select d from unnest(v_due) d
 		where not exists (select from ready y where y.run_id = d and y.engine_id is not null));
@@ -185,6 +187,9 @@ begin
 	insert into history (run_id, rev, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, actor)
 		values (o_run, 0, p_now, 1, 0, 1, 1, 1, 0, 0, 0, 0, p_requester);
 	insert into ready (run_id, due_at, engine_id, claim_no) values (o_run, p_now, p_engine, p_no);
+	if p_engine is null then
+		perform hint();
+	end if;
 end $$;
 
 -- A message, under the mailbox's lock; who waits for it becomes ready.

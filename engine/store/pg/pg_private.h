@@ -36,10 +36,11 @@ struct pgs_lost {
 struct hp_store_pg {
 	struct hp_store base;
 	struct ev_loop *loop;
-	bool pooled;
 	bool closing;
 	int pending; /* calls that have not ended */
-	struct hp_pg *beat;  /* heartbeats only */
+	struct hp_pg *beat;  /* heartbeats, and hints unless pooled */
+	void (*hint)(void *arg); /* NULL: nobody wants any */
+	void *hint_arg;
 	struct hp_pg *work;  /* claims, starts, webhooks, definitions */
 	struct hp_pg *doors; /* people's questions: a slow list holds up nothing */
 	struct hp_pg *commits[PGS_COMMIT_CONNECTIONS_MAX];

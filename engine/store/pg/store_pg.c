@@ -1,5 +1,9 @@
 /* store_pg.c: the store on PostgreSQL: connections, calls, and the short
  * operations (engines, definitions, doors). See pg_private.h for the others.
+ *
+ * Nothing here depends on a session: no LISTEN, no SET, no prepared statements;
+ * settings live with the roles and transactions. So a pooler in transaction mode
+ * (hp_store_pg_options.pooled) needs no other code.
  */
 #include <string.h>
 
@@ -393,14 +397,32 @@ static void on_state(void *arg, bool up, const struct hp_error *why)
 		hp_log_error(HP_WARN, "database connection lost", why);
 }
 
+static void on_notify(void *arg)
+{
+	struct hp_store_pg *s = arg;
+
+	if (s->hint && !s->closing)
+		s->hint(s->hint_arg);
+}
+
+static void on_hint(struct hp_store *st, void (*cb)(void *arg), void *arg)
+{
+	pgs_of(st)->hint = cb;
+	pgs_of(st)->hint_arg = arg;
+}
+
+/* listens: hints come over this connection; a pooler in between cannot carry them. */
 static struct hp_pg *open_one(struct hp_store_pg *s, const struct hp_store_pg_options *o, int64_t deadline_us,
-			      struct hp_error *err)
+			      bool listens, struct hp_error *err)
 {
 	struct hp_pg_options po = {
 		.conninfo = o->conninfo,
 		.application = o->application ? o->application : "holdpoint",
 		.deadline_us = deadline_us,
 		.on_state = on_state,
+		.on_notify = on_notify,
+		.on_notify_arg = s,
+		.setup_sql = listens && !o->pooled ? "listen holdpoint_ready" : NULL,
 	};
 
 	return hp_pg_open(s->loop, &po, err);
@@ -456,6 +478,7 @@ static const struct hp_store_ops ops = {
 	.sql_run = pgs_sql_run,
 	.sql_commit = pgs_sql_commit,
 	.sql_abort = pgs_sql_abort,
+	.on_hint = on_hint,
 	.pump = NULL,
 };
 
@@ -471,7 +494,6 @@ struct hp_store *hp_store_pg_new(struct ev_loop *loop, const struct hp_store_pg_
 	}
 	s->base.ops = &ops;
 	s->loop = loop;
-	s->pooled = o->pooled;
 	hp_list_init(&s->deferred);
 	hp_list_init(&s->sql_queue);
 	ev_timer_init(&s->turn, on_turn, 0., 0.);
@@ -487,12 +509,12 @@ struct hp_store *hp_store_pg_new(struct ev_loop *loop, const struct hp_store_pg_
 		hp_fail(err, HP_E_NOMEM, "no memory for a store");
 		goto out;
 	}
-	if (!(s->beat = open_one(s, o, BEAT_DEADLINE_US, err)) ||
-	    !(s->work = open_one(s, o, WORK_DEADLINE_US, err)) ||
-	    !(s->doors = open_one(s, o, DOOR_DEADLINE_US, err)))
+	if (!(s->beat = open_one(s, o, BEAT_DEADLINE_US, true, err)) ||
+	    !(s->work = open_one(s, o, WORK_DEADLINE_US, false, err)) ||
+	    !(s->doors = open_one(s, o, DOOR_DEADLINE_US, false, err)))
 		goto out;
 	for (; s->n_commits < commits; s->n_commits++)
-		if (!(s->commits[s->n_commits] = open_one(s, o, WORK_DEADLINE_US, err)))
+		if (!(s->commits[s->n_commits] = open_one(s, o, WORK_DEADLINE_US, false, err)))
 			goto out;
 	return &s->base;
 out:
