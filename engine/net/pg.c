@@ -50,6 +50,8 @@ struct hp_pg {
 	int64_t deadline_us;
 	hp_pg_state on_state;
 	void *on_state_arg;
+	void (*on_notify)(void *arg);
+	void *on_notify_arg;
 
 	enum pg_state state;
 	PGconn *conn;   /* NULL when DOWN or CLOSING */
@@ -469,8 +471,16 @@ static void io_up(struct hp_pg *pg, int revents)
 	pg_drain(pg);
 	if (pg->conn != conn)
 		return;
-	for (PGnotify *n = PQnotifies(conn); n; n = PQnotifies(conn))
-		PQfreemem(n); /* nobody LISTENs here, but an author's SQL might */
+	bool notified = false;
+	for (PGnotify *n = PQnotifies(conn); n; n = PQnotifies(conn)) {
+		PQfreemem(n); /* what matters is that one came */
+		notified = true;
+	}
+	if (notified && pg->on_notify) {
+		pg->on_notify(pg->on_notify_arg);
+		if (pg->conn != conn)
+			return;
+	}
 	if (!alive || PQstatus(conn) == CONNECTION_BAD)
 		pg_break_conn(pg, "lost");
 	else
@@ -687,6 +697,8 @@ struct hp_pg *hp_pg_open(struct ev_loop *loop, const struct hp_pg_options *o, st
 	pg->deadline_us = o->deadline_us > 0 ? o->deadline_us : PG_DEADLINE_DEFAULT;
 	pg->on_state = o->on_state;
 	pg->on_state_arg = o->on_state_arg;
+	pg->on_notify = o->on_notify;
+	pg->on_notify_arg = o->on_notify_arg;
 	pg->state = PG_DOWN;
 	pg->backoff_s = PG_BACKOFF_FIRST_S;
 	hp_list_init(&pg->queued);

@@ -62,6 +62,9 @@ struct hp_pg_options {
 	int64_t deadline_us;        /* default for units; 0: 10 s */
 	hp_pg_state on_state;       /* may be NULL */
 	void *on_state_arg;
+	/* A NOTIFY came (setup_sql listens); never from inside hp_pg_submit(). May be NULL. */
+	void (*on_notify)(void *arg);
+	void *on_notify_arg;
 	/* SQL run first on each new connection (session settings); NULL: none.
 	 * Must be empty when a pooler is in between. */
 	const char *setup_sql;

@@ -216,6 +216,10 @@ struct hp_store_ops {
 	void (*sql_commit)(struct hp_store *s, struct hp_sql_tx *tx, const char *token,
 			   const struct hp_transition *t, hp_commit_cb cb, void *arg);
 	void (*sql_abort)(struct hp_store *s, struct hp_sql_tx *tx);
+	/* From now on cb is called when something may have become ready that nobody has
+	 * claimed: a hint, never more; a store may give none (polling stays correct
+	 * alone). NULL in mem. */
+	void (*on_hint)(struct hp_store *s, void (*cb)(void *arg), void *arg);
 	/* mem only: runs queued completions; returns how many ran. NULL in pg. */
 	int (*pump)(struct hp_store *s);
 };

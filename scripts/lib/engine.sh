@@ -75,7 +75,7 @@ engine_start() {
 # Ours: a second start beside a running engine must not take that one for itself.
 engine_ready() {
 	kill -0 "$ENGINE_PID" 2>/dev/null && [ -f "$HOLDPOINT_DATA/address" ] &&
-		grep -q "\"pid\":$ENGINE_PID,\"message\":\"running\"" "$ENGINE_LOG" &&
+		grep -qw "$ENGINE_PID" "$HOLDPOINT_DATA/serve.lock" &&
 		curl -fs -o /dev/null "$(cat "$HOLDPOINT_DATA/address")/readyz"
 }
 

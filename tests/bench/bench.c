@@ -112,6 +112,7 @@ static int baseline(const char *conninfo, double limit)
 		n++;
 		end = seconds();
 	} while (end - start < limit);
+	PQclear(query(c, "set client_min_messages = warning", 0, NULL));
 	PQclear(query(c, "drop schema bench cascade", 0, NULL));
 	printf("baseline_commits_per_second %.0f\n", (double)n / (end - start));
 	PQfinish(c);
