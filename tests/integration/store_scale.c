@@ -27,10 +27,14 @@ static void park_many(void)
 /* Pages a statement touches, by its plan. */
 static int64_t pages(const char *sql)
 {
-	return fx_int(&f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
-			  " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
-			  " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
-			  " end $x$; select pg_temp.pages()", PQescapeLiteral(f.super, sql, strlen(sql)));
+	char *quoted = PQescapeLiteral(f.super, sql, strlen(sql));
+	int64_t n = fx_int(&f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
+			       " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
+			       " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
+			       " end $x$; select pg_temp.pages()", quoted);
+
+	PQfreemem(quoted);
+	return n;
 }
 
 START_TEST(parked_runs_cost_a_claim_nothing)

@@ -4,6 +4,7 @@
  * made the runs ours. Such a call is remembered by its number; the next claims
  * name it, and its runs go back to the ready list (claim_no in ready).
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -75,7 +76,7 @@ static void read_claimed(struct hp_claimed *x, const PGresult *r, int row, int c
 	x->signed_request = hp_pg_bytes(r, row, c + 32);
 	x->signed_key = hp_pg_bytes(r, row, c + 33);
 	copy_hash(x->signed_hash, hp_pg_bytes(r, row, c + 34));
-	strncpy(x->token, hp_pg_text(r, row, c + 35), sizeof x->token - 1);
+	snprintf(x->token, sizeof x->token, "%s", hp_pg_text(r, row, c + 35));
 }
 
 /* An owning call ended badly: what it may have taken is given back. */

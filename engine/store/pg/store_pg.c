@@ -5,6 +5,7 @@
  * settings live with the roles and transactions. So a pooler in transaction mode
  * (hp_store_pg_options.pooled) needs no other code.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -188,7 +189,7 @@ static void register_done(struct pgs_call *c, const struct hp_pg_reply *r)
 	}
 	info.id = hp_pg_int(r->results[0], 0, 0);
 	info.now = hp_pg_int(r->results[0], 0, 1);
-	strncpy(info.installation, hp_pg_text(r->results[0], 0, 2), sizeof info.installation - 1);
+	snprintf(info.installation, sizeof info.installation, "%s", hp_pg_text(r->results[0], 0, 2));
 	c->cb.engine(c->arg, &info, NULL);
 }
 
