@@ -3,11 +3,13 @@
 
 #include <pwd.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "net/pg.h"
 
 #define CONNECT_TIME 10.0 /* seconds */
@@ -34,16 +36,21 @@ static void on_look(struct ev_loop *loop, ev_timer *t, int events)
 		ev_break(loop, EVBREAK_ONE);
 }
 
-/* The store says only whether it is up; libpq says why it is not. */
-static int say_why(const char *conninfo, struct hp_error *err)
+/* One try by libpq itself: it says at once, and in words, what is wrong, where the
+ * store would try again and again. */
+static int try_once(const char *conninfo, struct hp_error *err)
 {
 	PGconn *pg = PQconnectdb(conninfo);
+	bool good = pg && PQstatus(pg) == CONNECTION_OK;
+	const char *why = pg ? PQerrorMessage(pg) : "no memory";
 
-	(void)hp_fail(err, HP_E_UNAVAILABLE, "cannot connect to the database: %s",
-		      pg && PQstatus(pg) != CONNECTION_OK ? PQerrorMessage(pg) : "it does not answer");
+	if (!good)
+		(void)hp_fail(err, HP_E_UNAVAILABLE, "cannot connect to the database: %.*s",
+			      (int)strcspn(why, "\n"), why);
 	if (pg)
 		PQfinish(pg);
-	return hp_error_hint(err, "--database takes a libpq connection string: 'host=… user=holdpoint_engine dbname=…'.");
+	return good ? 0 : hp_error_hint(err, "--database takes a libpq connection string: "
+					     "'host=… user=holdpoint_engine dbname=…'.");
 }
 
 struct cli_direct *cli_direct_open(const char *conninfo, struct hp_error *err)
@@ -54,6 +61,11 @@ struct cli_direct *cli_direct_open(const char *conninfo, struct hp_error *err)
 
 	if (!d) {
 		(void)hp_fail(err, HP_E_NOMEM, "no memory");
+		return NULL;
+	}
+	hp_log_init("cli", HP_ERROR);
+	if (try_once(conninfo, err) < 0) {
+		cli_direct_free(d);
 		return NULL;
 	}
 	(void)snprintf(d->principal, sizeof d->principal, "cli:%.80s", pw ? pw->pw_name : "unknown");
@@ -73,7 +85,7 @@ struct cli_direct *cli_direct_open(const char *conninfo, struct hp_error *err)
 	ev_timer_stop(d->loop, &d->look);
 	if (d->store->ops->up(d->store))
 		return d;
-	(void)say_why(conninfo, err);
+	(void)hp_fail(err, HP_E_TIMEOUT, "the database does not answer");
 	cli_direct_free(d);
 	return NULL;
 }

@@ -185,6 +185,14 @@ test('check, graph and deploy', async () => {
   } finally { rmSync(dir, { recursive: true }) }
 })
 
+test('without an engine: straight to the database', async () => {
+  const conninfo = `host='${join(engine.dataDir, 'run')}' user=holdpoint_engine dbname=holdpoint`
+  const token = (await ok(['token', 'create', 'dora', '--scope', 'read', '--database', conninfo])).trim()
+  assert.match(await ok(['workflows'], { env: { HOLDPOINT_TOKEN: token } }), /refund_on_booking_failure/)
+  assert.match(await ok(['deploy', 'workflows', '--database', conninfo]), /refund_on_booking_failure deployed/)
+  await fails(['token', 'create', 'dora', '--database', 'host=/nonexistent'], 6, /cannot connect to the database: .*nonexistent/)
+})
+
 test('migrate: nothing to do, and a scope that is not there', async () => {
   assert.equal(await ok(['migrate']), 'holdpoint: up to date\n')
   await fails(['migrate', '--scope', 'nowhere'], 4, /nowhere/)

@@ -10,6 +10,7 @@
 //   await engine.gone(pid)                  until that process has ended
 //   await engine.stop()                     SIGTERM, waits for the orderly end, removes the directory;
 //                                           whatever is left is killed by its id. Safe to call twice.
+//                                           Throws when a process failed an assertion or a sanitizer spoke.
 //   await engine.start({ env })             again on the same data, after the supervisor ended
 //
 //   await engine.api('GET', '/api/v1/runs', body?, { token })   { status, body, headers }
@@ -58,7 +59,7 @@ export async function waitFor(what, fn, ms = 15000) {
   const end = Date.now() + ms * FACTOR
   let last
   for (;;) {
-    try { const v = await fn(); if (v) return v; last = v } catch (e) { last = e }
+    try { const v = await fn(); if (v) return v; last = v } catch (e) { if (e.final) throw e; last = e }
     if (Date.now() > end) throw new Error(`${what}: not within ${ms * FACTOR} ms (${last?.message ?? JSON.stringify(last)})`)
     await pause(25)
   }
@@ -74,6 +75,7 @@ class Engine {
     chmodSync(this.dir, 0o755)
     this.dataDir = join(this.dir, 'data')
     this.log = []
+    this.findings = []
   }
 
   async start({ env = {} } = {}) {
@@ -108,6 +110,8 @@ class Engine {
     let entry
     try { entry = JSON.parse(line) } catch { entry = { message: line } }
     this.log.push(entry)
+    // a broken invariant or a sanitizer's finding in any process fails the test: see stop()
+    if (/assertion failed|Sanitizer|runtime error:/.test(entry.message)) this.findings.push(entry.message)
     if (this.log.length > 5000) this.log.shift()
     if (entry.message === 'running' && entry.address) this.url = entry.address
   }
@@ -148,6 +152,7 @@ class Engine {
     for (const pid of pids) await this.gone(pid).catch((e) => this.log.push({ message: e.message }))
     engines.delete(this)
     if (!keep) rmSync(this.dir, { recursive: true, force: true })
+    if (this.findings.length) throw new Error(`found while it ran:\n${this.findings.join('\n')}`)
   }
 
   async api(method, path, body, { token = this.token, headers = {} } = {}) {
