@@ -288,7 +288,7 @@ static void read_choose(const struct state_reader *sr)
 
 	if (n > HP_BRANCHES_MAX)
 		hp_r_fail(sr->r, "more than %d branches", HP_BRANCHES_MAX);
-	ONLY(sr, (int)n, "doc", "otherwise");
+	ONLY(sr, (int)n, "doc", "set", "otherwise");
 	if (n == 0)
 		hp_r_fail(sr->r, "there is no branch");
 	sr->s->choose.branches = hp_r_alloc(sr->r, sizeof *sr->s->choose.branches * n);

@@ -145,6 +145,19 @@ START_TEST(what_is_not_committed_lies_on_top)
 }
 END_TEST
 
+START_TEST(a_choice_may_set)
+{
+	struct asked a;
+
+	start(&a, W("choose \"a\" { { when = function(run) return run.n > 2 end, next = \"done\" }, otherwise = \"done\", "
+		    "set = { n = function(run) return run.n + 1 end } }, succeed \"done\" {}"),
+	      "{}", "{\"n\":1}");
+	ck_assert(hp_workflow_definition(a.w)->states[0].has_set);
+	is_bytes(ask(&a, HP_EVAL_SET, "a", 0)->value, "{\"n\":2}");
+	end(&a);
+}
+END_TEST
+
 START_TEST(a_kept_run_is_refused)
 {
 	struct asked a;
@@ -615,6 +628,7 @@ int main(void)
 	tcase_add_test(t, statements_have_arguments);
 	tcase_add_test(t, ends_have_results);
 	tcase_add_test(t, a_value_has_a_maximum);
+	tcase_add_test(t, a_choice_may_set);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
