@@ -150,7 +150,7 @@ START_TEST(a_choice_may_set)
 	struct asked a;
 
 	start(&a, W("choose \"a\" { { when = function(run) return run.n > 2 end, next = \"done\" }, otherwise = \"done\", "
-		    "set = { n = function(run) return run.n + 1 end } }, succeed \"done\" {}"),
+		    "set = { n = function(run) return run.n + 1 end } }"),
 	      "{}", "{\"n\":1}");
 	ck_assert(hp_workflow_definition(a.w)->states[0].has_set);
 	is_bytes(ask(&a, HP_EVAL_SET, "a", 0)->value, "{\"n\":2}");
