@@ -1,9 +1,9 @@
 /* store_pg.c: the store on PostgreSQL: connections, calls, and the short
  * operations (engines, definitions, doors). See pg_private.h for the others.
  *
- * Nothing here depends on a session: no LISTEN, no SET, no prepared statements;
- * settings live with the roles and transactions. So a pooler in transaction mode
- * (hp_store_pg_options.pooled) needs no other code.
+ * Work never depends on a session: no SET, no prepared statements; settings live
+ * with the roles and transactions, so a pooler in transaction mode may be in
+ * between. Only the hints need a session (LISTEN), and there are none when pooled.
  */
 #include <stdio.h>
 #include <string.h>
