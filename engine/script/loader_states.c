@@ -455,9 +455,11 @@ void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body
 	read_kind(&sr);
 	s->doc = hp_r_string(r, body, "doc");
 	s->next = HP_NO_STATE;
-	if (s->kind == HP_SUCCEED || s->kind == HP_FAIL || s->kind == HP_CHOOSE)
+	if (s->kind == HP_SUCCEED || s->kind == HP_FAIL)
 		return;
 	read_set(&sr);
+	if (s->kind == HP_CHOOSE)
+		return;
 	s->next = way(&sr, "next");
 	if (s->next == HP_NO_STATE && i + 1 < w->def.n_states)
 		s->next = i + 1; /* reading order is running order */
