@@ -102,7 +102,8 @@ static void show_head(const json_t *run, const char *sentence)
 	line("code", hp_json_str(run, "code"));
 	if (hp_json_bool(run, "cancel", 0) && !to)
 		line("cancel", "asked for");
-	line("why", sentence);
+	if (!status || strcmp(status, "succeeded") != 0)
+		line("why", sentence);
 }
 
 static void show_values(const char *title, const json_t *o)

@@ -44,7 +44,7 @@ static int print_help(const struct cli_spec *s)
 
 		(void)snprintf(left, sizeof left, "--%s%s%s", options[i]->name, options[i]->value ? " " : "",
 			       options[i]->value ? options[i]->value : "");
-		printf("  %-21s %s\n", left, options[i]->help);
+		printf("  %-23s %s\n", left, options[i]->help);
 	}
 	if (s->examples)
 		printf("\nexamples:\n%s\n", s->examples);
@@ -209,6 +209,7 @@ int cli_number(const char *text, const char *what, int64_t *out, struct hp_error
 	if (hp_int_parse(text, out) == 0 && *out > 0)
 		return 0;
 	(void)hp_fail(err, HP_E_INVALID, "\"%.60s\" is not the number of %s", text, what);
-	return hp_error_hint(err, "%s", strstr(what, "run") ? "holdpoint runs lists them." :
-							       "holdpoint approvals lists them.");
+	if (strcmp(what, "a run") == 0 || strcmp(what, "an approval") == 0)
+		return hp_error_hint(err, "holdpoint %s lists them.", what[1] == 'n' ? "approvals" : "runs");
+	return -1;
 }

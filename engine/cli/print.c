@@ -278,8 +278,9 @@ void cli_print_step(const json_t *row, int64_t *last)
 	step_outcome(row);
 	part("  by ", by, "");
 	part(": ", hp_json_str(row, "reason"), "");
-	if (due)
-		part("  until ", cli_time(due, when, sizeof when), "");
+	/* A door leaves the run's timer as it was: it says nothing about that step. */
+	if (due && !hp_json_str(row, "by"))
+		part("  wakes ", cli_time(due, when, sizeof when), "");
 	if (move && strcmp(move, "finished") == 0)
 		part("  ", hp_json_str(row, "status"), "");
 	putchar('\n');

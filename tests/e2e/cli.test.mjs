@@ -112,6 +112,7 @@ test('a run from its start to its end, at the keyboard', async () => {
   const watched = await engine.cli(['watch', run, '--until', 'end', '--timeout', '30s'])
   assert.equal(watched.code, 0, watched.stdout + watched.stderr)
   const timeline = await ok(['show', run])
+  assert.doesNotMatch(timeline, /decided.*wakes/)
   for (const word of [/succeeded/, /boss/, /checked/, /find_payment/, /attempt 1/, /timeline/, /saved/])
     assert.match(timeline, word)
   const doc = JSON.parse(await ok(['show', run, '--json']))
