@@ -124,7 +124,14 @@ class Engine {
     const run = join(this.dataDir, 'run')
     for (const f of existsSync(run) ? readdirSync(run) : [])
       if (f.endsWith('.pid')) all[f.slice(0, -4)] = pidIn(join(run, f))
-    return Object.fromEntries(Object.entries(all).filter(([, pid]) => pid > 1 && alive(pid)))
+    return Object.fromEntries(Object.entries(all).filter(([, pid]) => pid > 1 && alive(pid) && this.#ours(pid)))
+  }
+
+  // A file may name the id of a process that has ended and whose id is somebody
+  // else's now: ours have the data directory in their words or their environment.
+  #ours(pid) {
+    const has = (file) => { try { return readFileSync(`/proc/${pid}/${file}`, 'utf8').includes(this.dataDir) } catch { return false } }
+    return has('cmdline') || has('environ')
   }
 
   kill(what, signal = 'SIGKILL') {
