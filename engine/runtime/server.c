@@ -20,6 +20,7 @@
 #include "runtime/definitions.h"
 #include "runtime/files.h"
 #include "runtime/secrets.h"
+#include "runtime/setup.h"
 
 #define CURRENT_EVERY 10.0 /* seconds */
 #define CURRENT_AGAIN 0.5
@@ -477,11 +478,11 @@ void hp_server_free(struct hp_server *s)
 {
 	if (!s)
 		return;
+	hp_http_server_free(s->doors);
+	hp_worker_close(s->worker);
+	hp_store_close(s->store, s->o.loop);
 	ev_timer_stop(s->o.loop, &s->refresh);
 	ev_timer_stop(s->o.loop, &s->closing);
-	hp_http_server_free(s->doors);
-	if (s->store)
-		s->store->ops->free(s->store);
 	while (!hp_list_empty(&s->currents))
 		current_free(hp_list_entry(s->currents.next, struct current, node));
 	hp_worker_free(s->worker);

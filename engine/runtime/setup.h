@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include "base/error.h"
 #include "runtime/place.h"
+#include "store/store.h"
 
 struct hp_setup {
 	struct ev_loop *loop;        /* turned while waiting, so signals are heard */
@@ -18,6 +19,10 @@ struct hp_setup {
 	bool pooled;
 	const char *roles;           /* of the local administrator, comma-separated */
 };
+
+/* Frees a store and turns the loop until all its open calls were answered, so that
+ * what their callbacks point to may go. */
+void hp_store_close(struct hp_store *store, struct ev_loop *loop);
 
 int hp_setup_migrate(const struct hp_setup *s, struct hp_error *err) HP_MUST_CHECK;
 /* Deploys every workflow whose digest is not current. One that does not pass the

@@ -32,7 +32,9 @@ void hp_sup_step_down(struct hp_supervisor *s)
 	if (!s->stopping || hp_sup_running(s, HP_SERVER_WORKER) > 0)
 		return;
 	if (hp_sup_running(s, HP_SERVER_PROVIDER) > 0) {
-		hp_sup_signal_kind(s, HP_SERVER_PROVIDER, s->signals_seen > 1 ? SIGKILL : SIGTERM);
+		if (!s->providers_told)
+			hp_sup_signal_kind(s, HP_SERVER_PROVIDER, s->signals_seen > 1 ? SIGKILL : SIGTERM);
+		s->providers_told = true; /* a second SIGTERM would cut their clean-up short */
 		return;
 	}
 	ev_timer_stop(s->loop, &s->patience);

@@ -66,6 +66,7 @@ struct hp_supervisor {
 	struct ev_signal signals[2];
 	int signals_seen;
 	bool stopping;
+	bool providers_told;       /* to end */
 	struct ev_timer patience;  /* servers that do not end are killed */
 	int exit_code;
 };

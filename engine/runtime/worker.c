@@ -2,6 +2,7 @@
  *
  *   NEW ─▶ REGISTERING ─▶ WORKING ─▶ DRAINING ─▶ STOPPING ─▶ ENDED
  *                            └──────────┴─▶ FENCED (marked dead by others)
+ *   from any: CLOSED (deaf, about to be freed)
  *
  * Recovery is the ordinary claim: a worker knows nothing of what another one, or
  * an earlier process, had in hand.
@@ -79,6 +80,11 @@ int hp_worker_count(const struct hp_worker *w, enum hp_hand h)
 	return w->counts[h];
 }
 
+bool hp_w_closed(const struct hp_worker *w)
+{
+	return w->life == HP_LIFE_CLOSED;
+}
+
 bool hp_w_draining(const struct hp_worker *w)
 {
 	return w->life >= HP_LIFE_DRAINING;
@@ -146,6 +152,8 @@ static void on_registered(void *arg, const struct hp_engine_info *info, const st
 {
 	struct hp_worker *w = arg;
 
+	if (hp_w_closed(w))
+		return;
 	if (err) {
 		hp_log_error(HP_WARN, "the engine could not be registered yet", err);
 		if (w->life == HP_LIFE_REGISTERING)
@@ -238,6 +246,8 @@ static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int 
 	struct hp_worker *w = arg;
 
 	w->claiming = false;
+	if (hp_w_closed(w))
+		return;
 	if (err) {
 		hp_log_error(HP_WARN, "ready runs could not be claimed", err);
 		hp_w_look_at(w, next_look(w));
@@ -292,7 +302,7 @@ static void on_stopped(void *arg, int64_t now, const struct hp_error *err)
 	struct hp_worker *w = arg;
 
 	(void)now;
-	if (err)
+	if (err && !hp_w_closed(w))
 		hp_log_error(HP_WARN, "the end of the engine could not be written; its lease ends by itself", err);
 	if (w->life == HP_LIFE_STOPPING)
 		ended(w);
@@ -385,7 +395,7 @@ static void on_prepare(struct ev_loop *loop, struct ev_prepare *p, int events)
 
 	(void)events;
 	ev_idle_stop(loop, &w->again);
-	if (w->life == HP_LIFE_NEW || w->life == HP_LIFE_ENDED || w->life == HP_LIFE_FENCED)
+	if (w->life == HP_LIFE_NEW || w->life >= HP_LIFE_ENDED)
 		return;
 	hp_w_echo(w);
 	hp_w_reload_due(w);
@@ -485,15 +495,23 @@ void hp_worker_start(struct hp_worker *w)
 	register_engine(w);
 }
 
-void hp_worker_free(struct hp_worker *w)
+void hp_worker_close(struct hp_worker *w)
 {
 	if (!w)
 		return;
+	w->life = HP_LIFE_CLOSED;
 	abandon_effects(w);
 	ev_timer_stop(w->o.loop, &w->tick);
 	ev_timer_stop(w->o.loop, &w->heartbeat);
 	ev_prepare_stop(w->o.loop, &w->prepare);
 	ev_idle_stop(w->o.loop, &w->again);
+}
+
+void hp_worker_free(struct hp_worker *w)
+{
+	if (!w)
+		return;
+	hp_worker_close(w);
 	for (int h = 0; h < HP_HAND__COUNT; h++)
 		while (!hp_list_empty(&w->hands[h]))
 			hp_w_free(hp_list_entry(w->hands[h].next, struct hp_owned, node));

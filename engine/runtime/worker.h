@@ -67,7 +67,11 @@ struct hp_worker *hp_worker_new(const struct hp_worker_options *o, struct hp_err
 void hp_worker_start(struct hp_worker *w);
 /* Stops claiming, lets effects in flight end, gives everything back, ends the lease. */
 void hp_worker_drain(struct hp_worker *w);
-/* After on_drained or on_fenced, or after the store was freed. */
+/* Makes it deaf: it starts nothing any more, and answers that are still on their
+ * way change nothing. For the time between freeing the store, which answers all
+ * open calls in the next turns of the loop, and freeing the worker. */
+void hp_worker_close(struct hp_worker *w);
+/* When no answer can come any more. */
 void hp_worker_free(struct hp_worker *w);
 
 int64_t hp_worker_engine(const struct hp_worker *w);            /* 0: not registered yet */

@@ -145,7 +145,7 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 	hp_w_clock(w, now);
 	w->commits_in_flight--;
 	hp_list_del(&b->node);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && !hp_w_closed(w); i++)
 		result(b->runs[i], now > 0 ? now : hp_worker_now(w), &res[i]);
 	hp_free(b);
 }
@@ -156,6 +156,8 @@ void hp_w_one_committed(void *arg, int64_t now, const struct hp_commit_result *r
 	struct hp_owned *r = arg;
 
 	HP_ASSERT(n == 1);
+	if (hp_w_closed(r->w))
+		return;
 	hp_w_clock(r->w, now);
 	result(r, now > 0 ? now : hp_worker_now(r->w), res);
 }
@@ -209,6 +211,8 @@ static void on_reload(void *arg, int64_t now, const struct hp_claimed *runs, int
 	struct hp_owned *r = arg;
 
 	r->asked = false;
+	if (hp_w_closed(r->w))
+		return;
 	if (err) {
 		hp_w_log(HP_WARN, r, "the run could not be read again yet", hp_code_name(err->code),
 			 err->message);
@@ -263,6 +267,8 @@ void hp_w_reload_due(struct hp_worker *w)
 /* If it is lost, the runs come back when the lease ends: nothing hangs on it. */
 static void on_release(void *arg, int64_t now, const struct hp_error *err)
 {
+	if (hp_w_closed(arg))
+		return;
 	if (err)
 		hp_log_error(HP_WARN, "runs could not be given back; the end of the lease frees them", err);
 	else

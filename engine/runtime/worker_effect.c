@@ -306,6 +306,11 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	struct hp_owned *r = arg;
 	struct hp_event ev;
 
+	if (hp_w_closed(r->w)) {
+		if (rows->tx)
+			r->w->o.store->ops->sql_abort(r->w->o.store, rows->tx);
+		return;
+	}
 	hp_w_clock(r->w, now);
 	memset(&ev, 0, sizeof ev);
 	ev.retry_after_us = -1;

@@ -82,6 +82,7 @@ enum hp_life {
 	HP_LIFE_STOPPING,    /* engine_stop is on the way */
 	HP_LIFE_ENDED,
 	HP_LIFE_FENCED,      /* marked dead by others */
+	HP_LIFE_CLOSED,      /* deaf */
 };
 
 struct hp_worker {
@@ -123,6 +124,7 @@ struct hp_worker {
 /* worker.c */
 int64_t hp_w_boot(const struct hp_worker *w);
 void hp_w_clock(struct hp_worker *w, int64_t database_now);
+bool hp_w_closed(const struct hp_worker *w);
 bool hp_w_draining(const struct hp_worker *w);
 void hp_w_again(struct hp_worker *w); /* the next turn comes at once */
 void hp_w_look_at(struct hp_worker *w, int64_t boot); /* claim not later than that */

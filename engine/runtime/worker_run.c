@@ -226,6 +226,10 @@ static void on_loaded(void *arg, struct hp_loaded *loaded, const struct hp_error
 {
 	struct hp_owned *r = arg;
 
+	if (hp_w_closed(r->w)) {
+		hp_loaded_drop(loaded);
+		return;
+	}
 	if (loaded) {
 		r->loaded = loaded;
 		begin(r);
