@@ -85,12 +85,20 @@ END_TEST
 /* ---- races ---- */
 
 enum { RACERS = 16 };
+static int conflicts; /* of the last race: answered HP409 */
 
-/* The same statement in many sessions at once; how many gave `value` first. */
-static int race(const char *sql, const char *value)
+/* The same statement in many sessions at once; how many gave `value`. hold: what
+ * another session locks until all of them wait, so that they really meet. */
+static int race(const char *sql, const char *value, const char *hold)
 {
-	PGconn *c[RACERS];
+	PGconn *c[RACERS], *holder = fx_session(&f, "postgres");
 	int same = 0;
+
+	conflicts = 0;
+	if (hold) {
+		ck_assert_str_eq(fx_state(&f, holder, "begin"), "");
+		ck_assert_str_eq(fx_state(&f, holder, hold), "");
+	}
 
 	for (int i = 0; i < RACERS; i++)
 		c[i] = fx_session(&f, "holdpoint_engine");
@@ -100,6 +108,10 @@ static int race(const char *sql, const char *value)
 		snprintf(own, sizeof own, sql, i, i, i);
 		ck_assert_int_eq(PQsendQuery(c[i], own), 1);
 	}
+	while (hold && fx_int(&f, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+				  " and datname = current_database()") < RACERS)
+		fx_turn(&f, 0.01);
+	PQfinish(holder);
 	for (int i = 0; i < RACERS; i++) {
 		PGresult *r;
 
@@ -108,6 +120,7 @@ static int race(const char *sql, const char *value)
 			const char *v = PQntuples(r) ? PQgetvalue(r, 0, 0) : "";
 
 			same += strcmp(state ? state : v, value) == 0;
+			conflicts += state && strcmp(state, "HP409") == 0;
 			PQclear(r);
 		}
 		PQfinish(c[i]);
@@ -121,8 +134,8 @@ START_TEST(one_of_many_duplicates_is_taken)
 				  " '{w}', '{\"{}\"}', '{k}', '{webhook:stripe}', '{0}', '{}', '{}')";
 
 	open_fx();
-	ck_assert_int_eq(race(sql, "0"), 1);
-	ck_assert_int_eq(race(sql, "-1"), RACERS);
+	ck_assert_int_eq(race(sql, "0", "lock holdpoint.inbox in share mode"), 1);
+	ck_assert_int_eq(race(sql, "-1", NULL), RACERS);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 1);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.inbox"), 1);
 	fx_close(&f);
@@ -132,8 +145,8 @@ END_TEST
 START_TEST(one_run_per_key)
 {
 	open_fx();
-	ck_assert_int_eq(race("/* %d %d %d */ select holdpoint.door_start('me', '{\"workflow\": \"w\", \"key\": \"k\"}') ->> 'run'", "1"),
-			 RACERS);
+	ck_assert_int_eq(race("/* %d %d %d */ select holdpoint.door_start('me', '{\"workflow\": \"w\", \"key\": \"k\"}') ->> 'run'", "1",
+			      "lock holdpoint.run_key in share mode"), RACERS);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 1);
 	fx_close(&f);
 }
@@ -158,9 +171,10 @@ START_TEST(one_decision_counts)
 	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
 	won = race("/* %d */ select holdpoint.door_decide('p%d', case when %d %% 2 = 0 then"
 		   " '{\"approval\": 1, \"decision\": \"approve\", \"reason\": \"x\"}'"
-		   " else '{\"approval\": 1, \"decision\": \"reject\", \"reason\": \"x\"}' end::jsonb) ->> 'run'", "1");
+		   " else '{\"approval\": 1, \"decision\": \"reject\", \"reason\": \"x\"}' end::jsonb) ->> 'run'", "1", "select from holdpoint.run_state for update");
 	ck_assert_int_eq(won, 1);
-	told = race("/* %d */ select holdpoint.door_decide('p%d', '{\"approval\": 1, \"decision\": \"approve\", \"reason\": \"%d\"}')", "HP409");
+	ck_assert_int_eq(conflicts, RACERS - 1); /* told who decided, not that something broke */
+	told = race("/* %d */ select holdpoint.door_decide('p%d', '{\"approval\": 1, \"decision\": \"approve\", \"reason\": \"%d\"}')", "HP409", NULL);
 	ck_assert_int_eq(told, RACERS);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.vote"), 1);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.history where move = 11"), 1);

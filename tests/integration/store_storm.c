@@ -9,7 +9,7 @@
 #include "lib/store_fixture.h"
 #include "lib/suite.h"
 
-enum { RUNS = 120, VISITS = 6, SLOTS = 256 };
+enum { RUNS = 300, VISITS = 6, SLOTS = 512 };
 
 static const char summary[] =
 	"{\"states\":[{\"name\":\"step\",\"kind\":\"call\"},{\"name\":\"confirm\",\"kind\":\"await\",\"events\":[\"go\"]}]}";
@@ -130,7 +130,7 @@ static void claim(struct worker *w)
 	if (w->claiming)
 		return;
 	w->claiming = true;
-	w->store->ops->claim(w->store, w->engine, 64, on_claim, w);
+	w->store->ops->claim(w->store, w->engine, 16, on_claim, w);
 }
 
 /* One more message for some waiting run, through a door of its own session. */
@@ -139,7 +139,7 @@ static void send_one(void)
 	fx_sql(&f, "select (holdpoint.deliver('go', 'k' || s.run_id, '{}', 'storm', holdpoint.now_us())).o_mail"
 		   " from holdpoint.run_state s where s.waits and s.status = 2"
 		   " and s.visit / 2 > (select count(*) from holdpoint.mail m where m.key = 'k' || s.run_id)"
-		   " order by random() limit 20");
+		   " order by random() limit 10");
 }
 
 static void kill_some(void)
@@ -170,7 +170,7 @@ static void storm(void)
 		}
 		fx_turn(&f, 0.02);
 		send_one();
-		if (round % 3 == 0 && round < 150)
+		if (round % 2 == 0 && round < 200)
 			kill_some();
 		done = fx_int(&f, "select count(*) from holdpoint.run_state where status = 4");
 	}
