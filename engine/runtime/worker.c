@@ -17,8 +17,8 @@
 #define REGISTER_AGAIN (500 * HP_MSEC)
 #define HEARTBEATS_PER_LEASE 4
 /* An idle worker asks twice a second or less, heartbeats included: looks come
- * every 1.0 to 1.6 poll intervals, spread so that workers do not march in step. */
-#define POLL_JITTER_PERCENT 60
+ * every 1.0 to 1.8 poll intervals, spread so that workers do not march in step. */
+#define POLL_JITTER_PERCENT 80
 #define SOON (10 * HP_MSEC)
 
 /* ---- clocks ---- */
@@ -103,7 +103,12 @@ bool hp_worker_can_take(const struct hp_worker *w)
 void hp_w_log(enum hp_log_level level, const struct hp_owned *r, const char *message,
 	      const char *code, const char *detail)
 {
-	const struct hp_run *run = r->driven ? &r->m.run : &r->run;
+	hp_w_log_at(level, r, r->driven ? &r->m.run : &r->run, message, code, detail);
+}
+
+void hp_w_log_at(enum hp_log_level level, const struct hp_owned *r, const struct hp_run *run,
+		 const char *message, const char *code, const char *detail)
+{
 	const char *state = r->driven ? r->m.def->states[run->state].name : NULL;
 
 	hp_log(level, message, "run", HP_I64(run->id), "state", HP_STR(state), "visit", HP_I64(run->visit),

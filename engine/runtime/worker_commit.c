@@ -42,13 +42,13 @@ static void count_end(struct hp_worker *w, const struct hp_transition *t)
 static void tell(struct hp_owned *r, const struct hp_transition *t)
 {
 	if (t->move == HP_MOVE_HELD)
-		hp_w_log(HP_WARN, r, "run held", t->after.code, t->message);
+		hp_w_log_at(HP_WARN, r, &t->after, "run held", t->after.code, t->message);
 	else if (t->disposition == HP_FINISH)
-		hp_w_log(HP_INFO, r, "run finished", hp_status_name(t->after.status), NULL);
+		hp_w_log_at(HP_INFO, r, &t->after, "run finished", hp_status_name(t->after.status), NULL);
 	else if (t->move == HP_MOVE_RETRY || t->move == HP_MOVE_DOUBT)
-		hp_w_log(HP_INFO, r, hp_move_name(t->move), t->code, t->message);
+		hp_w_log_at(HP_INFO, r, &t->after, hp_move_name(t->move), t->code, t->message);
 	else
-		hp_w_log(HP_DEBUG, r, hp_move_name(t->move), NULL, NULL);
+		hp_w_log_at(HP_DEBUG, r, &t->after, hp_move_name(t->move), NULL, NULL);
 }
 
 /* Saved values that could not be merged (memory), or a signature this very claim

@@ -131,6 +131,8 @@ void hp_w_look_at(struct hp_worker *w, int64_t boot); /* claim not later than th
 void hp_w_look_later(struct hp_worker *w); /* claim not before a poll interval */
 void hp_w_log(enum hp_log_level level, const struct hp_owned *r, const char *message,
 	      const char *code, const char *detail);
+void hp_w_log_at(enum hp_log_level level, const struct hp_owned *r, const struct hp_run *run,
+		 const char *message, const char *code, const char *detail);
 
 /* worker_run.c */
 struct hp_owned *hp_w_take(struct hp_worker *w, const struct hp_claimed *c);
