@@ -23,6 +23,7 @@ static int send_event(const struct cli_args *a, struct hp_error *err)
 					   payload) : NULL;
 	json_t *reply = NULL;
 	struct cli_client *c = NULL;
+	int64_t woken;
 	int rc = -1;
 
 	if (!payload)
@@ -35,11 +36,14 @@ static int send_event(const struct cli_args *a, struct hp_error *err)
 	if (!c || cli_request(c, "/api/v1/events", body, &reply, err) < 0)
 		goto out;
 	rc = 0;
+	woken = hp_json_int(reply, "woken", 0);
 	if (a->json)
 		rc = cli_print_json(reply, err);
+	else if (woken == 0)
+		printf("event %lld: kept, no run waits for it yet\n", (long long)hp_json_int(reply, "event", 0));
 	else
-		printf("event %lld: %lld waiting runs woken\n", (long long)hp_json_int(reply, "event", 0),
-		       (long long)hp_json_int(reply, "woken", 0));
+		printf("event %lld: woke %lld run%s\n", (long long)hp_json_int(reply, "event", 0), (long long)woken,
+		       woken == 1 ? "" : "s");
 out:
 	cli_client_free(c);
 	json_decref(payload);

@@ -127,7 +127,7 @@ void cli_print_value(const json_t *v, int indent)
 		json_object_foreach((json_t *)(uintptr_t)v, name, child) {
 			printf("\n%*s", indent, "");
 			cli_put(name);
-			(void)fputs(": ", stdout);
+			(void)fputs(json_object_size(child) ? ":" : ": ", stdout);
 			cli_print_value(child, indent + 2);
 		}
 		return;
