@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/limits.h"
@@ -343,8 +344,11 @@ void hp_server_drain(struct hp_server *s)
 	if (s->draining)
 		return;
 	s->draining = true;
-	if (s->doors)
+	if (s->doors) {
 		hp_http_server_quiesce(s->doors);
+		/* If our supervisor is gone, the next one wants this address now. */
+		close(s->o.listen_fd);
+	}
 	hp_worker_drain(s->worker);
 }
 

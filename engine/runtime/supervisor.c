@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/alloc.h"
@@ -277,10 +278,20 @@ static int open_shared(struct hp_supervisor *s, struct hp_error *err)
 	return hp_place_directory(&s->place, "run", 0700, run, err);
 }
 
+/* Servers have a working directory of their own. */
+static int find_secrets(struct hp_supervisor *s, struct hp_error *err)
+{
+	const char *dir = s->o->secrets_dir;
+
+	if (dir && !realpath(dir, s->secrets_dir))
+		return hp_fail(err, HP_E_INVALID, "--secrets %s: %s", dir, strerror(errno));
+	return 0;
+}
+
 static int boot(struct hp_supervisor *s, struct hp_error *err)
 {
 	if (hp_place_find(&s->place, &s->o->place, err) != 0 || hp_sup_lock(s, err) != 0 ||
-	    open_doors(s, err) != 0 || open_shared(s, err) != 0 || hp_place_stage(&s->place, err) != 0)
+	    hp_sup_lock_orphans(s, err) != 0 || find_secrets(s, err) != 0 || open_doors(s, err) != 0 || open_shared(s, err) != 0 || hp_place_stage(&s->place, err) != 0)
 		return -1;
 	if (find_database(s, err) != 0 || set_up_database(s, err) != 0 || prepare_simulated(s, err) != 0 ||
 	    hp_sup_add_servers(s, err) != 0 || tell_address(s, err) != 0)

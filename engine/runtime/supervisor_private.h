@@ -39,6 +39,7 @@ struct hp_kept {
 
 struct hp_supervisor {
 	const struct hp_serve_options *o;
+	char secrets_dir[PATH_MAX]; /* absolute; "": none */
 	struct ev_loop *loop;
 	struct hp_arena *arena;    /* arguments of servers */
 	struct hp_place place;
@@ -74,6 +75,9 @@ struct hp_supervisor {
 /* supervisor_lock.c */
 /* HP_E_CONFLICT says who runs. */
 int hp_sup_lock(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
+/* Servers of a killed supervisor end by themselves; until then they hold our address
+ * and write our files. */
+int hp_sup_lock_orphans(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
 int hp_sup_lock_tell(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
 
 /* supervisor_servers.c */

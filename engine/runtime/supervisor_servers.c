@@ -78,7 +78,7 @@ static void worker_args(struct hp_kept *k, int index)
 	inherits(k, "parent-fd", k->s->life_pipe[0]);
 	number(k, "slot", index);
 	option(k, "plugins", k->s->place.plugins);
-	option(k, "secrets", o->secrets_dir);
+	option(k, "secrets", k->s->secrets_dir[0] ? k->s->secrets_dir : NULL);
 	option(k, "log", o->log);
 	if (k->s->n_simulated > 0) {
 		option(k, "secrets-env", k->s->secrets_env);
