@@ -74,7 +74,7 @@ $$;
 -- length, so appending to a known token's input gains nothing.
 create function holdpoint.lease_token(p_run bigint, p_epoch int) returns text
 language sql stable security definer set search_path = pg_catalog, pg_temp as $$
-	select encode(sha256(i.secret || int8send(p_run) || int4send(p_epoch)), 'hex') from holdpoint.installation i
+	select encode(sha256(i.secret || int8send(p_run) || int4send(p_epoch)), 'hex') from holdpoint.installation i where i.one
 $$;
 
 -- History and saved values: partitions of a million runs, two made ahead.
