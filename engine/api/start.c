@@ -83,6 +83,11 @@ static int prepare(struct api_request *rq, struct hp_workflow *w, struct hp_star
 	if (hp_workflow_check_input(w, st->input, err) < 0)
 		return -1;
 	hp_buf_init(&b, HP_KEY_MAX);
+	if (key && !*key) { /* an unset variable of somebody's shell, not the wish for a run without a key */
+		hp_fail(err, HP_E_INVALID, "the key is empty");
+		(void)hp_error_hint(err, "Leave it out for the key that the definition declares.");
+		goto out;
+	}
 	if (key) {
 		st->key = hp_bytes_of(key); /* its length is looked at in the store */
 		rc = 0;

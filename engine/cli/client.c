@@ -117,10 +117,31 @@ out:
 	return rc;
 }
 
+/* The engine of the data directory says in a file where it answers. */
+static int known_address(const struct cli_args *a, char *line, size_t max, struct hp_error *err)
+{
+	char dir[PATH_MAX], path[PATH_MAX];
+	struct stat st;
+
+	if (!cli_data_dir(a, dir) || data_file(a, "address", path) < 0) {
+		(void)hp_fail(err, HP_E_UNAVAILABLE, "no engine is known here");
+	} else if (stat(path, &st) != 0 && errno == EACCES) {
+		(void)hp_fail(err, HP_E_FORBIDDEN, "the data directory %s is not yours to read", dir);
+		return hp_error_hint(err, "Set $HOLDPOINT_SERVER and $HOLDPOINT_TOKEN; who runs the engine makes "
+					  "tokens: holdpoint token create NAME.");
+	} else if (first_line(path, line, max, NULL) == 0 && line[0]) {
+		return 0;
+	} else {
+		(void)hp_fail(err, HP_E_UNAVAILABLE, "no engine is known in the data directory %s", dir);
+	}
+	return hp_error_hint(err, "Start one with holdpoint serve, or name it: --server http://HOST:PORT, "
+				  "or --data DIR.");
+}
+
 static int find_address(struct cli_client *c, const struct cli_args *a, struct hp_error *err)
 {
-	const char *given = cli_value(a, "server");
-	char line[400] = "", path[PATH_MAX];
+	const char *given = cli_value(a, "server"), *host;
+	char line[400] = "";
 	size_t n;
 
 	if (!given)
@@ -128,21 +149,20 @@ static int find_address(struct cli_client *c, const struct cli_args *a, struct h
 	if (given && *given) {
 		if (snprintf(line, sizeof line, "%s", given) >= (int)sizeof line)
 			return hp_fail(err, HP_E_INVALID, "the server's address is too long");
-	} else if (data_file(a, "address", path) < 0 || first_line(path, line, sizeof line, NULL) < 0 || !line[0]) {
-		(void)hp_fail(err, HP_E_UNAVAILABLE, "no engine is known here");
-		return hp_error_hint(err, "Start one with holdpoint serve, or name it: --server http://HOST:PORT, "
-					  "or --data DIR.");
+	} else if (known_address(a, line, sizeof line, err) < 0) {
+		return -1;
 	}
 	n = strlen(line);
 	while (n && line[n - 1] == '/')
 		line[--n] = '\0';
 	(void)snprintf(c->base, sizeof c->base, "%s%s", strstr(line, "://") ? "" : "http://", line);
-	if (strncmp(c->base, "http://", 7) != 0 && strncmp(c->base, "https://", 8) != 0) {
+	host = strstr(c->base, "://") + 3;
+	if ((strncmp(c->base, "http://", 7) != 0 && strncmp(c->base, "https://", 8) != 0) ||
+	    strcspn(host, ":/") == 0 || strpbrk(host, "?#@") || host[strlen(host) - 1] == ':') {
 		(void)hp_fail(err, HP_E_INVALID, "\"%.200s\" is not the address of an engine", line);
 		return hp_error_hint(err, "Write http://HOST:PORT.");
 	}
-	(void)snprintf(c->host, sizeof c->host, "%.*s", (int)strcspn(strstr(c->base, "://") + 3, "/"),
-		       strstr(c->base, "://") + 3);
+	(void)snprintf(c->host, sizeof c->host, "%.*s", (int)strcspn(host, "/"), host);
 	return 0;
 }
 
@@ -183,10 +203,18 @@ static int find_token(struct cli_client *c, const struct cli_args *a, struct hp_
 		if (token_file(file, line, sizeof line, err) < 0)
 			return -1;
 		token = line;
+	} else {
+		file = "$HOLDPOINT_TOKEN";
 	}
 	for (const char *p = token; *p; p++)
-		if (*p <= ' ' || *p > '~')
-			return hp_fail(err, HP_E_INVALID, "the token has characters that no token has");
+		if (*p <= ' ' || *p > '~') {
+			(void)hp_fail(err, HP_E_INVALID, "the token in %s has characters that no token has", file);
+			return hp_error_hint(err, "A token is one word, as holdpoint token create prints it.");
+		}
+	if (!*token) {
+		(void)hp_fail(err, HP_E_UNAUTHORIZED, "there is no token in %s: its first line is empty", file);
+		return hp_error_hint(err, "A token is one word, as holdpoint token create prints it.");
+	}
 	if (strlen(token) >= TOKEN_MAX)
 		return hp_fail(err, HP_E_INVALID, "the token is too long");
 	(void)snprintf(c->authorization, sizeof c->authorization, "Bearer %s", token);
@@ -307,8 +335,11 @@ int cli_request(struct cli_client *c, const char *path, const json_t *body, json
 	rq.body = hp_buf_bytes(&text);
 	c->reply = reply;
 	c->err = err;
-	if (hp_http_send(c->http, &rq, on_done, c, err) < 0)
+	if (hp_http_send(c->http, &rq, on_done, c, err) < 0) {
+		(void)hp_error_prefix(err, "the engine's address %s", c->base);
+		(void)hp_error_hint(err, "Write http://HOST:PORT.");
 		goto out;
+	}
 	ev_run(c->loop, 0);
 	rc = c->rc;
 out:

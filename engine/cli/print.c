@@ -19,9 +19,9 @@ const char *cli_colour(const char *name)
 	static const char *const codes[][2] = { { "", "\033[0m" },          { "bold", "\033[1m" },
 						{ "dim", "\033[2m" },       { "red", "\033[31m" },
 						{ "green", "\033[32m" },    { "yellow", "\033[33m" } };
-	const char *no = getenv("NO_COLOR");
+	const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
 
-	if (!isatty(STDOUT_FILENO) || (no && *no))
+	if (!isatty(STDOUT_FILENO) || (no && *no) || (term && strcmp(term, "dumb") == 0))
 		return "";
 	for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
 		if (strcmp(codes[i][0], name) == 0)
