@@ -8,8 +8,8 @@
 --
 -- The side roads:
 --   nobody decides         the lead is written to and the question asked again, for a day
---   rejected               the row is closed with the reason; the run ends as failed, so
---                          the booking's key is free should somebody think again
+--   rejected               the row is closed with the reason and the run ends as failed;
+--                          it stays the booking's one run: its statements are effects
 --   already refunded,      Stripe's list is looked at: a refund of the same amount is
 --   or a stored error      taken over as ours, anything else goes to the lead
 --   refused, or failed     the row says why, and the lead has to find another way
