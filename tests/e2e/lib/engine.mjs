@@ -18,14 +18,15 @@
 //   await engine.tokenFor('bob', { kind, scopes, roles })       a token of that principal
 //   await engine.webhook('duffel', body, { secret, at, headers })  a signed POST: { status, body }
 //   await engine.fake('stripe', 'GET', '/v1/refunds', …)        straight to a simulated provider
-//   await engine.sql('select …')            rows of text, through the private database's superuser
+//   await engine.sql('select …')            rows of text, as the private database's superuser (or options.owner)
 //   await engine.wallet()                   the wallet's tables, if `serve` has not made them, and the seeded booking (BOOKING)
 //   await engine.until(run, 'waiting')      polls until the run has that status (or one of an array)
 //   engine.log                              the log's lines, parsed (the newest 5000)
 //
 // options: workers (1), simulated ('stripe,duffel,resend'; '' for none), env (added to
 // the environment: HP_CRASH, HP_CRASH_LOG …), args (more words for `serve`), lease
-// ('2s': so that a test of a takeover is short), keep (true: the directory stays).
+// ('2s': so that a test of a takeover is short), keep (true: the directory stays),
+// owner ({ host, user }: of a database that `args` name).
 //
 // Works as root (servers then run as the user holdpoint, so the directory is made
 // open enough to be entered) and as an ordinary user. Every wait has an end. If the
@@ -222,10 +223,11 @@ class Engine {
 
   /** Rows as arrays of text; psql's own commands are allowed too. */
   async sql(text, variables = {}) {
-    const socket = readFileSync(join(this.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4]
+    const db = this.options.owner ?? { user: 'holdpoint',
+      host: readFileSync(join(this.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4] }
     const words = Object.entries(variables).flatMap(([name, value]) => ['-v', `${name}=${value}`])
     const out = execFileSync(join(PG_BIN, 'psql'), ['-X', '-q', '-A', '-t', '-F', '\t', '-v', 'ON_ERROR_STOP=1', ...words,
-      '-h', socket, '-U', 'holdpoint', '-d', 'holdpoint', '-f', '-'],
+      '-h', db.host, '-U', db.user, '-d', 'holdpoint', '-f', '-'],
     { input: text, encoding: 'utf8', timeout: 20000 * FACTOR, stdio: ['pipe', 'pipe', 'pipe'] })
     return out.split('\n').filter(Boolean).map((l) => l.split('\t'))
   }
