@@ -28,7 +28,7 @@ static const struct cli_option options[] = {
 };
 static const struct cli_spec spec = {
 	.name = "watch", .args = "RUN",
-	.text = "Follows a run: prints each step as it comes.\n"
+	.text = "Follows a run: prints each step as it comes (with --json, one object a line).\n"
 		"Exit codes: 0 succeeded, 10 waits for an approval, 11 held, 12 failed, 13 cancelled.",
 	.examples = "  holdpoint watch 12\n  holdpoint watch 12 --until end --timeout 5m",
 	.options = options, .min_args = 1, .max_args = 1, .client = true,

@@ -37,6 +37,7 @@ int main(int argc, char **argv)
 {
 	const struct hp_command_entry *command;
 	struct hp_error err = { 0 };
+	struct cli_args wrong = { 0 };
 	char *help[] = {"help", NULL};
 
 	fill_closed();
@@ -46,5 +47,6 @@ int main(int argc, char **argv)
 	if (strcmp(argv[1], "--version") == 0)
 		return finish(hp_cmd_version(argc - 1, argv + 1));
 	command = hp_command_find(argv[1], &err);
-	return command ? finish(command->run(argc - 1, argv + 1)) : cli_error(NULL, &err);
+	wrong.json = cli_wants_json(argc, argv);
+	return finish(command ? command->run(argc - 1, argv + 1) : cli_error(&wrong, &err));
 }

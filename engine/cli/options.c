@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/words.h"
+#include "cli/print.h"
 
 static const struct cli_option client_options[] = {
 	{ "server", "URL", "the engine's address (else $HOLDPOINT_SERVER, else the data directory knows)" },
@@ -53,23 +54,40 @@ static int print_help(const struct cli_spec *s)
 
 int cli_error(const struct cli_args *a, const struct hp_error *err)
 {
-	struct hp_buf b;
+	struct hp_buf message, hint, b;
 
-	(void)fflush(stdout);
-	(void)fprintf(stderr, "holdpoint: %s\n", err->message);
+	/* What was typed or what a run holds may be in it: no control characters for
+	 * the terminal, only UTF-8 for who reads JSON. */
+	hp_buf_init(&message, 8 * 1024);
+	hp_buf_init(&hint, 8 * 1024);
+	cli_clean(&message, err->message, 0);
 	if (err->hint[0])
-		(void)fprintf(stderr, "  %s\n", err->hint);
+		cli_clean(&hint, err->hint, 0);
+	(void)fflush(stdout);
+	(void)fprintf(stderr, "holdpoint: %s\n", hp_buf_str(&message));
+	if (hint.n)
+		(void)fprintf(stderr, "  %s\n", hp_buf_str(&hint));
 	if (a && a->json) {
 		hp_buf_init(&b, 16 * 1024);
 		hp_buf_printf(&b, "{\"error\":{\"code\":\"%s\",\"hint\":", hp_code_name(err->code));
-		hp_buf_json(&b, err->hint, strlen(err->hint));
+		hp_buf_json(&b, hp_buf_str(&hint), hint.n);
 		hp_buf_adds(&b, ",\"message\":");
-		hp_buf_json(&b, err->message, strlen(err->message));
+		hp_buf_json(&b, hp_buf_str(&message), message.n);
 		hp_buf_adds(&b, "}}");
 		puts(hp_buf_str(&b));
 		hp_buf_free(&b);
 	}
+	hp_buf_free(&message);
+	hp_buf_free(&hint);
 	return hp_code_exit(err->code);
+}
+
+bool cli_wants_json(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+		if (strcmp(argv[i], "--json") == 0)
+			return true;
+	return false;
 }
 
 static int usage_error(const struct cli_args *a, struct hp_error *err)
@@ -155,7 +173,7 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_arg
 	HP_ASSERT(spec->max_args <= CLI_ARGS_MAX);
 	*a = (struct cli_args){ .spec = spec };
 	rc = read_words(a, argc, argv, &err);
-	a->json = cli_has(a, "json");
+	a->json = cli_has(a, "json") || (rc < 0 && cli_wants_json(argc, argv));
 	if (cli_has(a, "help"))
 		return print_help(spec);
 	if (rc == 0 && a->n < spec->min_args)
@@ -170,10 +188,10 @@ int cli_parse_sub(const struct cli_spec *spec, int argc, char **argv, struct cli
 
 	if (argc > 1 && strcmp(argv[1], second) == 0)
 		return cli_parse(spec, argc - 1, argv + 1, a);
-	*a = (struct cli_args){ .spec = spec };
+	*a = (struct cli_args){ .spec = spec, .json = cli_wants_json(argc, argv) };
 	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
 		return print_help(spec);
-	if (argc > 1)
+	if (argc > 1 && strcmp(argv[1], "--json") != 0)
 		(void)hp_fail(&err, HP_E_INVALID, "%s: unknown word \"%.60s\"", argv[0], argv[1]);
 	else
 		(void)hp_fail(&err, HP_E_INVALID, "%s: a word is missing", argv[0]);

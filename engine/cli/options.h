@@ -60,5 +60,7 @@ int cli_number(const char *text, const char *what, int64_t *out, struct hp_error
 /* "holdpoint: message" and the hint to standard error; with --json also the error
  * object to standard output. Returns the exit code. */
 int cli_error(const struct cli_args *a, const struct hp_error *err);
+/* For words that could not be read: was --json among them? */
+bool cli_wants_json(int argc, char **argv);
 
 #endif
