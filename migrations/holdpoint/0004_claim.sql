@@ -51,8 +51,9 @@ begin
 	order by u.n;
 end $$;
 
--- Oldest due first. What somebody else is claiming is skipped, never waited for.
--- A timer never fires early: due_at <= now of the database's clock.
+-- Oldest due first, over the ready list and the timers, so that a backlog of one
+-- never starves the other. What somebody else is claiming is skipped, never waited
+-- for. A timer never fires early: due_at <= now of the database's clock.
 -- p_no numbers this engine's calls that take runs; p_lost are those whose
 -- acknowledgement it never got: their runs are nobody's and become ready again.
 create function holdpoint.claim(p_engine bigint, p_max bigint, p_no bigint, p_lost bigint[]) returns setof holdpoint.claimed
@@ -60,7 +61,9 @@ language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_now bigint := now_us();
 	v_ready bigint[];
-	v_due bigint[] := '{}';
+	v_since bigint[];  -- of v_ready, and then of both
+	v_due bigint[];
+	v_due_at bigint[];
 	v_runs bigint[];
 begin
 	if not exists (select from engine where id = p_engine and not dead) then
@@ -70,25 +73,34 @@ begin
 		update ready set engine_id = null, due_at = v_now where engine_id = p_engine and claim_no = any(p_lost);
 	end if;
 	with c as materialized (
-		select y.run_id from ready y where y.engine_id is null and y.due_at <= v_now
+		select y.run_id, y.due_at from ready y where y.engine_id is null and y.due_at <= v_now
 		order by y.due_at, y.run_id limit p_max for update skip locked
 	)
-	select coalesce(array_agg(c.run_id), '{}') into v_ready from c;
-	if cardinality(v_ready) < p_max then
-		with c as materialized (
-			select t.run_id from timer t where t.due_at <= v_now
-			order by t.due_at, t.run_id limit p_max - cardinality(v_ready) for update skip locked
-		)
-		select coalesce(array_agg(c.run_id), '{}') into v_due from c where c.run_id <> all(v_ready);
+	select coalesce(array_agg(c.run_id), '{}'), coalesce(array_agg(c.due_at), '{}') into v_ready, v_since from c;
+	-- Only timers that are older than what is there to take. A run that is on the
+	-- ready list too is taken through that list alone: two claimers that meet over
+	-- two lists would wait for each other.
+	with c as materialized (
+		select t.run_id, t.due_at from timer t
+		where t.due_at <= case when cardinality(v_ready) < p_max then v_now else v_since[p_max] end
+		order by t.due_at, t.run_id limit p_max for update skip locked
+	)
+	select coalesce(array_agg(c.run_id), '{}'), coalesce(array_agg(c.due_at), '{}') into v_due, v_due_at
+		from c where not exists (select from ready y where y.run_id = c.run_id);
+	if cardinality(v_ready) + cardinality(v_due) > p_max then
+		select array_agg(x.run_id) filter (where x.timer is null), array_agg(x.run_id) filter (where x.timer)
+			into v_ready, v_due from (
+				select run_id, due_at, null::boolean as timer from unnest(v_ready, v_since) y(run_id, due_at)
+				union all select run_id, due_at, true from unnest(v_due, v_due_at) t(run_id, due_at)
+				order by due_at, run_id limit p_max) x;
+		v_ready := coalesce(v_ready, '{}');
+		v_due := coalesce(v_due, '{}');
 	end if;
 	if cardinality(v_ready) + cardinality(v_due) = 0 then
 		update engine set idle = true where id = p_engine and not idle;
 		return;
 	end if;
 	update engine set idle = false where id = p_engine and idle;
-	-- a timer whose run is owned is left over by nobody we know of: not ours to take
-	v_due := array(select d from unnest(v_due) d
-		where not exists (select from ready y where y.run_id = d and y.engine_id is not null));
 	with l as materialized (
 		select s.run_id from run_state s where s.run_id = any(v_ready || v_due) and s.status <= 3
 		order by s.run_id for no key update skip locked
@@ -97,6 +109,12 @@ begin
 		from l where s.run_id = l.run_id returning s.run_id
 	)
 	select array_agg(up.run_id order by up.run_id) into v_runs from up;
+	if coalesce(cardinality(v_runs), 0) < cardinality(v_ready) then
+		-- A message that raced with the end of its run has left a row for a run that
+		-- is over. Nobody takes it, so it would stand before all others for ever.
+		delete from ready y using run_state s
+			where y.run_id = any(v_ready) and s.run_id = y.run_id and s.status > 3;
+	end if;
 	if v_runs is null then
 		return;
 	end if;

@@ -52,6 +52,10 @@ START_TEST(strangers_may_call_their_door_and_nothing_else)
 	fx_sql(&f, "drop role hp_nobody_%s", f.db);
 	ck_assert_int_eq(fx_int(&f, "select has_table_privilege('holdpoint_engine', 'holdpoint.installation', 'select')::int"), 0);
 	ck_assert_int_eq(fx_int(&f, "select has_table_privilege('holdpoint_engine', 'holdpoint.history', 'update, delete')::int"), 0);
+	/* nor by the names of its partitions, which are made later */
+	ck_assert_int_eq(fx_int(&f, "select count(*) from pg_inherits i where i.inhparent in"
+				    " ('holdpoint.history'::regclass, 'holdpoint.saved'::regclass)"
+				    " and has_table_privilege('holdpoint_engine', i.inhrelid, 'update, delete')"), 0);
 	fx_close(&f);
 }
 END_TEST
@@ -142,6 +146,38 @@ START_TEST(one_of_many_duplicates_is_taken)
 }
 END_TEST
 
+/* The sender saw the run waiting; by the time it may wake it, the run is over. The
+ * row this leaves is the oldest there is, and must not stand before the others. */
+START_TEST(a_message_that_races_with_the_end_leaves_nothing_behind)
+{
+	struct hp_claimed c;
+	PGconn *worker, *sender;
+	int n = 0;
+
+	open_fx();
+	fx_start(&f, "w", "{}", NULL, true, &c, NULL);
+	fx_sql(&f, "insert into holdpoint.mail_wait values (%lld, 0, 'ev', holdpoint.hash('k'), 'k')", (long long)c.run.id);
+	worker = fx_session(&f, "holdpoint_engine");
+	sender = fx_session(&f, "holdpoint_engine");
+	ck_assert_str_eq(fx_state(&f, worker, "begin; delete from holdpoint.ready;"
+						"update holdpoint.run_state set status = 4"), "");
+	ck_assert_int_eq(PQsendQuery(sender, "select holdpoint.door_send_event('me', '{\"name\": \"ev\", \"key\": \"k\"}')"), 1);
+	while (fx_int(&f, "select count(*) from pg_stat_activity where wait_event_type = 'Lock'"
+			  " and datname = current_database()") == 0)
+		fx_turn(&f, 0.01);
+	ck_assert_str_eq(fx_state(&f, worker, "commit"), "");
+	PQclear(PQgetResult(sender));
+	PQfinish(sender);
+	PQfinish(worker);
+	fx_start(&f, "w", "{}", NULL, false, NULL, NULL);
+	for (int i = 0; i < 2 && n == 0; i++)
+		fx_claim(&f, f.store, f.engine, 1, &n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.ready"), 1);
+	fx_close(&f);
+}
+END_TEST
+
 START_TEST(one_run_per_key)
 {
 	open_fx();
@@ -183,4 +219,4 @@ START_TEST(one_decision_counts)
 END_TEST
 
 HP_SUITE("store rights", strangers_may_call_their_door_and_nothing_else, application_starts_in_its_own_transaction,
-	 one_of_many_duplicates_is_taken, one_run_per_key, one_decision_counts)
+	 one_of_many_duplicates_is_taken, one_run_per_key, a_message_that_races_with_the_end_leaves_nothing_behind, one_decision_counts)

@@ -96,6 +96,28 @@ START_TEST(claims_are_limited_and_oldest_first)
 }
 END_TEST
 
+START_TEST(ready_runs_and_timers_do_not_starve_each_other)
+{
+	int64_t ids[4]; /* in the order of their times: ready, timer, ready, timer */
+	struct c_run r;
+
+	ids[0] = c_start("flow", "{}", NULL, false).run;
+	for (int i = 1; i < 4; i += 2) {
+		r = c_own();
+		ids[i] = r.row.id;
+		c_await(&r, S_CONFIRM, "nothing", c_now + i * HP_SECOND);
+	}
+	c_advance(2 * HP_SECOND);
+	ids[2] = c_start("flow", "{}", NULL, false).run;
+	c_advance(2 * HP_SECOND);
+	for (int i = 0; i < 4; i++) {
+		ck_assert_int_eq(c_claim(c_engine, 1, many), 1);
+		ck_assert_int_eq(many[0].row.id, ids[i]);
+	}
+	c_claim_none();
+}
+END_TEST
+
 START_TEST(a_timer_is_never_early)
 {
 	struct c_run r = c_own();
@@ -372,6 +394,7 @@ TCase *contract_claims(void)
 	tcase_add_test(t, two_engines_never_own_one_run);
 	tcase_add_test(t, concurrent_claims_share_the_runs);
 	tcase_add_test(t, claims_are_limited_and_oldest_first);
+	tcase_add_test(t, ready_runs_and_timers_do_not_starve_each_other);
 	tcase_add_test(t, a_timer_is_never_early);
 	tcase_add_test(t, timers_come_in_their_order);
 	tcase_add_test(t, a_timer_that_is_due_when_it_parks_wakes_at_once);
