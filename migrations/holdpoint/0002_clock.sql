@@ -99,6 +99,8 @@ begin
 				execute format('create table %I (like %I including all)', v_parent || '_' || i, v_parent);
 				execute format('alter table %I attach partition %I for values from (%s) to (%s)',
 					v_parent, v_parent || '_' || i, i * c_size, (i + 1) * c_size);
+				-- append-only for the engine by this name, too: it was made with the default privileges
+				execute format('revoke all on %I from holdpoint_engine', v_parent || '_' || i);
 			end loop;
 		end if;
 	end loop;
