@@ -168,7 +168,9 @@ begin
 		perform fail('HP409', format('run %s has already %s', v_run,
 			case v.status when 4 then 'succeeded' when 5 then 'failed' else 'been cancelled' end));
 	end if;
-	if v.cancel then
+	-- One that was held on top of its cancel stays with its operator, who has not
+	-- been told then what is in doubt. Who asks again has.
+	if v.cancel and v.status <> 3 then
 		return jsonb_build_object('run', v_run, 'status', status_name(v.status), 'cancel', true);
 	end if;
 	select engine_id is not null into v_owned from ready where run_id = v_run;

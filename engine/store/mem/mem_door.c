@@ -386,7 +386,9 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 		return hp_fail(err, HP_E_CONFLICT, "run %lld has already %s%s", (long long)r->row.id,
 			       r->row.status == HP_CANCELLED ? "been " : "",
 			       hp_status_name(r->row.status));
-	if (!r->row.cancel) {
+	/* One that was held on top of its cancel stays with its operator, who has not been
+	 * told then what is in doubt. Who asks again has. */
+	if (!r->row.cancel || r->row.status == HP_HELD) {
 		r->row.cancel = true;
 		note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
 		mem_ready(m, r);

@@ -185,6 +185,20 @@ START_TEST(a_run_that_knew_of_its_cancel_stays_parked)
 }
 END_TEST
 
+START_TEST(a_run_held_on_top_of_a_cancel_wakes_for_the_next_one)
+{
+	struct c_run r = c_own();
+
+	cancel(r.row.id);
+	c_held(&r); /* its worker did not know; what is in doubt is for a person to see */
+	c_claim_none();
+	cancel(r.row.id);
+	r = c_claim_one();
+	ck_assert(r.row.cancel);
+	ck_assert_int_eq(r.row.status, HP_HELD);
+}
+END_TEST
+
 START_TEST(what_is_over_cannot_be_cancelled)
 {
 	struct c_run r = c_own();
@@ -242,6 +256,7 @@ TCase *contract_operate(void)
 	tcase_add_test(t, a_ready_run_is_claimed_with_its_cancel);
 	tcase_add_test(t, a_run_that_parks_on_top_of_a_cancel_wakes);
 	tcase_add_test(t, a_run_that_knew_of_its_cancel_stays_parked);
+	tcase_add_test(t, a_run_held_on_top_of_a_cancel_wakes_for_the_next_one);
 	tcase_add_test(t, what_is_over_cannot_be_cancelled);
 	tcase_add_test(t, the_run_door_shows_the_run);
 	return t;
