@@ -189,7 +189,8 @@ START_TEST(the_engine_is_out_of_reach)
 {
 	static const char *const refused[] = { "commit", "rollback", " /* x */ COMMIT", "set role postgres", "copy ledger to stdout",
 		"do $$ begin commit; end $$", "call x()", "begin", "-- hm\nsavepoint a", "lock table ledger", "listen x",
-		"create table t (a int)", "prepare transaction 'x'", "; commit", "" };
+		"create table t (a int)", "prepare transaction 'x'", "; commit", "", "/* /* */ select */ rollback",
+		"-- \rcommit /*\nselect */", "/* select" };
 	struct hp_claimed c;
 	struct seen s;
 

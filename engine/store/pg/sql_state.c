@@ -199,20 +199,33 @@ void pgs_sql_abort(struct hp_store *st, struct hp_sql_tx *tx)
 
 /* ---- running ---- */
 
+/* Comments as PostgreSQL reads them (they nest): what we skip and it does not, or the
+ * other way round, would hide the word that counts. */
+static const char *skip_comment(const char *p)
+{
+	int depth = 0;
+
+	do {
+		if (strncmp(p, "/*", 2) == 0)
+			depth++, p += 2;
+		else if (strncmp(p, "*/", 2) == 0)
+			depth--, p += 2;
+		else if (*p++ == 0)
+			return p - 1;
+	} while (depth > 0);
+	return p;
+}
+
 static const char *skip_comments(const char *p)
 {
 	for (;;) {
 		p += strspn(p, " \t\r\n\f;");
-		if (strncmp(p, "--", 2) == 0) {
-			p += strcspn(p, "\n");
-		} else if (strncmp(p, "/*", 2) == 0) {
-			const char *end = strstr(p + 2, "*/");
-			if (!end)
-				return p;
-			p = end + 2;
-		} else {
+		if (strncmp(p, "--", 2) == 0)
+			p += strcspn(p, "\r\n");
+		else if (strncmp(p, "/*", 2) == 0)
+			p = skip_comment(p);
+		else
 			return p;
-		}
 	}
 }
 
