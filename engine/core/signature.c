@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include "base/digest.h"
+#include "base/mutant.h"
 
 #define SECOND INT64_C(1000000)
 #define TIME_DIGITS_MAX 11   /* seconds since 1970 until the year 5138 */
@@ -240,11 +241,11 @@ enum hp_signature hp_signature_verify(enum hp_scheme scheme, hp_header_fn header
 	for (i = 0; i < n_secrets; i++)
 		if (make_code(scheme, secrets[i], hp_buf_bytes(&content), code) == 0)
 			good |= among(scheme, c.signatures, code);
-	if (!good)
+	if (!HP_GUARD(signature, good))
 		goto out;
 	skew = now_us - c.seconds * SECOND;
-	result =
-	    skew > tolerance_us || skew < -tolerance_us ? HP_SIGNATURE_STALE : HP_SIGNATURE_GOOD;
+	result = HP_GUARD(tolerance, skew <= tolerance_us && skew >= -tolerance_us) ? HP_SIGNATURE_GOOD
+										    : HP_SIGNATURE_STALE;
 out:
 	hp_buf_free(&content);
 	return result;
