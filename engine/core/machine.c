@@ -146,6 +146,17 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 	HP_ASSERT(0 && "unknown phase");
 }
 
+/* What is held now, as it was committed, may have a request in the air of which
+ * nobody will hear: who looks at it must be told, and a retry must look first. */
+static void hold_as_found(struct hp_machine *m, struct hp_action *act, const char *code, const char *message)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	if (a->status == HP_RUNNING && a->phase == HP_PH_ADMITTED && !hp_m_state(m)->call.op.read)
+		a->unresolved = true;
+	hp_m_hold(m, act, HP_NEEDS_PERSON, code, message);
+}
+
 static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	struct hp_run *a = hp_m_after(m);
@@ -166,8 +177,8 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 		return;
 	}
 	if (m->run.claims > HP_CLAIMS_STALLED_MAX) {
-		hp_m_hold(m, act, HP_NEEDS_PERSON, "stalled",
-			  "the run was claimed many times and never moved: it may be killing its workers");
+		hold_as_found(m, act, "stalled",
+			      "the run was claimed many times and never moved: it may be killing its workers");
 		return;
 	}
 	claimed_phase(m, ev, act);
@@ -202,7 +213,7 @@ static void on_value(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		/* the store refused the row: start over from what is committed, held */
 		HP_ASSERT(!ev->ok);
 		hp_m_begin(m);
-		hp_m_hold(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
+		hold_as_found(m, act, ev->code, ev->message);
 		return;
 	}
 	HP_ASSERT(m->mode == HP_M_EVAL);

@@ -142,6 +142,7 @@ struct hp_event {
 	const char *message;    /* for people */
 	int64_t retry_after_us; /* the provider's advice, < 0: none */
 	bool none;              /* sql `one`: no row */
+	int64_t sent_at;        /* SEND: when the request really left, if that is known (µs) */
 	bool not_sent;          /* it is certain that nothing left this machine */
 };
 

@@ -60,7 +60,7 @@ static bool repeat_is_safe(const struct hp_machine *m)
 
 /* Nobody knows whether the effect happened: look first, and not before the last
  * request must have landed or died. */
-static void doubt(struct hp_machine *m, struct hp_action *act, const char *message)
+void hp_m_doubt(struct hp_machine *m, struct hp_action *act, const char *message)
 {
 	struct hp_run *a = hp_m_after(m);
 	const struct hp_state *s = hp_m_state(m);
@@ -84,6 +84,9 @@ void hp_m_interrupted(struct hp_machine *m, struct hp_action *act)
 
 	if (!operation(m)->read)
 		a->unresolved = true;
+	/* an admitted request may wait long for its place: all we know is that its worker
+	 * has stopped sending by now */
+	a->sent_at = m->now;
 	if (a->attempt >= HP_ATTEMPTS_MAX)
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "too_many_attempts",
 			  "the effect was attempted more often than the limit allows");
@@ -97,11 +100,11 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	struct hp_run *a = hp_m_after(m);
 
 	if (a->unresolved && !HP_GUARD(request_hash, same_hash(a->request_hash, ev->hash))) {
-		doubt(m, act, "an earlier request may have been received, and the request would now be a different one");
+		hp_m_doubt(m, act, "an earlier request may have been received, and the request would now be a different one");
 		return;
 	}
 	if (a->unresolved && !repeat_is_safe(m)) {
-		doubt(m, act, "an earlier request may have been received, and repeating it is not safe");
+		hp_m_doubt(m, act, "an earlier request may have been received, and repeating it is not safe");
 		return;
 	}
 	if (a->first_sent_at == 0 || !a->unresolved)
@@ -147,7 +150,7 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 		a->first_sent_at = ev->first_sent_at;
 		a->unresolved = true;
 		if (!HP_GUARD(business_key, repeat_is_safe(m))) {
-			doubt(m, act, "the same business key was used before, and repeating it is not safe");
+			hp_m_doubt(m, act, "the same business key was used before, and repeating it is not safe");
 			return;
 		}
 	}
@@ -166,7 +169,7 @@ static void again(struct hp_machine *m, const struct hp_event *ev, struct hp_act
 	if (!HP_GUARD(attempts, a->failures < s->retry.attempts) ||
 	    (s->retry.total_us > 0 && due > a->entered_at + s->retry.total_us)) {
 		if (a->unresolved && s->kind == HP_CALL && s->call.has_probe && !operation(m)->read)
-			doubt(m, act, "no attempt was answered clearly");
+			hp_m_doubt(m, act, "no attempt was answered clearly");
 		else
 			hp_m_fail(m, act, a->unresolved ? HP_AMBIGUOUS : ev->outcome, ev->code, ev->message);
 		return;
@@ -179,6 +182,8 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 {
 	struct hp_run *a = hp_m_after(m);
 
+	if (ev->sent_at > a->sent_at)
+		a->sent_at = ev->sent_at;
 	switch (ev->outcome) {
 	case HP_CLASS_OK:
 		a->unresolved = false;
@@ -188,10 +193,14 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		again(m, ev, act);
 		return;
 	case HP_TERMINAL:
-	case HP_NEEDS_PERSON:
-		if (ev->outcome == HP_TERMINAL)
-			a->unresolved = false;
+		a->unresolved = false;
 		hp_m_fail(m, act, ev->outcome, ev->code, ev->message);
+		return;
+	case HP_NEEDS_PERSON: /* a token that was withdrawn says nothing of the request before it */
+		if (a->unresolved && hp_m_state(m)->call.has_probe)
+			hp_m_doubt(m, act, ev->message ? ev->message : "an earlier request was not answered");
+		else
+			hp_m_fail(m, act, a->unresolved ? HP_AMBIGUOUS : ev->outcome, ev->code, ev->message);
 		return;
 	case HP_AMBIGUOUS:
 		break;
@@ -201,7 +210,7 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 	if (repeat_is_safe(m))
 		again(m, ev, act);
 	else
-		doubt(m, act, ev->message ? ev->message : "the reply was lost");
+		hp_m_doubt(m, act, ev->message ? ev->message : "the reply was lost");
 }
 
 void hp_m_probe(struct hp_machine *m, struct hp_action *act)
@@ -256,8 +265,13 @@ void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_act
 		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
 		return;
 	case HP_VERDICT_ABSENT: /* it did not happen: the same visit, the same key */
+		if (++a->failures > hp_m_state(m)->retry.attempts * 2) {
+			a->phase = HP_PH_DOUBT;
+			hp_m_hold(m, act, HP_AMBIGUOUS, "in_doubt",
+				  "the probe finds nothing again and again, and no request is answered");
+			return;
+		}
 		a->unresolved = false;
-		a->failures = 0;
 		hp_m_call(m, act);
 		return;
 	case HP_VERDICT_UNKNOWN:

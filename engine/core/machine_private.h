@@ -59,6 +59,8 @@ void hp_m_interrupted(struct hp_machine *m, struct hp_action *act);
 void hp_m_probe(struct hp_machine *m, struct hp_action *act);
 void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe);
 void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* Nobody knows whether the effect happened: the probe decides, or a person. */
+void hp_m_doubt(struct hp_machine *m, struct hp_action *act, const char *message);
 void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);

@@ -119,6 +119,8 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 			/* still in doubt: no catch may make that look settled */
 			m->t.after.phase = HP_PH_DOUBT;
 			hp_m_hold(m, act, HP_AMBIGUOUS, ev->code, ev->message);
+		} else if (m->asked == HP_EVAL_REQUEST && m->t.after.unresolved) {
+			hp_m_doubt(m, act, ev->message);
 		} else {
 			hp_m_fail(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
 		}

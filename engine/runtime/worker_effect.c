@@ -26,6 +26,7 @@ static void reply(struct hp_owned *r, struct hp_event *ev)
 		 * to the run, and asking again under the same key is the way to it. */
 		*ev = (struct hp_event){.type = HP_EV_REPLY,
 					.now = ev->now,
+					.sent_at = ev->sent_at,
 					.outcome = HP_AMBIGUOUS,
 					.code = "out_of_memory",
 					.message = "the reply does not fit the run's memory",
@@ -64,6 +65,8 @@ static void incoming(struct hp_owned *r, const struct hp_incoming *in)
 	hp_buf_clear(&w->scratch);
 	hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch,
 			  &ev);
+	/* it may have waited for its place long after it was admitted */
+	ev.sent_at = hp_worker_now(w) - (hp_w_boot(w) - r->effect_at);
 	count_reply(r, &ev);
 	reply(r, &ev);
 }

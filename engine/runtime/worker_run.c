@@ -289,6 +289,8 @@ void hp_w_hold(struct hp_owned *r, const char *code, const char *message)
 	t->after.held_class = HP_NEEDS_PERSON;
 	t->after.due_at = 0;
 	t->after.command = HP_CMD_NONE;
+	if (before.status == HP_RUNNING && before.phase == HP_PH_ADMITTED)
+		t->after.unresolved = true; /* a request may be in the air: a retry must look first */
 	hp_arena_reset(r->step[r->turn]);
 	t->code = code;
 	t->message = hp_arena_strdup(r->step[r->turn], message);

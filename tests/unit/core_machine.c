@@ -468,6 +468,95 @@ START_TEST(probe_unknown_or_broken_is_held)
 }
 END_TEST
 
+/* Whatever stops a run whose request may be in the air, nothing may call that settled:
+ * no catch, no retry without a look. */
+START_TEST(what_is_in_the_air_stays_in_doubt)
+{
+	world_call(HP_REPEAT_NEVER); /* the reply cannot be stored */
+	admitted();
+	reply(HP_CLASS_OK, NULL);
+	value("", 0);
+	value_error("commit_refused");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert(W.act.transition->after.unresolved);
+	world_call(HP_REPEAT_NEVER)->call.has_probe = true; /* every worker dies of it */
+	admitted();
+	W.run.claims = HP_CLAIMS_STALLED_MAX;
+	claim();
+	ck_assert_str_eq(W.act.transition->after.code, "stalled");
+	ck_assert(W.act.transition->after.unresolved);
+	commit();
+	W.run.command = HP_CMD_RETRY;
+	claim();
+	expect_eval(HP_EVAL_PROBE);
+	world_call(HP_REPEAT_BY_KEY)->call.has_probe = true; /* it cannot be rendered again */
+	W.catches[0] = (struct hp_catch){ NULL, 2, 1 };
+	admitted();
+	claim();
+	value_error("script_error");
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_DOUBT);
+	world_call(HP_REPEAT_BY_KEY)->call.has_probe = true; /* the next one is not let in */
+	W.catches[0] = (struct hp_catch){ NULL, 2, 1 };
+	admitted();
+	claim();
+	value("{}", 1);
+	commit();
+	reply(HP_NEEDS_PERSON, "unauthorized");
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_DOUBT);
+	ck_assert(W.act.transition->after.unresolved);
+}
+END_TEST
+
+/* It was admitted, then waited for its place: the time to look counts from the sending. */
+START_TEST(a_probe_waits_from_the_real_sending)
+{
+	struct hp_state *s = world_call(HP_REPEAT_NEVER);
+	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_AMBIGUOUS, .code = "timeout",
+			       .retry_after_us = -1 };
+
+	s->call.has_probe = true;
+	admitted();
+	W.now += HP_MINUTE;
+	ev.sent_at = W.now - HP_SECOND;
+	step(&ev);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now - HP_SECOND + s->timeout_us + LEASE);
+	world_call(HP_REPEAT_NEVER)->call.has_probe = true;
+	admitted();
+	W.now += HP_MINUTE;
+	claim(); /* it may have left just before its worker lost it */
+	value("{}", 1);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + W.states[0].timeout_us + LEASE);
+}
+END_TEST
+
+START_TEST(a_probe_that_never_finds_it_does_not_send_for_ever)
+{
+	struct hp_state *s = world_call(HP_REPEAT_NEVER);
+	int sent = 1;
+
+	s->call.has_probe = true;
+	s->retry.attempts = 2;
+	admitted();
+	for (; W.act.type == HP_ACT_SEND && sent < 20; sent++) {
+		reply(HP_AMBIGUOUS, "timeout");
+		commit();
+		W.now = W.run.due_at;
+		claim();
+		value("{}", 9);
+		commit();
+		reply(HP_CLASS_OK, NULL);
+		verdict(HP_VERDICT_ABSENT);
+		if (W.act.type != HP_ACT_EVAL)
+			break;
+		value("{}", 1);
+		commit();
+	}
+	ck_assert_int_eq(sent, 5);
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert(W.act.transition->after.unresolved);
+}
+END_TEST
+
 START_TEST(past_the_window_looks_first)
 {
 	struct hp_state *s = world_call(HP_REPEAT_BY_KEY);
@@ -1068,6 +1157,9 @@ int main(void)
 	tcase_add_test(t, probe_absent_resumes_the_same_visit);
 	tcase_add_test(t, probe_unknown_or_broken_is_held);
 	tcase_add_test(t, past_the_window_looks_first);
+	tcase_add_test(t, what_is_in_the_air_stays_in_doubt);
+	tcase_add_test(t, a_probe_waits_from_the_real_sending);
+	tcase_add_test(t, a_probe_that_never_finds_it_does_not_send_for_ever);
 	tcase_add_test(t, changed_request_is_in_doubt);
 	tcase_add_test(t, business_key_seen_long_ago_is_in_doubt);
 	tcase_add_test(t, approved_sends_the_stored_request);
