@@ -108,19 +108,23 @@ end $$;
 -- May the key of a run that failed or was cancelled be used again? Only when
 -- nothing it did can still be live: each admitted visit was either a read, or
 -- admitted once and refused for good, and no sql state but reads committed.
--- Anything not known to be a read counts as an effect.
+-- Anything not known to be a read counts as an effect. (One pass: a run that looped
+-- has thousands of visits.)
 create function holdpoint.without_live_effects(p_run bigint) returns boolean
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select not exists (
-		select from run r join history h on h.run_id = r.id
-		where r.id = p_run and h.flags & 3 <> 0
-			and coalesce((state_summary(r.digest,
-				case when h.flags & 1 <> 0 then h.state else h.from_state end) ->> 'read')::boolean, false) = false
-			and (h.flags & 2 <> 0 or 1 <> (
-				select count(*) filter (where a.flags & 1 <> 0 and a.visit = h.visit) from history a
-				where a.run_id = r.id) or not exists (
-				select from history o where o.run_id = r.id and o.from_visit = h.visit
-					and o.rev > h.rev and o.outcome = 2)))
+		select from run r, lateral (
+			select h.from_state as state from history h where h.run_id = p_run and h.flags & 2 <> 0
+			union
+			-- visits admitted twice, or not refused for good after their admission
+			select min(x.state) from (
+				select h.visit, h.state, h.rev as admitted, null::int as refused
+					from history h where h.run_id = p_run and h.flags & 1 <> 0
+				union all
+				select h.from_visit, null, null, h.rev from history h where h.run_id = p_run and h.outcome = 2) x
+			group by x.visit
+			having count(x.admitted) > 1 or coalesce(max(x.refused), -1) <= max(x.admitted)) e
+		where r.id = p_run and not coalesce((state_summary(r.digest, e.state) ->> 'read')::boolean, false))
 		and not coalesce((select s.unresolved from run_state s where s.run_id = p_run), false)
 $$;
 
@@ -339,37 +343,54 @@ begin
 	update run_state set waits = true where run_id = p_run and not waits;
 end $$;
 
+-- False: somebody has been sending to one of these mailboxes for long, in a
+-- transaction that is still open. It is not waited for: an application's transaction
+-- may take any time, and all runs of this commit would wait with us.
+create function holdpoint.lock_mailboxes(p_runs bigint[], p_now bigint) returns boolean
+language plpgsql set search_path = holdpoint, pg_temp set lock_timeout = '200ms' as $$
+begin
+	perform lock_mailbox(b.name, b.key_hash, p_now)
+		from (select distinct w.name, w.key_hash from mail_wait w where w.run_id = any(p_runs) order by 1, 2) b;
+	return true;
+exception when lock_not_available then
+	return false;
+end $$;
+
 -- Parked and finished runs leave the ready list. One that parks although there
 -- is something for it (mail, a due time that has passed, a cancel its worker did
--- not know of) stays on it, owned by nobody.
+-- not know of) stays on it, owned by nobody. One whose mailbox could not be looked
+-- into stays on it, too, and looks again a second later.
 create function holdpoint.settle(p_parked bigint[], p_again bigint[], p_finished bigint[], p_now bigint)
 returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_waiting bigint[];
 	v_again bigint[] := p_again;
+	v_later bigint[] := '{}';
 begin
 	if cardinality(p_parked) > 0 then
 		v_waiting := array(select s.run_id from run_state s
 			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase = 6);
 		if cardinality(v_waiting) > 0 then
 			-- the mailbox's lock first, the look in a second statement
-			perform lock_mailbox(b.name, b.key_hash, p_now)
-				from (select distinct w.name, w.key_hash from mail_wait w where w.run_id = any(v_waiting)
-					order by 1, 2) b;
-			v_again := v_again || have_mail(v_waiting, p_now);
+			if lock_mailboxes(v_waiting, p_now) then
+				v_again := v_again || have_mail(v_waiting, p_now);
+			else
+				v_later := v_waiting;
+			end if;
 		end if;
 		v_again := v_again || array(select s.run_id from run_state s
 			where s.run_id = any(p_parked) and s.due_at > 0 and s.due_at <= p_now);
-		delete from ready where run_id = any(p_parked) and run_id <> all(v_again);
+		delete from ready where run_id = any(p_parked) and run_id <> all(v_again || v_later);
 		insert into timer (run_id, due_at)
 			select s.run_id, s.due_at from run_state s
 			where s.run_id = any(p_parked) and s.due_at > 0
 			order by s.run_id
 			on conflict (run_id) do update set due_at = excluded.due_at;
-		if cardinality(v_again) > 0 then
+		if cardinality(v_again || v_later) > 0 then
 			insert into ready (run_id, due_at)
-				select distinct x, p_now from unnest(v_again) x order by x
+				select x, min(due) from (select x, p_now as due from unnest(v_again) x
+					union all select x, p_now + 1000000 from unnest(v_later) x) t group by x order by x
 				on conflict (run_id) do update set due_at = excluded.due_at, engine_id = null;
 		end if;
 	end if;

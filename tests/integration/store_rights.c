@@ -10,7 +10,8 @@
 static const char summary[] =
 	"{\"states\":[{\"name\":\"record\",\"kind\":\"sql\"},"
 	"{\"name\":\"review\",\"kind\":\"approval\",\"approvers\":\"1 of payments\"},"
-	"{\"name\":\"done\",\"kind\":\"succeed\"}]}";
+	"{\"name\":\"done\",\"kind\":\"succeed\"},"
+	"{\"name\":\"hear\",\"kind\":\"await\",\"events\":[\"ev\"]}]}";
 
 static struct fx f;
 
@@ -178,6 +179,44 @@ START_TEST(a_message_that_races_with_the_end_leaves_nothing_behind)
 }
 END_TEST
 
+/* An application may take its time. Who parks beside its open transaction does not wait
+ * for it, and misses nothing. */
+START_TEST(an_open_sender_holds_nobody_up)
+{
+	struct hp_claimed c, *again;
+	struct hp_transition t;
+	PGconn *app;
+	int64_t before;
+	int n = 0;
+
+	open_fx();
+	fx_start(&f, "w", "{}", NULL, true, &c, NULL);
+	app = fx_session(&f, "postgres");
+	ck_assert_str_eq(fx_state(&f, app, "begin"), "");
+	ck_assert_str_eq(fx_state(&f, app, "select holdpoint.send_event('ev', 'k', '{}')"), "");
+	t = fx_from(&c.run, HP_MOVE_PARKED, HP_PARK);
+	t.after.state = 3;
+	t.after.visit = 2;
+	t.after.status = HP_WAITING;
+	t.after.phase = HP_PH_OPEN;
+	t.wait_keys = hp_bytes_of("k");
+	before = fx_int(&f, "select (extract(epoch from clock_timestamp()) * 1000)::bigint");
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	ck_assert_int_lt(fx_int(&f, "select (extract(epoch from clock_timestamp()) * 1000)::bigint") - before, 2000);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.mail_wait"), 1);
+	ck_assert_str_eq(fx_state(&f, app, "commit"), "");
+	PQfinish(app);
+	for (int i = 0; i < 60 && n == 0; i++) {
+		again = fx_claim(&f, f.store, f.engine, 1, &n);
+		if (n > 0)
+			ck_assert_int_gt(again[0].mail_id, 0);
+		fx_turn(&f, 0.05);
+	}
+	ck_assert_int_eq(n, 1);
+	fx_close(&f);
+}
+END_TEST
+
 START_TEST(one_run_per_key)
 {
 	open_fx();
@@ -219,4 +258,5 @@ START_TEST(one_decision_counts)
 END_TEST
 
 HP_SUITE("store rights", strangers_may_call_their_door_and_nothing_else, application_starts_in_its_own_transaction,
-	 one_of_many_duplicates_is_taken, one_run_per_key, a_message_that_races_with_the_end_leaves_nothing_behind, one_decision_counts)
+	 one_of_many_duplicates_is_taken, one_run_per_key, an_open_sender_holds_nobody_up,
+	 a_message_that_races_with_the_end_leaves_nothing_behind, one_decision_counts)
