@@ -87,7 +87,7 @@ static void load_failed(struct check *c, const struct hp_error *err)
 		end = err->message;
 		line = 1;
 	}
-	(void)snprintf(sentence, sizeof sentence, "%s%s%s", end, err->hint[0] ? ". " : "", err->hint);
+	(void)snprintf(sentence, sizeof sentence, "%s%s%s", end, err->hint[0] ? "; " : "", err->hint);
 	finding(c, file, line, "load", NULL, sentence, true);
 }
 

@@ -13,7 +13,7 @@ static const struct cli_option options[] = {
 	{ "data", "DIR", "data directory ($HOLDPOINT_DATA, as root /var/lib/holdpoint/data, else ./.holdpoint)" },
 	{ "database", "CONNINFO", "a PostgreSQL to use, as role holdpoint_engine (else a private one is run)" },
 	{ "sql-database", "CONNINFO", "the same as role holdpoint_workflow, for `sql` states" },
-	{ "admin-database", "CONNINFO", "the same as its owner, for migrations (else as --database)" },
+	{ "admin-database", "CONNINFO", "the same as a superuser, for migrations (else as --database)" },
 	{ "pooled", NULL, "a pooler in transaction mode is in front of the database" },
 	{ "simulated", "NAMES", "simulated providers to run and use: stripe,duffel,resend" },
 	{ "secrets", "DIR", "files NAME with the value of a secret (else the environment)" },
@@ -40,7 +40,8 @@ static const struct cli_spec spec = {
 	.examples = "  holdpoint serve\n"
 		    "  holdpoint serve --simulated stripe,duffel,resend\n"
 		    "  holdpoint serve --workers 4 --database 'host=db user=holdpoint_engine dbname=holdpoint' \\\n"
-		    "      --sql-database 'host=db user=holdpoint_workflow dbname=holdpoint'",
+		    "      --sql-database 'host=db user=holdpoint_workflow dbname=holdpoint' \\\n"
+		    "      --admin-database 'host=db user=postgres dbname=holdpoint'",
 	.options = options, .no_json = true,
 };
 
