@@ -255,7 +255,7 @@ static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int 
 		return;
 	if (err) {
 		hp_log_error(HP_WARN, "ready runs could not be claimed", err);
-		hp_w_look_at(w, next_look(w));
+		hp_w_look_at(w, hp_w_boot(w) + w->o.poll_us);
 		return;
 	}
 	hp_w_clock(w, now);

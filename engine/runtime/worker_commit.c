@@ -129,8 +129,8 @@ static void result(struct hp_owned *r, int64_t now, const struct hp_commit_resul
 		refused(r, res->error);
 		return;
 	case HP_COMMIT_UNKNOWN:
-		hp_w_log(HP_WARN, r, "a commit's acknowledgement was lost: reading the run again", NULL, NULL);
-		hp_w_reload(r, 0);
+		hp_w_log(HP_WARN, r, "a commit was not acknowledged: reading the run again", NULL, NULL);
+		hp_w_reload(r, RELOAD_AGAIN);
 		return;
 	}
 	HP_ASSERT(0 && "unknown outcome");

@@ -68,7 +68,8 @@ enum hp_commit_outcome {
 	HP_COMMIT_OK = 0,
 	HP_COMMIT_CONFLICT, /* epoch or rev moved: 0 rows changed */
 	HP_COMMIT_REFUSED,  /* this transition cannot be written (bad data): see error */
-	HP_COMMIT_UNKNOWN,  /* acknowledgement lost and not yet found out: reload */
+	HP_COMMIT_UNKNOWN,  /* acknowledgement lost and not yet found out, or the database
+			     * cannot write now (full, read-only, locked): reload after a pause */
 };
 struct hp_commit_result {
 	enum hp_commit_outcome outcome;

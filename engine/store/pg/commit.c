@@ -246,8 +246,9 @@ static void chunk_refused(struct chunk *k, const struct hp_pg_reply *r)
 		chunk_send(a);
 		chunk_send(b);
 	} else if (transient) {
-		/* nothing was written and the row is not to blame */
-		chunk_outcome(k, HP_COMMIT_CONFLICT);
+		/* Nothing was written and the row is not to blame: a full disk, a standby, a
+		 * lock. Not a conflict: those are looked into at once, and this would spin. */
+		chunk_outcome(k, HP_COMMIT_UNKNOWN);
 	} else {
 		err = hp_calloc(1, sizeof *err);
 		HP_ASSERT(err != NULL);

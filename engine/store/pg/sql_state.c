@@ -155,6 +155,8 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	if (r->outcome == HP_PG_FAILED && !pgs_transient(r->sqlstate) && strcmp(r->sqlstate, "HP409") != 0) {
 		res.outcome = HP_COMMIT_REFUSED; /* a deferred constraint, for example */
 		res.error = &err;
+	} else if (r->outcome != HP_PG_FAILED || strcmp(r->sqlstate, "HP409") != 0) {
+		res.outcome = HP_COMMIT_UNKNOWN; /* the database cannot now */
 	}
 	e->cb(e->arg, 0, &res, 1);
 	if (r->outcome == HP_PG_FAILED)
