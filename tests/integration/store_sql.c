@@ -218,7 +218,8 @@ START_TEST(nothing_is_left_in_the_session)
 {
 	static const char dirty[] =
 		"select set_config('search_path', 'pg_catalog', false) a, set_config('holdpoint.user', 'mallory', false) b,"
-		" set_config('statement_timeout', '999', false) c, pg_advisory_lock(42)::text d";
+		" set_config('statement_timeout', '999', false) c, pg_advisory_lock(42)::text d"
+		" into temp left_over";
 	static const char look[] =
 		"select current_setting('search_path') path, current_setting('holdpoint.user') who, current_setting('holdpoint.as') mode,"
 		" (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()) locks,"
@@ -233,7 +234,7 @@ START_TEST(nothing_is_left_in_the_session)
 		char expect[256];
 		const char *pid;
 
-		s = run(&c, HP_SQL_ONE, i ? dirty : "select 1 as x into temp left_over", "{\"user\": \"u1\"}");
+		s = run(&c, HP_SQL_ONE, dirty, "{\"user\": \"u1\"}");
 		ck_assert_msg(s.outcome == HP_CLASS_OK, "%s %s", s.code, s.message);
 		pid = fx_sql(&f, "select pid from pg_stat_activity where usename = 'holdpoint_workflow' and datname = current_database()");
 		if (i)

@@ -58,6 +58,25 @@ static int check_signed(const struct mem_store *m, const struct hp_transition *t
 	return 0;
 }
 
+/* What is shown to be signed has the hash it came with. */
+static int check_shown(const struct hp_transition *t, struct hp_error *err)
+{
+	json_t *doc = t->approval.n ? hp_json_parse(t->approval.p, t->approval.n, "approval", NULL) : NULL;
+	const json_t *request = json_object_get(doc, "request");
+	uint8_t hash[HP_SHA256_LEN];
+	int rc = 0;
+
+	if (json_is_string(request)) {
+		hp_sha256(json_string_value(request), json_string_length(request), hash);
+		if (!HP_GUARD(shown_hash, memcmp(hash, t->approval_hash, HP_SHA256_LEN) == 0))
+			rc = hp_fail(err, HP_E_CONFLICT,
+				     "run %lld: the request to be signed does not have the hash it came with",
+				     (long long)t->run_id);
+	}
+	json_decref(doc);
+	return rc;
+}
+
 /* One key for every event the state names. */
 static int check_waits(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
 {
@@ -92,7 +111,7 @@ static int check(const struct mem_store *m, const struct hp_transition *t, struc
 			return -1;
 	if (check_json(t->result, "result", JSON_NULL, err) < 0)
 		return -1;
-	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0)
+	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0 || check_shown(t, err) < 0)
 		return -1;
 	if (check_waits(m, t, err) < 0)
 		return -1;

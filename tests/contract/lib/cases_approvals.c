@@ -1,6 +1,7 @@
 /* Approvals: who may decide what, until when, and what is sent afterwards. */
 #include <stdio.h>
 
+#include "base/digest.h"
 #include "contract.h"
 
 #define APPROVE "{'approval':%lld,'decision':'approve','reason':'looks right'}"
@@ -83,6 +84,22 @@ START_TEST(an_approval_shows_the_very_bytes)
 	ck_assert_str_eq(hp_json_str(a, "decided_by"), "alice");
 	json_decref(a);
 	c_door_fails(HP_E_NOT_FOUND, "approval 4711", "approval", "alice", "{'approval':4711}");
+}
+END_TEST
+
+START_TEST(a_request_that_is_not_what_was_hashed_is_not_shown)
+{
+	struct c_run r = c_own(), now;
+	struct hp_transition t;
+
+	c_begin(&t, &r);
+	c_park(&t, S_REVIEW, c_now + DEADLINE);
+	t.approval = hp_bytes_of("{\"ask\":\"Refund?\",\"evidence\":{},\"request\":\"POST /b\",\"key\":\"k\"}");
+	t.approval_deadline = c_now + DEADLINE;
+	hp_sha256("POST /c", 7, t.approval_hash);
+	ck_assert_int_ne(c_commit(&t).outcome, HP_COMMIT_OK);
+	ck_assert(c_reload(c_engine, r.row.id, r.row.epoch, &now));
+	ck_assert_int_eq(now.row.rev, r.row.rev);
 }
 END_TEST
 
@@ -406,6 +423,7 @@ TCase *contract_approvals(void)
 	tcase_add_test(t, a_rejection_wakes_the_run);
 	tcase_add_test(t, a_decision_is_in_the_history);
 	tcase_add_test(t, an_approval_shows_the_very_bytes);
+	tcase_add_test(t, a_request_that_is_not_what_was_hashed_is_not_shown);
 	tcase_add_test(t, an_unknown_approval_is_not_found);
 	tcase_add_test(t, whoever_asked_may_not_approve);
 	tcase_add_test(t, without_the_role_nobody_decides);

@@ -290,6 +290,9 @@ START_TEST(one_bad_transition_does_not_stop_the_others)
 			      (int)res[i].outcome, res[i].message);
 		ck_assert(c_reload(c_engine, r[i].row.id, r[i].row.epoch, &x));
 		ck_assert_int_eq(x.row.state, want == HP_COMMIT_OK ? S_LOOK : S_REFUND);
+		/* nothing else of a transition is there without its row */
+		ck_assert_msg((strstr(x.saved, "\"v\"") != NULL) == (want == HP_COMMIT_OK), "transition %d: %s", i,
+			      x.saved);
 	}
 	ck_assert_uint_gt(strlen(res[4].message), 0);
 }
