@@ -150,10 +150,16 @@ with_postgres() { # SUITE
 	run_programs "$1"
 }
 
+# The program itself: some integration tests start it, end-to-end tests do nothing else.
+build_program() { # SUITE
+	build -j"$(nproc)" all >"$work/build" 2>&1 && return 0
+	fail "$1: the program was not built" "$work/build" 1
+	return 1
+}
+
 suite_e2e() {
-	if ! build -j"$(nproc)" all >"$work/build" 2>&1; then
-		fail "e2e: the program was not built" "$work/build" 1
-	elif [ ! -x tests/run-e2e.sh ]; then
+	build_program e2e || return
+	if [ ! -x tests/run-e2e.sh ]; then
 		echo "tests/run-e2e.sh is missing or not executable" >"$work/log"
 		fail "e2e" "$work/log" 1
 	else
@@ -169,7 +175,8 @@ run_suite() { # SUITE
 	case $1 in
 	check-deps) suite_check_deps ;;
 	unit) run_programs unit ;;
-	contract | integration) with_postgres "$1" ;;
+	contract) with_postgres "$1" ;;
+	integration) build_program integration && with_postgres integration ;;
 	e2e) suite_e2e ;;
 	esac
 	seconds=$(($(date +%s) - began))
