@@ -72,6 +72,11 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 		hp_m_finish(m, act, HP_FAILED, (struct hp_bytes){ NULL, 0 });
 		return true;
 	case HP_CMD_SKIP:
+		if (s->kind == HP_APPROVAL) { /* the doors refuse it: an operator is not an approver */
+			hp_m_hold(m, act, HP_NEEDS_PERSON, "not_skippable",
+				  "an approval cannot be skipped: retry asks again");
+			return true;
+		}
 		a->unresolved = false;
 		hp_m_succeed(m, act, s->save, ev->command_value);
 		return true;

@@ -145,6 +145,10 @@ begin
 		perform fail('HP409', format('run %s has been told to %s already', v_run,
 			(array['retry', 'skip', 'give up'])[v.command]));
 	end if;
+	if v_action = 'skip' and (select state_summary(r.digest, v.state) ->> 'kind' = 'approval' from run r where r.id = v_run) then
+		perform fail('HP409', format('run %s is held at an approval, which cannot be skipped', v_run),
+			'retry asks again; only those it asks can say yes.');
+	end if;
 	update run_state set rev = rev + 1, command = v_command, command_value = p_args -> 'value' where run_id = v_run;
 	perform note_door(v, true, 12::smallint, v_action, v_reason, p_principal, p_args -> 'value', v_now);
 	perform wake(array[v_run], v_now);

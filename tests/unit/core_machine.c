@@ -689,6 +689,11 @@ START_TEST(approval_reminds_expires_and_never_says_yes)
 	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
 	ck_assert_str_eq(W.act.transition->after.code, "expired");
 	commit();
+	W.run.command = HP_CMD_SKIP; /* would be a yes by somebody who was not asked */
+	claim();
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert_int_eq(W.act.transition->after.state, 0);
+	commit();
 	W.run.command = HP_CMD_RETRY; /* asks anew, as a new visit */
 	claim();
 	expect_eval(HP_EVAL_APPROVAL);

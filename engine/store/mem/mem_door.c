@@ -332,6 +332,21 @@ static int check_held(const struct mem_run *r, struct hp_error *err)
 	return 0;
 }
 
+/* An operator is not an approver. */
+static int check_skippable(const struct mem_store *m, const struct mem_run *r, struct hp_error *err)
+{
+	json_t *state = mem_state_json(&m->w, r, r->row.state);
+	const char *kind = hp_json_str(state, "kind");
+	bool approval = kind && strcmp(kind, "approval") == 0;
+
+	json_decref(state);
+	if (!approval)
+		return 0;
+	hp_fail(err, HP_E_CONFLICT, "run %lld is held at an approval, which cannot be skipped",
+		(long long)r->row.id);
+	return hp_error_hint(err, "retry asks again; only those it asks can say yes.");
+}
+
 static int operate(struct mem_store *m, const char *principal, const json_t *args,
 		   struct hp_buf *out, struct hp_error *err)
 {
@@ -353,7 +368,7 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 		return hp_error_hint(err, "Actions are retry, skip and give_up.");
 	}
 	r = mem_run_get(m, id, err);
-	if (!r || check_held(r, err) < 0)
+	if (!r || check_held(r, err) < 0 || (command == HP_CMD_SKIP && check_skippable(m, r, err) < 0))
 		return -1;
 	hp_buf_init(&text, HP_VALUE_MAX);
 	rc = value ? hp_json_write(&text, value, err) : 0;

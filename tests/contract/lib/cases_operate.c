@@ -45,6 +45,31 @@ START_TEST(a_skip_brings_its_value)
 }
 END_TEST
 
+static void cancel(int64_t run)
+{
+	json_decref(c_door_ok("cancel", "alice", "{'run':%lld,'reason':'stop'}", (long long)run));
+}
+
+START_TEST(an_approval_cannot_be_skipped)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	c_open_approval(&r, S_REVIEW, "{}");
+	cancel(r.row.id);
+	r = c_claim_one();
+	c_begin(&t, &r);
+	c_hold(&t, "expired");
+	t.after.cancel = true;
+	c_commit_ok(&r, &t);
+	c_door_fails(HP_E_CONFLICT, "cannot be skipped", "operate", "alice",
+		     "{'run':%lld,'action':'skip','reason':'I say so'}", (long long)r.row.id);
+	c_claim_none();
+	operate(r.row.id, "retry");
+	ck_assert_int_eq(c_claim_one().row.command, HP_CMD_RETRY);
+}
+END_TEST
+
 START_TEST(a_command_is_carried_out_once)
 {
 	struct c_run r = c_own(), x;
@@ -121,11 +146,6 @@ START_TEST(an_event_does_not_wake_a_held_run)
 	c_claim_none();
 }
 END_TEST
-
-static void cancel(int64_t run)
-{
-	json_decref(c_door_ok("cancel", "alice", "{'run':%lld,'reason':'stop'}", (long long)run));
-}
 
 START_TEST(a_parked_run_wakes_to_be_cancelled)
 {
@@ -246,6 +266,7 @@ TCase *contract_operate(void)
 	tcase_add_test(t, a_held_run_is_told_to_retry);
 	tcase_add_test(t, a_held_run_is_told_to_give_up);
 	tcase_add_test(t, a_skip_brings_its_value);
+	tcase_add_test(t, an_approval_cannot_be_skipped);
 	tcase_add_test(t, a_command_is_carried_out_once);
 	tcase_add_test(t, only_held_runs_are_operated);
 	tcase_add_test(t, an_operators_order_is_checked);
