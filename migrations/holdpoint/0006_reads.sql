@@ -28,8 +28,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'decided_at', json_time(a.decided_at), 'decided_by', a.decided_by, 'reason', a.reason))
 $$;
 
--- Planned with the filters that are given: one plan for all of them would use the
--- index of none.
+-- Lists are planned with the filters that are given: one plan for all of them would
+-- use the index of none.
 create function holdpoint.door_runs(p_principal text, p_args jsonb) returns jsonb
 language plpgsql stable set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
@@ -127,7 +127,7 @@ begin
 end $$;
 
 create function holdpoint.door_approvals(p_principal text, p_args jsonb) returns jsonb
-language plpgsql stable set search_path = holdpoint, pg_temp as $$
+language plpgsql stable set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
 	v_limit int := arg_limit(p_args);
 	v_after bigint := arg_int(p_args, 'after', 0);
@@ -169,7 +169,7 @@ begin
 end $$;
 
 create function holdpoint.door_events(p_principal text, p_args jsonb) returns jsonb
-language plpgsql stable set search_path = holdpoint, pg_temp as $$
+language plpgsql stable set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
 	v_limit int := arg_limit(p_args);
 	v_after bigint := arg_int(p_args, 'after', 9223372036854775807);
