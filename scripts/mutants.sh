@@ -51,6 +51,13 @@ doubles=$(cut -d '|' -f 1 "$work/all" | tr -d ' \t' | sort | uniq -d)
 	echo "mutants.sh: named twice: $doubles" >&2
 	exit 2
 }
+# A guard that nobody takes away proves nothing.
+for name in $(grep -rhoE 'HP_(GUARD|MUTANT)\([a-z_]+' engine --include='*.c' | sed 's/.*(//' | sort -u); do
+	grep -qE "^$name[[:space:]]*\| *guard" "$work/all" || {
+		echo "mutants.sh: the guard \"$name\" of engine/ is not in tests/mutants.txt" >&2
+		exit 2
+	}
+done
 total=$(grep -c . "$list")
 
 # --- building and running -------------------------------------------------------

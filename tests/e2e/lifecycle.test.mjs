@@ -35,6 +35,16 @@ test('a second start beside a running one says so and harms nothing', async () =
   assert.equal((await engine.api('GET', '/readyz', undefined, { token: null })).status, 200)
 })
 
+test('a statement that does not say for whom is an error, not an empty answer', async () => {
+  const asked = (settings) => engine.sql(`begin; ${settings}; set local role holdpoint_workflow; select count(*) from public.payments; rollback;`)
+  await assert.rejects(asked('select'), /nobody said who is asking/)
+  await assert.rejects(asked("set local holdpoint.\"as\" = 'user'"), /nobody said who is asking/)
+  const [[all]] = await asked("set local holdpoint.\"as\" = 'service'")
+  assert.ok(Number(all) > 0)
+  const nobody = "set local holdpoint.\"as\" = 'user'; set local holdpoint.\"user\" = '00000000-0000-0000-0000-000000000000'"
+  assert.deepEqual(await asked(nobody), [['0']])
+})
+
 test('a story while nothing is wrong', async () => {
   const b = await newBooking(engine)
   await refuse(engine, b, { copies: 3 })
@@ -98,6 +108,22 @@ test('a killed supervisor takes all with it but PostgreSQL, which the next start
   await engine.start()
   assert.equal(engine.pids().postgres, postgres)
   assert.ok(engine.log.some((e) => e.message === 'PostgreSQL was running already: adopted'))
+  await approve(engine, b, bob)
+  await exactlyOnce(engine, b)
+})
+
+test('while nothing can be stored no webhook is told 2xx', async () => {
+  const b = await newBooking(engine)
+  const body = { id: `wev_away_${b.n}`, type: 'order.creation_failed', live_mode: false, data: { object: { id: b.booking } } }
+  const { supervisor } = engine.pids()
+  process.kill(supervisor, 'SIGSTOP') // nobody starts PostgreSQL again
+  try {
+    const pid = engine.kill('postgres')
+    await engine.gone(pid)
+    const answers = await Promise.all([1, 2, 3].map((n) => engine.webhook('duffel', { ...body, id: `${body.id}_${n}` })))
+    for (const r of answers) assert.ok(r.status >= 500, `${r.status} ${JSON.stringify(r.body)}`)
+  } finally { process.kill(supervisor, 'SIGCONT') }
+  await waitFor('the webhook is accepted', async () => (await engine.webhook('duffel', body)).status === 200, 30000)
   await approve(engine, b, bob)
   await exactlyOnce(engine, b)
 })
