@@ -6,6 +6,10 @@
  * are not loaded yet) is 503, so that the sender tries again: an event that is
  * acknowledged without its run would be lost.
  *
+ * An event that does not fit the input or key of one workflow still reaches all
+ * others and the mailboxes; the misfit is counted, logged, and named in the answer.
+ * Only when nothing at all would take the event is it refused.
+ *
  * Every outcome is counted and logged; a body never is.
  */
 #include "api/api_private.h"
@@ -26,6 +30,8 @@ struct webhook {
 	struct hp_start starts[STARTS_MAX];
 	struct hp_delivery deliveries[DELIVERIES_MAX];
 	int n_starts, n_deliveries;
+	const char *misfits[STARTS_MAX]; /* workflows that cannot take it */
+	int n_misfits;
 	bool own;
 	struct hp_error err;           /* of a trigger */
 	bool failed;
@@ -164,40 +170,55 @@ out:
 	return rc;
 }
 
+/* One workflow cannot take the event: h->err says why. That is no reason to keep it
+ * from the others. */
+static void misfit(struct webhook *h, const char *workflow)
+{
+	struct api_request *rq = h->rq;
+
+	hp_error_prefix(&h->err, "workflow %s", workflow);
+	(*hp_counterf(hp_server_counters(rq->api->server), "holdpoint_webhook_misfits_total{source=\"%s\"}", rq->name))++;
+	hp_log(HP_WARN, "a webhook does not fit a workflow it would start", "source", HP_STR(rq->name), "event",
+	       HP_STR(h->id), "type", HP_STR(h->type), "workflow", HP_STR(workflow), "error", HP_STR(h->err.message), NULL);
+	if (h->n_misfits < STARTS_MAX)
+		h->misfits[h->n_misfits++] = hp_arena_strdup(rq->arena, workflow);
+}
+
+static int add_start(struct webhook *h, const char *workflow, const struct hp_buf *key)
+{
+	struct hp_start *st = &h->starts[h->n_starts];
+
+	st->workflow = hp_arena_strdup(h->rq->arena, workflow);
+	st->input = h->body;
+	st->key.p = hp_arena_strndup(h->rq->arena, hp_buf_str(key), key->n);
+	st->key.n = key->n;
+	st->requester = hp_arena_printf(h->rq->arena, "webhook:%s", h->rq->name);
+	st->own = h->own;
+	if (!st->workflow || !st->key.p || !st->requester)
+		return hp_fail(&h->err, HP_E_NOMEM, "no memory for the event");
+	h->n_starts++;
+	return 0;
+}
+
 static void on_trigger(void *arg, const char *workflow, struct hp_workflow *w)
 {
 	struct webhook *h = arg;
-	struct hp_start *st = &h->starts[h->n_starts];
 	struct hp_buf key;
 
 	if (h->failed)
 		return;
-	h->failed = true;
 	if (h->n_starts == STARTS_MAX) {
+		h->failed = true;
 		hp_fail(&h->err, HP_E_TOO_LARGE, "the event starts more than %d workflows", STARTS_MAX);
 		return;
 	}
-	if (hp_workflow_check_input(w, h->body, &h->err) < 0) {
-		hp_error_prefix(&h->err, "workflow %s", workflow);
-		return;
-	}
 	hp_buf_init(&key, HP_KEY_MAX);
-	if (hp_workflow_key(w, h->body, &key, &h->err) == 0) {
-		st->workflow = hp_arena_strdup(h->rq->arena, workflow);
-		st->input = h->body;
-		st->key.p = hp_arena_strndup(h->rq->arena, hp_buf_str(&key), key.n);
-		st->key.n = key.n;
-		st->requester = hp_arena_printf(h->rq->arena, "webhook:%s", h->rq->name);
-		st->own = h->own;
-		if (st->workflow && st->key.p && st->requester) {
-			h->n_starts++;
-			h->failed = false;
-		} else {
-			hp_fail(&h->err, HP_E_NOMEM, "no memory for the event");
-		}
-	} else {
-		hp_error_prefix(&h->err, "workflow %s, key", workflow);
-	}
+	if (hp_workflow_check_input(w, h->body, &h->err) == 0 && hp_workflow_key(w, h->body, &key, &h->err) == 0)
+		h->failed = add_start(h, workflow, &key) < 0;
+	else if (h->err.code == HP_E_NOMEM)
+		h->failed = true;
+	else
+		misfit(h, workflow);
 	hp_buf_free(&key);
 }
 
@@ -221,6 +242,7 @@ static void set_off(struct api_request *rq, const struct hp_ingest_result *res)
 static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *res, const struct hp_error *err)
 {
 	struct api_request *rq = arg;
+	const struct webhook *h = rq->state;
 	struct hp_buf body;
 
 	(void)now;
@@ -237,6 +259,9 @@ static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *r
 		hp_buf_adds(&body, "{\"runs\":[");
 		for (int i = 0; i < res->n_starts; i++)
 			hp_buf_printf(&body, "%s%lld", i ? "," : "", (long long)res->starts[i].run_id);
+		hp_buf_adds(&body, h->n_misfits ? "],\"misfits\":[" : "");
+		for (int i = 0; i < h->n_misfits; i++)
+			hp_buf_printf(&body, "%s\"%s\"", i ? "," : "", h->misfits[i] ? h->misfits[i] : "");
 		hp_buf_adds(&body, "]}");
 		if (!rq->api->closing)
 			set_off(rq, res);
@@ -258,7 +283,7 @@ static void ingest(struct webhook *h)
 		h->failed = true;
 		(void)hp_fail(&h->err, HP_E_UNAVAILABLE, "not ready: the definitions are not loaded yet");
 	}
-	if (h->failed) {
+	if (h->failed || (h->n_misfits > 0 && h->n_starts == 0 && h->n_deliveries == 0)) {
 		refuse(rq, result_of(&h->err), &h->err);
 		return;
 	}

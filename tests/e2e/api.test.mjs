@@ -1,7 +1,10 @@
 // The HTTP doors of a real engine: who may, what is refused and with which words,
 // what a webhook is told, and that an answer is given only for what is stored.
 import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { BOOKING, startEngine, waitFor } from './lib/engine.mjs'
 
@@ -149,6 +152,31 @@ test('a good webhook is stored once, started once, and counted', async () => {
     assert.match(metrics, new RegExp(`holdpoint_webhook_events_total\\{source="duffel",result="${result}"\\} ${n}`))
   assert.doesNotMatch(metrics, /run="\d/)
   assert.doesNotMatch(JSON.stringify(engine.log), /nobody-once/) // logs have no bodies
+})
+
+test('a workflow that cannot take an event does not keep it from the others', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'holdpoint-misfit-'))
+  const file = join(dir, 'picky.lua')
+  try {
+    writeFileSync(file, `return workflow "picky" {
+      trigger = webhook { "duffel", events = { "order.creation_failed" } },
+      key = "{input.data.object.seats}", input = { data = { object = { seats = integer } } },
+      succeed "done" {},
+    }`)
+    const deployed = await engine.cli(['deploy', file])
+    assert.equal(deployed.code, 0, deployed.stderr)
+    const r = await waitFor('the new workflow is known', async () => {
+      const answer = await engine.webhook('duffel', event(`wev_misfit_${Date.now()}`, `nobody-misfit-${Date.now()}`))
+      assert.equal(answer.status, 200)
+      return answer.body.misfits && answer
+    })
+    assert.deepEqual(r.body.misfits, ['picky'])
+    assert.equal(r.body.runs.length, 1) // the refund's
+    const { body: metrics } = await engine.api('GET', '/metrics', undefined, { token: null })
+    assert.match(metrics, /holdpoint_webhook_misfits_total\{source="duffel"\} [1-9]/)
+  } finally {
+    rmSync(dir, { recursive: true })
+  }
 })
 
 test('ten of the same at once: one is accepted', async () => {
