@@ -140,7 +140,7 @@ int hp_setup_migrate(const struct hp_setup *s, struct hp_error *err)
 
 		if (n < 0 || n >= (int)sizeof dir)
 			return hp_fail(err, HP_E_INVALID, "the path of the migrations is too long");
-		if (i > 0 && !hp_file_exists(dir))
+		if (i > 0 && (!s->wallet || !hp_file_exists(dir)))
 			continue;
 		if (hp_migrate(s->admin_database, dir, scopes[i], false, on_migration, scopes[i], err) != 0)
 			return -1;

@@ -17,6 +17,7 @@ struct hp_setup {
 	const char *database;        /* as holdpoint_engine */
 	const char *admin_database;  /* for migrations */
 	bool pooled;
+	bool wallet;                 /* the booking company's tables too */
 	const char *roles;           /* of the local administrator, comma-separated */
 };
 

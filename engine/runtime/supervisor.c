@@ -259,6 +259,8 @@ static int set_up_database(struct hp_supervisor *s, struct hp_error *err)
 				 .database = s->database,
 				 .admin_database = s->admin_database,
 				 .pooled = s->o->pooled,
+				 /* never unasked in somebody else's database */
+				 .wallet = !s->o->database || s->o->simulated,
 				 .roles = s->o->roles ? s->o->roles : ROLES_DEFAULT};
 
 	if (hp_setup_migrate(&setup, err) != 0 || hp_setup_deploy(&setup, err) != 0)

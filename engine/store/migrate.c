@@ -31,9 +31,13 @@ struct runner {
 static int sql_fail(struct runner *r, const char *what, const PGresult *res, struct hp_error *err)
 {
 	const char *message = res ? PQresultErrorMessage(res) : PQerrorMessage(r->conn);
+	const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
 	int n = (int)strcspn(message, "\n");
 
-	return hp_fail(err, HP_E_UNAVAILABLE, "%s: %.*s", what, n, message);
+	hp_fail(err, HP_E_UNAVAILABLE, "%s: %.*s", what, n, message);
+	if (state && strcmp(state, "42501") == 0) /* insufficient_privilege */
+		hp_error_hint(err, "Migrations need the database's owner: name it with --admin-database.");
+	return -1;
 }
 
 static int run_sql(struct runner *r, const char *what, const char *sql, struct hp_error *err)
@@ -240,6 +244,11 @@ static int apply_one(struct runner *r, struct hp_migration *m, struct hp_error *
 		rc = run_sql(r, m->name, "rollback", err);
 		goto out;
 	}
+	/* A name without a schema is the owner's own, never one among the engine's tables
+	 * (whose schema has the name of the private cluster's superuser). */
+	if (strcmp(r->scope, "holdpoint") != 0 &&
+	    run_sql(r, m->name, "set local search_path = public", err) < 0)
+		goto out;
 	if (read_file(r, m->name, &b, err) < 0 || run_sql(r, m->name, hp_buf_str(&b), err) < 0)
 		goto out;
 	res = PQexecParams(r->conn, "insert into holdpoint.migration (scope, version, name, sha256)"

@@ -44,6 +44,8 @@ alter role holdpoint_workflow set jit = off;
 alter role holdpoint_workflow set idle_in_transaction_session_timeout = '60s';
 
 alter schema holdpoint owner to holdpoint_owner;
+-- A start as holdpoint_engine sees that nothing is missing.
+grant select on holdpoint.migration to holdpoint_engine;
 grant usage on schema holdpoint to holdpoint_engine, holdpoint_workflow, holdpoint_app;
 set local role holdpoint_owner;
 
