@@ -38,7 +38,7 @@ grep -v -e '^[[:space:]]*#' -e '^[[:space:]]*$' tests/mutants.txt >"$work/all"
 if [ $# -gt 0 ]; then
 	: >"$list"
 	for name in "$@"; do
-		grep -E "^$name[[:space:]]*\|" "$work/all" >>"$list" || {
+		grep -E "^${name}[[:space:]]*\|" "$work/all" >>"$list" || {
 			echo "mutants.sh: there is no mutant \"$name\" in tests/mutants.txt" >&2
 			exit 2
 		}
@@ -53,7 +53,7 @@ doubles=$(cut -d '|' -f 1 "$work/all" | tr -d ' \t' | sort | uniq -d)
 }
 # A guard that nobody takes away proves nothing.
 for name in $(grep -rhoE 'HP_(GUARD|MUTANT)\([a-z_]+' engine --include='*.c' | sed 's/.*(//' | sort -u); do
-	grep -qE "^$name[[:space:]]*\| *guard" "$work/all" || {
+	grep -qE "^${name}[[:space:]]*\| *guard" "$work/all" || {
 		echo "mutants.sh: the guard \"$name\" of engine/ is not in tests/mutants.txt" >&2
 		exit 2
 	}
