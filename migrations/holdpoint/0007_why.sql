@@ -62,9 +62,11 @@ declare
 	h history;
 begin
 	select * into h from history x where x.run_id = s.run_id and x.move = 8 order by x.rev desc limit 1;
-	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can retry, skip or give up.',
+	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can %s.',
 		s.run_id, p_state, say_time(h.at), coalesce(s.code, 'held'), coalesce(': ' || h.message, ''),
-		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end), null)::reason_why;
+		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end,
+		case when (select state_summary(r.digest, s.state) ->> 'kind' from run r where r.id = s.run_id) = 'approval'
+			then 'retry or give up' else 'retry, skip or give up' end), null)::reason_why;
 end $$;
 
 create function holdpoint.why_approval(s holdpoint.run_state, a holdpoint.approval) returns holdpoint.reason_why

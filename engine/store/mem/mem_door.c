@@ -332,15 +332,20 @@ static int check_held(const struct mem_run *r, struct hp_error *err)
 	return 0;
 }
 
-/* An operator is not an approver. */
-static int check_skippable(const struct mem_store *m, const struct mem_run *r, struct hp_error *err)
+bool mem_at_approval(const struct mem_store *m, const struct mem_run *r)
 {
 	json_t *state = mem_state_json(&m->w, r, r->row.state);
 	const char *kind = hp_json_str(state, "kind");
 	bool approval = kind && strcmp(kind, "approval") == 0;
 
 	json_decref(state);
-	if (!approval)
+	return approval;
+}
+
+/* An operator is not an approver. */
+static int check_skippable(const struct mem_store *m, const struct mem_run *r, struct hp_error *err)
+{
+	if (!mem_at_approval(m, r))
 		return 0;
 	hp_fail(err, HP_E_CONFLICT, "run %lld is held at an approval, which cannot be skipped",
 		(long long)r->row.id);

@@ -189,6 +189,8 @@ struct mem_approval *mem_approval_find(const struct mem_world *w, int64_t id);
 struct mem_approval *mem_approval_of(const struct mem_world *w, int64_t run, int32_t visit);
 struct mem_bundle *mem_bundle_of(const struct mem_world *w, const struct mem_run *r);
 /* A field of a state in the definition's summary. Owner: caller (json_decref). */
+/* Is the run's state an approval? An operator may not pass it. */
+bool mem_at_approval(const struct mem_store *m, const struct mem_run *r);
 json_t *mem_state_json(const struct mem_world *w, const struct mem_run *r, int32_t state);
 /* The state's name, into buf. */
 const char *mem_state_name(const struct mem_world *w, const struct mem_run *r, int32_t state,

@@ -115,7 +115,8 @@ static const char *why_held(struct why *y)
 	hp_buf_adds(&y->text, ".");
 	if (y->r->row.unresolved)
 		hp_buf_adds(&y->text, " Whether its effect happened is not known: look at the provider first.");
-	hp_buf_adds(&y->text, " An operator can retry, skip or give up.");
+	hp_buf_adds(&y->text, mem_at_approval(y->m, y->r) ? " An operator can retry or give up."
+							: " An operator can retry, skip or give up.");
 	return "held";
 }
 

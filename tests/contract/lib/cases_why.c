@@ -95,6 +95,19 @@ static void held_in_doubt(void)
 	c_commit_ok(&r, &t);
 }
 
+static void held_approval(void)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	c_open_approval(&r, S_REVIEW, "{}");
+	json_decref(c_door_ok("cancel", "alice", "{'run':%lld,'reason':'stop'}", (long long)r.row.id));
+	r = c_claim_one();
+	c_begin(&t, &r);
+	c_hold(&t, "expired");
+	c_commit_ok(&r, &t);
+}
+
 static void told(void)
 {
 	struct c_run r = c_own();
@@ -220,6 +233,9 @@ static const struct {
 	  "Run 1 is held in state \"refund\" since " AT_T0 " with code timeout: it was refused. Whether "
 	  "its effect happened is not known: look at the provider first. An operator can retry, skip or "
 	  "give up." },
+	{ held_approval, "held",
+	  "Run 1 is held in state \"review\" since " AT_T0 " with code expired: it was refused. An operator "
+	  "can retry or give up. It is to be cancelled." },
 	{ told, "ready", "Run 1 is ready since " AT_T0 " and will be taken by the next free engine." },
 	{ approval, "approval",
 	  "Run 1 waits for approval 1 by 1 of payments until 2023-11-15 02:13:20 UTC: "
