@@ -29,13 +29,14 @@ AR ?= ar
 
 # --- rooms: each may include only those left of it (scripts/check-deps) ------
 
-ROOMS := base core script net store runtime api cli
+ROOMS := base core script net store testing runtime api cli
 UP_base := base
 UP_core := core $(UP_base)
 UP_script := script $(UP_core)
 UP_net := net $(UP_script)
 UP_store := store $(UP_net)
-UP_runtime := runtime $(UP_store)
+UP_testing := testing $(UP_store)
+UP_runtime := runtime $(UP_testing)
 UP_api := api $(UP_runtime)
 UP_cli := cli $(UP_api)
 

@@ -43,7 +43,7 @@ lines() { # COUNT TEXT
 	awk -v n="$1" -v text="$2" 'BEGIN { for (i = 0; i < n; i++) printf "%s\\n", text }'
 }
 
-order='(order: base core script net store runtime api cli)'
+order='(order: base core script net store testing runtime api cli)'
 
 good engine/store/pg/x.c '#include <libpq-fe.h>\n#include "base/buf.h"\n#include "store/store.h"\n'
 bad engine/net/x.c '\n#include "store/store.h"\n' \
