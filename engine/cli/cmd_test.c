@@ -14,7 +14,7 @@
 #include "testing/test.h"
 
 static const struct cli_option options[] = {
-	{ "filter", "NAME", "only tests with NAME in their name (-k NAME)" },
+	{ "filter", "NAME", "only tests with NAME in their name" },
 	{ "verbose", NULL, "print what happened in every test" },
 	{ "plugins", "DIR", "where the connectors are" },
 	{ 0 },

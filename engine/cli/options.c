@@ -47,6 +47,8 @@ static int print_help(const struct cli_spec *s)
 			       options[i]->value ? options[i]->value : "");
 		printf("  %-23s %s\n", left, options[i]->help);
 	}
+	if (s->letter)
+		printf("  -%-22s the same as --%s\n", s->letter, s->letter_of);
 	if (s->examples)
 		printf("\nexamples:\n%s\n", s->examples);
 	return 0;

@@ -147,7 +147,7 @@ static struct hp_bytes keep(struct hp_arena *a, struct hp_bytes b)
 	return (struct hp_bytes){p, b.n};
 }
 
-static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
 {
 	struct hp_drive *d = arg;
 	struct hp_claimed *c = &d->claimed;
@@ -180,7 +180,7 @@ static int go_on(struct hp_drive *d, struct hp_error *err)
 		return 0; /* the one in hand goes on when the hook returns */
 	d->driving = true;
 	while (rc == 0) {
-		d->store->ops->claim(d->store, d->engine, 1, on_claim, d);
+		d->store->ops->claim(d->store, d->engine, 1, hp_d_on_claim, d);
 		d->store->ops->pump(d->store);
 		if (!d->has_claimed)
 			break;

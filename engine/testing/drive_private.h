@@ -58,6 +58,8 @@ int hp_d_stop(struct hp_drive *d, const struct hp_error *why, struct hp_error *e
 void hp_d_note(struct hp_drive *d, json_t *row); /* steals; adds the time */
 /* Steps the claimed run until it is parked, finished, or the world has stopped. */
 int hp_d_drive(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
+/* What was claimed, or read again, becomes the run in hand. */
+void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err);
 /* The in-memory store's hook for `sql` states; arg is the drive. */
 void hp_d_sql_run(void *arg, const struct hp_sql_state *st, struct hp_sql_rows *rows);
 

@@ -297,6 +297,21 @@ static int statement(struct hp_drive *d, const struct hp_action *act, struct hp_
 
 /* ---- the drive ---- */
 
+/* As the worker's all_in_hand(). */
+static bool must_reload(const struct hp_drive *d, const struct hp_transition *t)
+{
+	return d->committed.outcome == HP_COMMIT_OK && t->disposition == HP_KEEP && t->after.signed_visit > 0 &&
+	       d->claimed.signed_request.n == 0;
+}
+
+/* An approval was given: the request it signed is the store's to hand out. */
+static int signed_anew(struct hp_drive *d, struct hp_error *err)
+{
+	d->store->ops->reload(d->store, d->engine, d->run, d->m.run.epoch, hp_d_on_claim, d);
+	d->store->ops->pump(d->store);
+	return d->has_claimed ? 0 : hp_fail(err, HP_E_INTERNAL, "the run cannot be read again");
+}
+
 static int begin(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_claimed *c = &d->claimed;
@@ -337,6 +352,8 @@ int hp_d_drive(struct hp_drive *d, struct hp_error *err)
 			break;
 		case HP_ACT_COMMIT:
 			rc = commit(d, act.transition, &ev, err);
+			if (rc == 0 && must_reload(d, act.transition))
+				rc = signed_anew(d, err) < 0 ? -1 : begin(d, &ev, err);
 			break;
 		case HP_ACT_SEND:
 			rc = send_effect(d, &act, &ev, err);

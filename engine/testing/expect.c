@@ -10,11 +10,13 @@ static const char *const facts[] = {
 	"why", "code", "message", "key", "phase", "attempt", "due_in", "elapsed",
 };
 
-static int mismatch(lua_State *L, struct tester *t, const struct mismatch *m)
+/* why: what the run says of itself, where that helps; else NULL. */
+static int mismatch(lua_State *L, struct tester *t, const struct mismatch *m, const char *why)
 {
 	if (t->failed) /* the first failure counts, also when it was caught */
 		return hp_t_raise(L, t);
-	hp_t_failed(t, hp_t_line(L), "%s: expected %s, is %s", m->where, m->expected, m->actual);
+	hp_t_failed(t, hp_t_line(L), "%s: expected %s, is %s%s%s", m->where, m->expected, m->actual, why ? ". " : "",
+		    why ? why : "");
 	memcpy(t->expected, m->expected, sizeof t->expected);
 	memcpy(t->actual, m->actual, sizeof t->actual);
 	t->compared = true;
@@ -75,7 +77,7 @@ int hp_t_expect(lua_State *L)
 		if (json_is_object(want) && json_object_size(want) == 0 && json_is_array(is))
 			want = t->empty;
 		if (want && !hp_t_match(want, is, facts[i], &m))
-			return mismatch(L, t, &m);
+			return mismatch(L, t, &m, i < 3 ? hp_json_str(f, "why") : NULL); /* status, state, path */
 	}
 	t->looks++;
 	return 0;
@@ -92,7 +94,7 @@ int hp_t_equal(lua_State *L)
 	actual = hp_t_json(L, t, 1);
 	expected = hp_t_json(L, t, 2);
 	if (!hp_t_match(expected, actual, "value", &m))
-		return mismatch(L, t, &m);
+		return mismatch(L, t, &m, NULL);
 	t->looks++;
 	return 0;
 }

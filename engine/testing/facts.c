@@ -74,15 +74,14 @@ static json_t *body_of(const json_t *request)
 json_t *hp_drive_seen(struct hp_bytes request)
 {
 	json_t *r = hp_json_parse(request.p, request.n, "the stored request", NULL), *seen = json_object(), *body;
-	const char *path = hp_json_str(r, "path"), *question = path ? strchr(path, '?') : NULL;
+	const char *query = hp_json_str(r, "query");
 
 	if (!r)
 		return seen;
 	json_object_set(seen, "method", json_object_get(r, "method"));
 	json_object_set(seen, "headers", json_object_get(r, "headers"));
-	if (path)
-		json_object_set_new(seen, "path", json_stringn(path, question ? (size_t)(question - path) : strlen(path)));
-	json_object_set_new(seen, "query", question ? form(question + 1, strlen(question + 1)) : json_object());
+	json_object_set(seen, "path", json_object_get(r, "path"));
+	json_object_set_new(seen, "query", query ? form(query, strlen(query)) : json_object());
 	body = body_of(r);
 	if (body)
 		json_object_set_new(seen, "body", body);
@@ -171,6 +170,9 @@ static void put_run(struct hp_drive *d, json_t *f, const json_t *doc)
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		copy(f, names[i], run, names[i]);
+	/* what `fail` says is the run's result */
+	if (!json_object_get(f, "message") && json_is_object(json_object_get(f, "result")) && d->last.status == HP_FAILED)
+		copy(f, "message", json_object_get(f, "result"), "message");
 	copy(f, "saved", doc, "saved");
 	if (a)
 		json_object_set_new(f, "approval", a);

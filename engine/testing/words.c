@@ -331,12 +331,12 @@ static int word_http(lua_State *L)
 
 static int word_sql_error(lua_State *L)
 {
-	const char *code = luaL_checkstring(L, 1);
+	const char *code = luaL_checkstring(L, 1), *message = luaL_optstring(L, 2, code);
 
 	lua_newtable(L);
 	lua_pushstring(L, code);
 	lua_setfield(L, -2, "code");
-	lua_pushstring(L, luaL_optstring(L, 2, code));
+	lua_pushstring(L, message);
 	lua_setfield(L, -2, "message");
 	return marked(L, "$sql_error", lua_gettop(L));
 }
