@@ -49,27 +49,42 @@ static void on_ack(void *arg, int64_t now, const struct hp_error *err)
 		d->stopped = *err;
 }
 
-static int deploy(struct hp_drive *d, struct hp_bytes bundle, struct hp_error *err)
+/* The store reads the summary at every turn, so it gets what it looks at and no more. */
+int hp_drive_summary(struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
 {
-	struct hp_bundle b = {.workflow = d->def->workflow, .bundle = bundle};
-	struct hp_buf summary;
+	static const char *const unread[] = {"ways", "doc", "line", "kind", "operation", "destructive", "read"};
+	struct hp_buf whole;
+	json_t *v = NULL, *state;
+	size_t i;
 	int rc;
 
-	hp_buf_init(&summary, HP_BUNDLE_MAX);
-	rc = hp_workflow_summary(d->w, &summary, err);
-	if (rc == 0) {
-		b.summary = hp_buf_bytes(&summary);
-		memcpy(b.digest, d->def->digest, sizeof b.digest);
-		d->store->ops->deploy(d->store, &b, on_ack, d);
-		d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
-		d->store->ops->pump(d->store);
-		rc = d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
-	}
-	hp_buf_free(&summary);
+	hp_buf_init(&whole, HP_BUNDLE_MAX);
+	rc = hp_workflow_summary(w, &whole, err);
+	if (rc == 0)
+		v = hp_json_parse(whole.p, whole.n, "the summary", err);
+	json_object_del(v, "input");
+	json_array_foreach(json_object_get(v, "states"), i, state)
+		for (size_t k = 0; k < sizeof unread / sizeof *unread; k++)
+			json_object_del(state, unread[k]);
+	rc = v ? hp_json_write(out, v, err) : -1;
+	json_decref(v);
+	hp_buf_free(&whole);
 	return rc;
 }
 
-struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes bundle, const struct hp_drive_hooks *hooks,
+/* The definition is in our hands, so the store's copy of its sources may be empty. */
+static int deploy(struct hp_drive *d, struct hp_bytes summary, struct hp_error *err)
+{
+	struct hp_bundle b = {.workflow = d->def->workflow, .bundle = hp_bytes_of("{}"), .summary = summary};
+
+	memcpy(b.digest, d->def->digest, sizeof b.digest);
+	d->store->ops->deploy(d->store, &b, on_ack, d);
+	d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
+	d->store->ops->pump(d->store);
+	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
+}
+
+struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, const struct hp_drive_hooks *hooks,
 			      int64_t now, struct hp_error *err)
 {
 	struct hp_drive *d = hp_calloc(1, sizeof *d);
@@ -100,7 +115,7 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes bundle, con
 		goto failed;
 	}
 	hp_mem_set_sql(d->store, &sql);
-	if (deploy(d, bundle, err) == 0)
+	if (deploy(d, summary, err) == 0)
 		return d;
 failed:
 	hp_drive_free(d);

@@ -37,7 +37,9 @@ struct hp_drive_hooks {
 	void *arg;
 };
 
-struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes bundle, const struct hp_drive_hooks *hooks,
+/* What hp_drive_new() wants to know of the workflow: made once, for many worlds. */
+int hp_drive_summary(struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, const struct hp_drive_hooks *hooks,
 			      int64_t now, struct hp_error *err);
 void hp_drive_free(struct hp_drive *d);
 
@@ -58,8 +60,10 @@ int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err) HP_MUST_
 int hp_drive_settle(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 
 /* All that can be known of the run: status, state, path, saved, result, effects,
- * statements, approval, waiting, why, … Owner: caller. */
+ * statements, approval, waiting, … Owner: caller. */
 json_t *hp_drive_facts(struct hp_drive *d, struct hp_error *err);
+/* Adds `why`: the store's sentence, which takes it a while to find. */
+void hp_drive_why(struct hp_drive *d, json_t *facts);
 /* What happened, in order: [{"at", "move", …}]. Borrowed. */
 const json_t *hp_drive_timeline(const struct hp_drive *d);
 

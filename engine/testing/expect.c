@@ -23,6 +23,14 @@ static int mismatch(lua_State *L, struct tester *t, const struct mismatch *m, co
 	return hp_t_raise(L, t);
 }
 
+/* The run is not where it should be: its own sentence says most. */
+static int astray(lua_State *L, struct tester *t, const struct mismatch *m, json_t *seen)
+{
+	if (seen)
+		hp_drive_why(t->d, seen);
+	return mismatch(L, t, m, hp_json_str(seen, "why"));
+}
+
 static json_t *facts_of(lua_State *L, struct tester *t)
 {
 	struct hp_error err = {0};
@@ -57,8 +65,7 @@ int hp_t_expect(lua_State *L)
 {
 	struct tester *t = hp_t_of(L);
 	struct mismatch m;
-	const json_t *f;
-	json_t *e;
+	json_t *e, *f;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
 	hp_t_only(L, 1, "expect", facts, sizeof facts / sizeof *facts);
@@ -69,12 +76,14 @@ int hp_t_expect(lua_State *L)
 	name_entries(e, "statements", "state");
 	why_contains(e);
 	f = facts_of(L, t);
+	if (json_object_get(e, "why"))
+		hp_drive_why(t->d, f);
 	/* in an order that tells most: the earlier ones explain the later ones */
 	for (size_t i = 0; i < sizeof facts / sizeof *facts; i++) {
 		const json_t *want = json_object_get(e, facts[i]);
 
 		if (want && !hp_t_match(want, json_object_get(f, facts[i]), facts[i], &m))
-			return mismatch(L, t, &m, i < 3 ? hp_json_str(f, "why") : NULL); /* status, state, path */
+			return astray(L, t, &m, i < 3 ? f : NULL); /* status, state, path */
 	}
 	t->looks++;
 	return 0;
@@ -124,7 +133,9 @@ int hp_t_refused(lua_State *L)
 int hp_t_run(lua_State *L)
 {
 	struct tester *t = hp_t_of(L);
+	json_t *f = facts_of(L, t);
 
-	hp_lua_push_json(L, facts_of(L, t));
+	hp_drive_why(t->d, f);
+	hp_lua_push_json(L, f);
 	return 1;
 }

@@ -184,27 +184,30 @@ static void put_run(struct hp_drive *d, json_t *f, const json_t *doc)
 
 json_t *hp_drive_facts(struct hp_drive *d, struct hp_error *err)
 {
-	json_t *f, *doc, *why;
+	json_t *f, *doc;
 
 	if (!d->run) {
 		hp_fail(err, HP_E_CONFLICT, "there is no run yet: start {…} begins it");
 		return NULL;
 	}
 	doc = ask(d, "run");
-	why = ask(d, "why");
-	if (!doc || !why) {
+	if (!doc) {
 		hp_fail(err, HP_E_INTERNAL, "the store does not know the run");
-		json_decref(doc);
-		json_decref(why);
 		return NULL;
 	}
 	f = json_object();
 	put_run(d, f, doc);
-	copy(f, "why", why, "sentence");
 	json_object_set_new(f, "path", json_deep_copy(d->path));
 	json_object_set_new(f, "effects", json_deep_copy(d->effects));
 	json_object_set_new(f, "statements", json_deep_copy(d->statements));
 	json_decref(doc);
-	json_decref(why);
 	return f;
+}
+
+void hp_drive_why(struct hp_drive *d, json_t *facts)
+{
+	json_t *why = ask(d, "why");
+
+	copy(facts, "why", why, "sentence");
+	json_decref(why);
 }

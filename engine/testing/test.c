@@ -108,7 +108,7 @@ static int load_workflow(struct tester *t, const char *name, struct hp_error *er
 	if (hp_bundle_build(t->workflow, t->o->plugins, &t->bundle, err) < 0)
 		return err->code == HP_E_NOT_FOUND ? hp_error_prefix(err, "%s: tests \"%s\"", t->path, name) : -1;
 	t->w = hp_workflow_load(hp_buf_bytes(&t->bundle), err);
-	return t->w ? 0 : -1;
+	return t->w ? hp_drive_summary(t->w, &t->summary, err) : -1;
 }
 
 /* ---- one test ---- */
@@ -189,7 +189,7 @@ static int run_one(struct tester *t, struct one *o, struct hp_error *err)
 	if (!o->wanted)
 		return 0;
 	begin(t);
-	t->d = hp_drive_new(t->w, hp_buf_bytes(&t->bundle), &hooks, TEST_EPOCH, &why);
+	t->d = hp_drive_new(t->w, hp_buf_bytes(&t->summary), &hooks, TEST_EPOCH, &why);
 	if (!t->d || hp_sandbox_run(t->s, call_test, o, &why) < 0)
 		hp_t_failed(t, o->line, "%s", why.message);
 	hp_t_unused(t);
@@ -211,6 +211,7 @@ int hp_test_file(const char *path, const struct hp_test_options *o, struct hp_er
 
 	hp_buf_init(&t.source, HP_SOURCE_MAX + 1);
 	hp_buf_init(&t.bundle, HP_BUNDLE_MAX);
+	hp_buf_init(&t.summary, HP_BUNDLE_MAX);
 	hp_buf_init(&t.message, 4096);
 	t.answers = hp_calloc(TEST_ANSWERS_MAX, sizeof *t.answers);
 	if (!t.answers || !t.empty) {
@@ -232,6 +233,7 @@ out:
 	json_decref(t.empty);
 	hp_buf_free(&t.source);
 	hp_buf_free(&t.bundle);
+	hp_buf_free(&t.summary);
 	hp_buf_free(&t.message);
 	return rc;
 }

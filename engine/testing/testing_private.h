@@ -53,7 +53,7 @@ struct tester {
 	const struct hp_test_options *o;
 	struct hp_sandbox *s;
 	struct hp_workflow *w;
-	struct hp_buf source, bundle;
+	struct hp_buf source, bundle, summary;
 	char workflow[4096];       /* its file */
 	int file_ref;              /* what the file returned */
 	int n_tests;

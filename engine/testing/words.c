@@ -212,8 +212,10 @@ static int decide(lua_State *L, const char *word)
 	json_array_append_new(t->kept, f);
 	a = json_object_get(f, "approval");
 	status = hp_json_str(a, "status");
-	if (!status)
+	if (!status) {
+		hp_drive_why(t->d, f);
 		return luaL_error(L, "%s: no approval was asked for. %s", word, hp_json_str(f, "why"));
+	}
 	done(L, t, "decide", by,
 	     json_pack("{s:I, s:s, s:s*}", "approval", hp_json_int(a, "approval", 0), "decision", word, "reason", reason));
 	return 0;
