@@ -92,7 +92,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration e2e check-deep mutants bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep mutants bench check-deps \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -114,11 +114,11 @@ demo: ## like run, without a person; exits 0 only if everything was seen
 	$(call need,scripts/demo.sh)
 	@scripts/demo.sh
 
-test: ## all suites: check-deps, unit, contract, integration, end to end
+test: ## all suites: check-deps, unit, contract, integration, authors, end to end
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh
 
-unit contract integration e2e: ## one suite of `make test`
+unit contract integration authors e2e: ## one suite of `make test`
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh $@
 
