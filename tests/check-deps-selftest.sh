@@ -53,7 +53,7 @@ bad engine/base/x.h '#include "core/keys.h"\n' \
 bad engine/net/x.c '#include "pg.h"\n' \
 	'engine/net/x.c:1: "pg.h": write includes relative to engine/, as "ROOM/file.h"'
 bad engine/misc/x.c 'int x;\n' \
-	'engine/misc/x.c:1: not in a room that the order knows (base core script net store runtime api cli)'
+	'engine/misc/x.c:1: not in a room that the order knows (base core script net store testing runtime api cli)'
 
 good engine/core/x.c '#include <string.h>\n#include "base/arena.h"\n/* not time() */\nstatic const int x[] = {1};\nstatic int f(void)\n{\n\treturn x[0];\n}\n'
 bad engine/core/x.c '#include <time.h>\n' 'engine/core/x.c:1: core is pure and may not include <time.h>'
