@@ -190,6 +190,10 @@ json_t *hp_drive_facts(struct hp_drive *d, struct hp_error *err)
 		hp_fail(err, HP_E_CONFLICT, "there is no run yet: start {…} begins it");
 		return NULL;
 	}
+	if (d->in_sql) { /* the store is in the middle of it */
+		hp_fail(err, HP_E_CONFLICT, "the run cannot be looked at while a statement runs");
+		return NULL;
+	}
 	doc = ask(d, "run");
 	if (!doc) {
 		hp_fail(err, HP_E_INTERNAL, "the store does not know the run");

@@ -170,6 +170,8 @@ START_TEST(answers_of_every_kind)
 	       "expect { state = 'find', waiting = { 'attempt find' }, code = 'deadlock_detected' }");
 	passes("sql('find', sql_error('unique_violation', 'twice')) start { input = { n = 1 } }\n"
 	       "expect { status = 'held', code = 'unique_violation', why = 'twice', waiting = { 'operator find' } }");
+	passes("reply('toy.things.make', function() expect { phase = 'admitted', state = 'make' } event('toy.word', '1')\n"
+	       "return { n = 1 } end) sql('note', 1) go() expect { state = 'done' }");
 	passes("reply('toy.things.make', function() cancel { reason = 'r' } return { n = 1 } end) go()\n"
 	       "expect { status = 'cancelled', saved = { made = { n = 1 } } }");
 }
@@ -254,6 +256,8 @@ START_TEST(a_world_that_does_not_fit)
 	fails_at("reply('toy.things.make', function()\npass '1s' end) go()", 3, "time cannot pass while a request is answered");
 	fails_at("sql('find', function()\ncancel { reason = 'r' } end) start { input = { n = 1 } }", 3,
 		 "cancel cannot be done while a statement runs");
+	fails_at("sql('find', function()\nrun() end) start { input = { n = 1 } }", 3,
+		 "the run cannot be looked at while a statement runs");
 }
 END_TEST
 
