@@ -29,13 +29,14 @@ AR ?= ar
 
 # --- rooms: each may include only those left of it (scripts/check-deps) ------
 
-ROOMS := base core script net store runtime api cli
+ROOMS := base core script net store testing runtime api cli
 UP_base := base
 UP_core := core $(UP_base)
 UP_script := script $(UP_core)
 UP_net := net $(UP_script)
 UP_store := store $(UP_net)
-UP_runtime := runtime $(UP_store)
+UP_testing := testing $(UP_store)
+UP_runtime := runtime $(UP_testing)
 UP_api := api $(UP_runtime)
 UP_cli := cli $(UP_api)
 
@@ -91,7 +92,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration e2e check-deep mutants bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep mutants bench check-deps \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -113,11 +114,11 @@ demo: ## like run, without a person; exits 0 only if everything was seen
 	$(call need,scripts/demo.sh)
 	@scripts/demo.sh
 
-test: ## all suites: check-deps, unit, contract, integration, end to end
+test: ## all suites: check-deps, unit, contract, integration, authors, end to end
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh
 
-unit contract integration e2e: ## one suite of `make test`
+unit contract integration authors e2e: ## one suite of `make test`
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh $@
 

@@ -54,6 +54,7 @@ budget_of() {
 	unit) seconds=90 ;; # building included
 	contract) seconds=90 ;;
 	integration) seconds=150 ;;
+	authors) seconds=20 ;;
 	e2e) seconds=240 ;;
 	esac
 	echo $((seconds * factor))
@@ -157,6 +158,11 @@ build_program() { # SUITE
 	return 1
 }
 
+# The workflows' own tests, by the program itself.
+suite_authors() {
+	build_program authors && run_counted authors 60 tests/run-authors.sh
+}
+
 suite_e2e() {
 	build_program e2e || return
 	if [ ! -x tests/run-e2e.sh ]; then
@@ -177,6 +183,7 @@ run_suite() { # SUITE
 	unit) run_programs unit ;;
 	contract) with_postgres "$1" ;;
 	integration) build_program integration && with_postgres integration ;;
+	authors) suite_authors ;;
 	e2e) suite_e2e ;;
 	esac
 	seconds=$(($(date +%s) - began))
@@ -189,12 +196,12 @@ run_suite() { # SUITE
 	total_seconds=$((total_seconds + seconds))
 }
 
-[ $# -gt 0 ] || set -- check-deps unit contract integration e2e
+[ $# -gt 0 ] || set -- check-deps unit contract integration authors e2e
 for suite in "$@"; do
 	case $suite in
-	check-deps | unit | contract | integration | e2e) ;;
+	check-deps | unit | contract | integration | authors | e2e) ;;
 	*)
-		echo "test.sh: no suite \"$suite\"; there are check-deps, unit, contract, integration and e2e" >&2
+		echo "test.sh: no suite \"$suite\"; there are check-deps, unit, contract, integration, authors and e2e" >&2
 		exit 2
 		;;
 	esac

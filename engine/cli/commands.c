@@ -27,6 +27,7 @@ const struct hp_command_entry hp_commands[] = {
 
 	{ "workflows", "list what is deployed", hp_cmd_workflows, AUTHORS },
 	{ "check", "look for mistakes in workflow files", hp_cmd_check, AUTHORS },
+	{ "test", "run the tests beside workflow files", hp_cmd_test, AUTHORS },
 	{ "graph", "a workflow's states and ways as a Mermaid flowchart", hp_cmd_graph, AUTHORS },
 	{ "deploy", "make workflow files the current definitions", hp_cmd_deploy, AUTHORS },
 

@@ -47,6 +47,8 @@ static int print_help(const struct cli_spec *s)
 			       options[i]->value ? options[i]->value : "");
 		printf("  %-23s %s\n", left, options[i]->help);
 	}
+	if (s->letter)
+		printf("  -%-22s the same as --%s\n", s->letter, s->letter_of);
 	if (s->examples)
 		printf("\nexamples:\n%s\n", s->examples);
 	return 0;
@@ -123,8 +125,14 @@ static int read_option(struct cli_args *a, int argc, char **argv, int *i, struct
 {
 	const char *word = argv[*i] + 2, *equals = strchr(word, '=');
 	size_t n = equals ? (size_t)(equals - word) : strlen(word);
-	const struct cli_option *o = find_option(a->spec, word, n, err);
+	const struct cli_option *o;
 
+	if (argv[*i][1] != '-') { /* the short form: read_words() has seen that it is one */
+		word = a->spec->letter_of;
+		equals = NULL;
+		n = strlen(word);
+	}
+	o = find_option(a->spec, word, n, err);
 	if (!o)
 		return -1;
 	if (!o->value && equals)
@@ -138,6 +146,11 @@ static int read_option(struct cli_args *a, int argc, char **argv, int *i, struct
 	return 0;
 }
 
+static bool is_letter(const struct cli_spec *s, const char *word)
+{
+	return s->letter && word[0] == '-' && strcmp(word + 1, s->letter) == 0;
+}
+
 static int read_words(struct cli_args *a, int argc, char **argv, struct hp_error *err)
 {
 	bool options = true;
@@ -145,7 +158,7 @@ static int read_words(struct cli_args *a, int argc, char **argv, struct hp_error
 	for (int i = 1; i < argc; i++) {
 		if (options && strcmp(argv[i], "--") == 0) {
 			options = false;
-		} else if (options && strncmp(argv[i], "--", 2) == 0) {
+		} else if (options && (strncmp(argv[i], "--", 2) == 0 || is_letter(a->spec, argv[i]))) {
 			if (read_option(a, argc, argv, &i, err) < 0)
 				return -1;
 		} else if (options && argv[i][0] == '-' && argv[i][1] && strcmp(argv[i], "-h") != 0) {

@@ -29,6 +29,7 @@ struct cli_spec {
 	const char *text;     /* what it does: one or more sentences */
 	const char *examples; /* lines, each "holdpoint …" */
 	const struct cli_option *options; /* ends with a NULL name; NULL: none */
+	const char *letter, *letter_of; /* "k" and "filter": -k is --filter; NULL: no short form */
 	int min_args, max_args;
 	bool client;          /* adds --server, --data, --token-file */
 	bool no_json;         /* its only form is text, or another program's format */

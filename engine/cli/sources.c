@@ -38,7 +38,14 @@ static int by_name(const void *a, const void *b)
 	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int add_directory(struct cli_sources *s, const char *dir, struct hp_error *err)
+static bool wanted(const char *name, bool tests)
+{
+	if (name[0] == '.' || !ends_with(name, ".lua") || ends_with(name, "_test.lua") != tests)
+		return false;
+	return strcmp(name, "policy.lua") != 0;
+}
+
+static int add_directory(struct cli_sources *s, const char *dir, bool tests, struct hp_error *err)
 {
 	DIR *d = opendir(dir);
 	const struct dirent *e;
@@ -47,17 +54,16 @@ static int add_directory(struct cli_sources *s, const char *dir, struct hp_error
 	if (!d)
 		return hp_fail(err, HP_E_IO, "cannot read %s: %s", dir, strerror(errno));
 	while (rc == 0 && (e = readdir(d)))
-		if (e->d_name[0] != '.' && ends_with(e->d_name, ".lua") && !ends_with(e->d_name, "_test.lua") &&
-		    strcmp(e->d_name, "policy.lua") != 0)
+		if (wanted(e->d_name, tests))
 			rc = add(s, dir, e->d_name, err);
 	closedir(d);
 	qsort(s->path + first, (size_t)(s->n - first), sizeof s->path[0], by_name);
 	if (rc == 0 && s->n == first)
-		return hp_fail(err, HP_E_NOT_FOUND, "there is no workflow file in %s", dir);
+		return hp_fail(err, HP_E_NOT_FOUND, "there is no %s in %s", tests ? "test file (*_test.lua)" : "workflow file", dir);
 	return rc;
 }
 
-int cli_sources_find(struct cli_sources *s, const char *const *paths, int n, struct hp_error *err)
+static int find(struct cli_sources *s, const char *const *paths, int n, bool tests, struct hp_error *err)
 {
 	int rc = 0;
 
@@ -69,11 +75,21 @@ int cli_sources_find(struct cli_sources *s, const char *const *paths, int n, str
 			rc = hp_fail(err, errno == ENOENT ? HP_E_NOT_FOUND : HP_E_IO, "%s: %s", paths[i],
 				     strerror(errno));
 		else if (S_ISDIR(st.st_mode))
-			rc = add_directory(s, paths[i], err);
+			rc = add_directory(s, paths[i], tests, err);
 		else
 			rc = add(s, "", paths[i], err);
 	}
 	return rc;
+}
+
+int cli_sources_find(struct cli_sources *s, const char *const *paths, int n, struct hp_error *err)
+{
+	return find(s, paths, n, false, err);
+}
+
+int cli_sources_find_tests(struct cli_sources *s, const char *const *paths, int n, struct hp_error *err)
+{
+	return find(s, paths, n, true, err);
 }
 
 void cli_sources_free(struct cli_sources *s)

@@ -15,6 +15,8 @@ struct cli_sources {
 /* Files as they are; of a directory (not below it) every *.lua except *_test.lua
  * and policy.lua. Sorted within a directory. */
 int cli_sources_find(struct cli_sources *s, const char *const *paths, int n, struct hp_error *err) HP_MUST_CHECK;
+/* The same for tests: of a directory every *_test.lua. */
+int cli_sources_find_tests(struct cli_sources *s, const char *const *paths, int n, struct hp_error *err) HP_MUST_CHECK;
 void cli_sources_free(struct cli_sources *s);
 
 /* Reads, bundles and loads one. bundle: initialised by the caller. */

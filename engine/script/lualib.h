@@ -1,5 +1,7 @@
 /* lualib.h: what sandbox.c, lualib.c, pattern's users and value.c share.
- * Private to script/'s sandbox; everybody else includes sandbox.h.
+ * Private to script/'s sandbox; everybody else includes sandbox.h. (testing/ calls
+ * functions of a script below C code that must not be jumped over, and so needs
+ * hp_sandbox_stopped() and hp_sandbox_caught() as well.)
  */
 #ifndef HP_SCRIPT_LUALIB_H
 #define HP_SCRIPT_LUALIB_H

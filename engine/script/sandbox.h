@@ -1,5 +1,5 @@
 /* sandbox.h: a Lua state that cannot reach out, run on or eat the machine.
- * Private to script/.
+ * For script/, and for testing/, whose test files run in one too.
  *
  *  - libraries by allow-list, read-only tables (proxy + protected metatable):
  *    base (assert, error, ipairs, next, pairs, pcall, xpcall, select, tonumber,

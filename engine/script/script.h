@@ -131,6 +131,9 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg);
  * prints both alike ("unknown_operation", "unknown_field", …, else "load"). Cuts
  * err->message: f->file points into it. */
 void hp_finding_of_error(struct hp_error *err, struct hp_finding *f);
+/* Error codes that an operation ("stripe.refunds.create") declares; *n 0: none, or no
+ * such operation. */
+const char *const *hp_workflow_errors(struct hp_workflow *w, const char *operation, int *n);
 /* Mermaid flowchart. */
 int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 

@@ -120,6 +120,26 @@ const struct hp_definition *hp_workflow_definition(const struct hp_workflow *w)
 	return &w->def;
 }
 
+const char *const *hp_workflow_errors(struct hp_workflow *w, const char *operation, int *n)
+{
+	const char *dot = strchr(operation, '.');
+	char name[HP_NAME_MAX + 1];
+	struct hp_conn *c;
+	struct hp_op *op;
+
+	*n = 0;
+	if (!dot || (size_t)(dot - operation) >= sizeof name)
+		return NULL;
+	memcpy(name, operation, (size_t)(dot - operation));
+	name[dot - operation] = '\0';
+	c = hp_workflow_conn(w, name);
+	op = c ? hp_conn_op(c, dot + 1) : NULL;
+	if (!op)
+		return NULL;
+	*n = op->n_errors;
+	return op->errors;
+}
+
 static void add_text(struct hp_buf *out, const char *name, const char *text)
 {
 	hp_buf_printf(out, "\"%s\":", name);

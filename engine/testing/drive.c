@@ -1,0 +1,355 @@
+/* drive.c: the world: store, clock, doors, and the loop that lets a run go on until
+ * it waits for something. */
+#include "testing/drive_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The store's own lease never runs out: nobody dies here. The machine is told the
+ * ordinary one, because the time of a probe depends on it. */
+#define DRIVE_LEASE (100 * 365 * HP_DAY)
+
+int hp_d_stop(struct hp_drive *d, const struct hp_error *why, struct hp_error *err)
+{
+	if (d->stopped.code == HP_OK)
+		d->stopped = *why;
+	if (err)
+		*err = d->stopped;
+	return -1;
+}
+
+void hp_d_note(struct hp_drive *d, json_t *row)
+{
+	char at[32];
+
+	json_object_set_new(row, "at", json_string(hp_time_format(d->now, at, sizeof at)));
+	if (json_array_size(d->timeline) < DRIVE_TIMELINE_MAX)
+		json_array_append(d->timeline, row);
+	json_decref(row);
+}
+
+static void on_engine(void *arg, const struct hp_engine_info *info, const struct hp_error *err)
+{
+	struct hp_drive *d = arg;
+
+	if (err) {
+		d->stopped = *err;
+		return;
+	}
+	d->engine = info->id;
+	memcpy(d->installation, info->installation, sizeof d->installation);
+}
+
+static void on_ack(void *arg, int64_t now, const struct hp_error *err)
+{
+	struct hp_drive *d = arg;
+
+	(void)now;
+	if (err)
+		d->stopped = *err;
+}
+
+/* The store reads the summary at every turn, so it gets what it looks at and no more. */
+int hp_drive_summary(struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
+{
+	static const char *const unread[] = {"ways", "doc", "line", "kind", "operation", "destructive", "read"};
+	struct hp_buf whole;
+	json_t *v = NULL, *state;
+	size_t i;
+	int rc;
+
+	hp_buf_init(&whole, HP_BUNDLE_MAX);
+	rc = hp_workflow_summary(w, &whole, err);
+	if (rc == 0)
+		v = hp_json_parse(whole.p, whole.n, "the summary", err);
+	json_object_del(v, "input");
+	json_array_foreach(json_object_get(v, "states"), i, state)
+		for (size_t k = 0; k < sizeof unread / sizeof *unread; k++)
+			json_object_del(state, unread[k]);
+	rc = v ? hp_json_write(out, v, err) : -1;
+	json_decref(v);
+	hp_buf_free(&whole);
+	return rc;
+}
+
+/* The definition is in our hands, so the store's copy of its sources may be empty. */
+static int deploy(struct hp_drive *d, struct hp_bytes summary, struct hp_error *err)
+{
+	struct hp_bundle b = {.workflow = d->def->workflow, .bundle = hp_bytes_of("{}"), .summary = summary};
+
+	memcpy(b.digest, d->def->digest, sizeof b.digest);
+	d->store->ops->deploy(d->store, &b, on_ack, d);
+	d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
+	d->store->ops->pump(d->store);
+	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
+}
+
+struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, const struct hp_drive_hooks *hooks,
+			      int64_t now, struct hp_error *err)
+{
+	struct hp_drive *d = hp_calloc(1, sizeof *d);
+	struct hp_mem_sql sql = {.run = hp_d_sql_run, .arg = d};
+
+	if (!d) {
+		hp_fail(err, HP_E_NOMEM, "no memory for a test");
+		return NULL;
+	}
+	d->w = w;
+	d->def = hp_workflow_definition(w);
+	d->hooks = *hooks;
+	d->now = now;
+	hp_buf_init(&d->saved_text, HP_RUN_DATA_MAX);
+	hp_buf_init(&d->scratch, 2 * HP_RUN_DATA_MAX);
+	d->claim = hp_arena_new(4 * HP_RUN_DATA_MAX);
+	d->step[0] = hp_arena_new(4 * HP_RUN_DATA_MAX);
+	d->step[1] = hp_arena_new(4 * HP_RUN_DATA_MAX);
+	d->path = json_array();
+	d->effects = json_array();
+	d->statements = json_array();
+	d->timeline = json_array();
+	d->store = hp_store_mem_new(&d->now, err);
+	if (!d->store)
+		goto failed;
+	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->timeline) {
+		hp_fail(err, HP_E_NOMEM, "no memory for a test");
+		goto failed;
+	}
+	hp_mem_set_sql(d->store, &sql);
+	if (deploy(d, summary, err) == 0)
+		return d;
+failed:
+	hp_drive_free(d);
+	return NULL;
+}
+
+void hp_drive_free(struct hp_drive *d)
+{
+	if (!d)
+		return;
+	if (d->store)
+		d->store->ops->free(d->store);
+	json_decref(d->saved);
+	json_decref(d->door_reply);
+	json_decref(d->path);
+	json_decref(d->effects);
+	json_decref(d->statements);
+	json_decref(d->timeline);
+	hp_buf_free(&d->saved_text);
+	hp_buf_free(&d->scratch);
+	hp_arena_free(d->claim);
+	hp_arena_free(d->step[0]);
+	hp_arena_free(d->step[1]);
+	hp_free(d);
+}
+
+int64_t hp_drive_run(const struct hp_drive *d) { return d->run; }
+int64_t hp_drive_now(const struct hp_drive *d) { return d->now; }
+bool hp_drive_stopped(const struct hp_drive *d) { return d->stopped.code != HP_OK; }
+const json_t *hp_drive_timeline(const struct hp_drive *d) { return d->timeline; }
+
+void hp_drive_principal(struct hp_drive *d, const char *name, const char *kind, const char *roles)
+{
+	hp_mem_principal(d->store, name, kind, roles);
+}
+
+/* ---- claiming ---- */
+
+static struct hp_bytes keep(struct hp_arena *a, struct hp_bytes b)
+{
+	char *p = b.n ? hp_arena_strndup(a, b.p, b.n) : NULL;
+
+	HP_ASSERT(p || b.n == 0); /* the arena holds several times what a run may carry */
+	return (struct hp_bytes){p, b.n};
+}
+
+void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	struct hp_drive *d = arg;
+	struct hp_claimed *c = &d->claimed;
+
+	(void)now;
+	d->has_claimed = !err && n == 1;
+	if (err)
+		d->stopped = *err;
+	if (!d->has_claimed)
+		return;
+	hp_arena_reset(d->claim);
+	*c = runs[0];
+	c->key = keep(d->claim, c->key);
+	c->input = keep(d->claim, c->input);
+	c->saved = keep(d->claim, c->saved);
+	c->decision_value = keep(d->claim, c->decision_value);
+	c->mail = keep(d->claim, c->mail);
+	c->command_value = keep(d->claim, c->command_value);
+	c->signed_request = keep(d->claim, c->signed_request);
+	c->signed_key = keep(d->claim, c->signed_key);
+}
+
+/* All that can be done now. */
+static int go_on(struct hp_drive *d, struct hp_error *err)
+{
+	struct hp_error why = {0};
+	int claims = 0, rc = 0;
+
+	if (d->driving)
+		return 0; /* the one in hand goes on when the hook returns */
+	d->driving = true;
+	while (rc == 0) {
+		d->store->ops->claim(d->store, d->engine, 1, hp_d_on_claim, d);
+		d->store->ops->pump(d->store);
+		if (!d->has_claimed)
+			break;
+		if (++claims > DRIVE_CLAIMS_MAX)
+			rc = hp_fail(&why, HP_E_LIMIT, "the run was taken up %d times without time passing", claims - 1);
+		else
+			rc = hp_d_drive(d, &why);
+	}
+	d->driving = false;
+	if (rc < 0)
+		return hp_d_stop(d, &why, err);
+	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
+}
+
+static int may_act(struct hp_drive *d, const char *what, struct hp_error *err)
+{
+	if (d->stopped.code != HP_OK)
+		return hp_d_stop(d, &d->stopped, err);
+	if (d->in_sql)
+		return hp_fail(err, HP_E_CONFLICT, "%s cannot be done while a statement runs", what);
+	return 0;
+}
+
+/* ---- doors ---- */
+
+static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
+{
+	struct hp_drive *d = arg;
+
+	d->door_error = err ? *err : (struct hp_error){0};
+	d->door_reply = err ? NULL : hp_json_parse(json.p, json.n, "a door's answer", &d->door_error);
+}
+
+static int call_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,
+		     struct hp_error *err)
+{
+	struct hp_buf text;
+	int rc;
+
+	json_decref(d->door_reply);
+	d->door_reply = NULL;
+	hp_buf_init(&text, 2 * HP_HTTP_REQUEST_BODY_MAX);
+	rc = hp_json_write(&text, args, err);
+	if (rc == 0) {
+		d->store->ops->door(d->store, name, principal, hp_buf_bytes(&text), on_door, d);
+		d->store->ops->pump(d->store);
+		if (!d->door_reply) {
+			if (err)
+				*err = d->door_error;
+			rc = -1;
+		}
+	}
+	hp_buf_free(&text);
+	return rc;
+}
+
+int hp_drive_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,
+		  struct hp_error *err)
+{
+	static const char *const told[] = {"decide", "operate", "cancel", "send_event"};
+
+	if (may_act(d, name, err) < 0 || call_door(d, name, principal, args, err) < 0)
+		return -1;
+	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+		if (strcmp(name, told[i]) == 0)
+			hp_d_note(d, json_pack("{s:s, s:s, s:O}", "door", name, "by", principal, "args", args));
+	return go_on(d, err);
+}
+
+/* As the API does it: the input is looked at before there is a run. */
+static int prepare(struct hp_drive *d, const json_t *input, const char *key, json_t *args, struct hp_error *err)
+{
+	struct hp_buf text, own;
+	int rc;
+
+	hp_buf_init(&text, HP_INPUT_MAX);
+	hp_buf_init(&own, HP_KEY_MAX);
+	rc = hp_json_write(&text, input, err);
+	if (rc == 0)
+		rc = hp_workflow_check_input(d->w, hp_buf_bytes(&text), err);
+	if (rc == 0 && !key) {
+		rc = hp_workflow_key(d->w, hp_buf_bytes(&text), &own, err);
+		key = own.n ? hp_buf_str(&own) : NULL;
+	}
+	if (rc == 0 && key && json_object_set_new(args, "key", json_string(key)) < 0)
+		rc = hp_fail(err, HP_E_INVALID, "the key is no text in UTF-8");
+	hp_buf_free(&text);
+	hp_buf_free(&own);
+	return rc;
+}
+
+int hp_drive_start(struct hp_drive *d, const json_t *input, const char *key, const char *requester,
+		   struct hp_error *err)
+{
+	json_t *args;
+	int rc;
+
+	if (d->run)
+		return hp_fail(err, HP_E_CONFLICT, "the run has been started already: a test has one run");
+	if (may_act(d, "start", err) < 0)
+		return -1;
+	args = json_pack("{s:s, s:O}", "workflow", d->def->workflow, "input", input);
+	rc = prepare(d, input, key, args, err);
+	if (rc == 0)
+		rc = call_door(d, "start", requester, args, err);
+	json_decref(args);
+	if (rc < 0)
+		return -1;
+	d->run = hp_json_int(d->door_reply, "run", 0);
+	d->started_at = d->now;
+	d->seen_visit = 1;
+	hp_run_start(&d->last, d->run, d->now);
+	json_array_append_new(d->path, json_string(d->def->states[0].name));
+	hp_d_note(d, json_pack("{s:s, s:s}", "move", "started", "state", d->def->states[0].name));
+	return go_on(d, err);
+}
+
+/* ---- time ---- */
+
+/* When the run wakes by itself; INT64_MAX: it does not. */
+static int64_t next_due(const struct hp_drive *d)
+{
+	return d->run && d->last.status == HP_WAITING && d->last.due_at > 0 ? d->last.due_at : INT64_MAX;
+}
+
+int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err)
+{
+	int64_t until = d->now + us, due;
+
+	if (may_act(d, "pass", err) < 0)
+		return -1;
+	if (d->driving)
+		return hp_fail(err, HP_E_CONFLICT, "time cannot pass while a request is answered");
+	while ((due = next_due(d)) <= until) {
+		if (due > d->now)
+			d->now = due;
+		if (go_on(d, err) < 0)
+			return -1;
+		if (next_due(d) <= d->now) {
+			struct hp_error why;
+
+			hp_fail(&why, HP_E_INTERNAL, "a timer of the run is due and nothing happens");
+			return hp_d_stop(d, &why, err);
+		}
+	}
+	d->now = until;
+	return go_on(d, err);
+}
+
+int hp_drive_settle(struct hp_drive *d, struct hp_error *err)
+{
+	while (d->run && d->last.status == HP_WAITING &&
+	       (d->last.phase == HP_PH_BACKOFF || d->last.phase == HP_PH_DOUBT))
+		if (hp_drive_pass(d, d->last.due_at - d->now, err) < 0)
+			return -1;
+	return 0;
+}

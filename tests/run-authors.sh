@@ -1,0 +1,139 @@
+#!/bin/sh
+# run-authors.sh: holdpoint test as authors use it: the shipped workflows' own tests,
+# the example of docs/testing.md as written, and the command's words and exit codes.
+# Prints "# pass N" and "# fail N"; exits non-zero when anything failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+HP_BIN=${HP_BIN:-$root/${HP_BUILD:-build}/holdpoint}
+dir=$(mktemp -d "${TMPDIR:-/tmp}/holdpoint-authors.XXXXXX") || exit 1
+trap 'rm -rf "$dir"' EXIT
+pass=0
+fail=0
+
+holdpoint() {
+	"$HP_BIN" "$@"
+}
+
+# The command's output and exit code are as said.
+like() { # NAME EXIT EXPECTED COMMAND...
+	name=$1 exit=$2 expected=$3
+	shift 3
+	got=$("$@" 2>&1)
+	code=$?
+	if [ "$code" = "$exit" ] && [ "$got" = "$expected" ]; then
+		pass=$((pass + 1))
+	else
+		fail=$((fail + 1))
+		printf 'FAILED %s: exit %s, expected %s\n%s\n--- expected\n%s\n' "$name" "$code" "$exit" "$got" "$expected"
+	fi
+}
+
+# ---- the shipped workflows: each test counts ----
+
+if ! holdpoint test workflows >"$dir/out" 2>&1; then
+	cat "$dir/out"
+fi
+# "N passed, N failed"
+summary=$(tail -n 1 "$dir/out")
+case $summary in
+*" passed, "*" failed")
+	pass=$((pass + ${summary%% *}))
+	summary=${summary#*, }
+	fail=$((fail + ${summary%% *}))
+	;;
+*)
+	echo "FAILED holdpoint test workflows: no summary"
+	fail=$((fail + 1))
+	;;
+esac
+for workflow in workflows/*.lua; do
+	case $workflow in
+	*_test.lua | workflows/policy.lua) ;;
+	*)
+		[ -f "${workflow%.lua}_test.lua" ] && continue
+		echo "FAILED $workflow has no tests beside it"
+		fail=$((fail + 1))
+		;;
+	esac
+done
+
+# ---- docs/testing.md, as written ----
+
+# Prints the block that begins with the line.
+block() { # DOCUMENT LINE
+	awk -v start="$2" '$0 == start { on = 1; next } on && /^```$/ { exit } on' "$1"
+}
+
+block docs/authoring.md '```lua file=welcome.lua' >"$dir/welcome.lua"
+block docs/testing.md '```lua file=welcome_test.lua' >"$dir/welcome_test.lua"
+cd "$dir" || exit 1
+# Each console command to a file N.cmd, what it prints to N.out.
+awk '/^```console$/ { on = 1; next } /^```$/ { on = 0 }
+	on && /^\$ / { n++; print substr($0, 3) >(n ".cmd"); printf "" >(n ".out"); next }
+	on { print >(n ".out") }' "$root/docs/testing.md"
+n=1
+while [ -f "$n.cmd" ]; do
+	command=$(cat "$n.cmd")
+	got=$(eval "$command" 2>&1)
+	if [ "$got" = "$(cat "$n.out")" ]; then
+		pass=$((pass + 1))
+	else
+		fail=$((fail + 1))
+		printf 'FAILED docs/testing.md: $ %s\n%s\n--- the page says\n%s\n' "$command" "$got" "$(cat "$n.out")"
+	fi
+	n=$((n + 1))
+done
+if [ "$n" -lt 5 ]; then
+	echo "FAILED docs/testing.md: only $((n - 1)) commands were found"
+	fail=$((fail + 1))
+fi
+
+# ---- the command ----
+
+cat >one_test.lua <<'LUA'
+return tests "welcome" {
+  test("good", function()
+    sql("find_member", none)
+    start { input = { member = 1 } }
+    expect { state = "unknown_member" }
+  end),
+  test("bad", function()
+    sql("find_member", none)
+    start { input = { member = 1 } }
+    expect { state = "welcomed" }
+  end),
+}
+LUA
+why='Run 1 failed at 2026-01-01 00:00:00 UTC with code unknown_member.'
+like 'a failing test' 1 "one_test.lua:10: FAILED bad
+  state: expected \"welcomed\", is \"unknown_member\". $why
+1 passed, 1 failed" holdpoint test one_test.lua
+like 'the short filter' 0 '1 passed, 0 failed' holdpoint test one_test.lua -k good
+like 'the long filter' 0 '1 passed, 0 failed' holdpoint test --filter=good one_test.lua
+like 'a filter that fits nothing' 4 'holdpoint: no test has "ugly" in its name' holdpoint test one_test.lua -k ugly
+like 'JSON' 1 '{"failed":1,"passed":1,"tests":[{"file":"one_test.lua","line":2,"name":"good","passed":true},{"actual":"\"unknown_member\"","expected":"\"welcomed\"","file":"one_test.lua","line":10,"message":"state: expected \"welcomed\", is \"unknown_member\". '"$why"'","name":"bad","passed":false}]}' \
+	holdpoint test one_test.lua --json
+echo 'return 1' >broken_test.lua
+like 'a file that is no test, and one that is' 2 'broken_test.lua:1: the file must end with: return tests "workflow" { test("name", function() … end), … }
+1 passed, 1 failed' holdpoint test broken_test.lua one_test.lua -k good
+like 'a broken file as JSON' 2 '{"failed":1,"passed":0,"tests":[{"file":"broken_test.lua","hint":"","message":"broken_test.lua:1: the file must end with: return tests \"workflow\" { test(\"name\", function() … end), … }","passed":false}]}' \
+	holdpoint test broken_test.lua --json
+sed 's/"remember",/"remembr",/' welcome.lua >other.lua
+echo 'return tests "other" { test("x", function() end) }' >other_test.lua
+like 'a workflow that does not load' 2 'other.lua:47: state "which_door": otherwise: unknown state "remembr", did you mean "remember"?
+0 passed, 1 failed' holdpoint test other_test.lua
+like 'a file that is not there' 4 'holdpoint: none_test.lua: No such file or directory' holdpoint test none_test.lua
+like 'no workflows here' 4 'holdpoint: workflows: No such file or directory' holdpoint test
+mkdir workflows
+like 'no tests here' 4 'holdpoint: there is no test file (*_test.lua) in workflows' holdpoint test
+cp welcome.lua welcome_test.lua workflows/
+like 'tests in a directory' 0 '3 passed, 0 failed' holdpoint test
+like 'a letter that is no option' 2 'holdpoint: test: unknown option -x
+  holdpoint test --help shows what it takes.' holdpoint test -x
+like 'a filter without a value' 2 'holdpoint: test: --filter needs a value: NAME
+  holdpoint test --help shows what it takes.' holdpoint test -k
+
+echo "# pass $pass"
+echo "# fail $fail"
+[ "$fail" = 0 ]
