@@ -235,7 +235,7 @@ void pgs_start(struct hp_store *st, int64_t engine, const struct hp_start *start
 {
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, start_done, arg);
-	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->work);
+	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->intake);
 
 	c->cb.start = cb;
 	c->number = start->own ? pgs_owning(s) : 0;
@@ -331,7 +331,7 @@ void pgs_ingest(struct hp_store *st, int64_t engine, const struct hp_ingest *in,
 {
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, ingest_done, arg);
-	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->work);
+	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->intake);
 	int most = in->n_starts > in->n_deliveries ? in->n_starts : in->n_deliveries;
 	struct hp_bytes *v = hp_calloc((size_t)most + 1, sizeof *v);
 	int64_t *own = hp_calloc((size_t)most + 1, sizeof *own);

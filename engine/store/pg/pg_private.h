@@ -41,7 +41,9 @@ struct hp_store_pg {
 	struct hp_pg *beat;  /* heartbeats, and hints unless pooled */
 	void (*hint)(void *arg); /* NULL: nobody wants any */
 	void *hint_arg;
-	struct hp_pg *work;  /* claims, starts, webhooks, definitions */
+	struct hp_pg *work;  /* claims, definitions */
+	struct hp_pg *intake; /* starts, webhooks: one that waits for a lock (an application's
+			       * open transaction has the key or the mailbox) holds up no claim */
 	struct hp_pg *doors; /* people's questions: a slow list holds up nothing */
 	struct hp_pg *commits[PGS_COMMIT_CONNECTIONS_MAX];
 	int n_commits;

@@ -14,6 +14,8 @@
 
 #define BEAT_DEADLINE_US (3 * HP_SECOND)
 #define WORK_DEADLINE_US (15 * HP_SECOND)
+/* Longer than the role's lock_timeout, and as long as a webhook's sender may wait. */
+#define INTAKE_DEADLINE_US (7 * HP_SECOND)
 #define DOOR_DEADLINE_US (30 * HP_SECOND)
 
 /* ---- calls ---- */
@@ -441,6 +443,8 @@ static void store_free(struct hp_store *st)
 		hp_pg_close(s->beat);
 	if (s->work)
 		hp_pg_close(s->work);
+	if (s->intake)
+		hp_pg_close(s->intake);
 	if (s->doors)
 		hp_pg_close(s->doors);
 	for (int i = 0; i < s->n_commits; i++)
@@ -452,7 +456,8 @@ static void store_free(struct hp_store *st)
 static bool store_up(struct hp_store *st)
 {
 	struct hp_store_pg *s = pgs_of(st);
-	bool up = hp_pg_up(s->beat) && hp_pg_up(s->work) && hp_pg_up(s->doors);
+	bool up = hp_pg_up(s->beat) && hp_pg_up(s->work) && hp_pg_up(s->intake) &&
+		  hp_pg_up(s->doors);
 
 	for (int i = 0; i < s->n_commits; i++)
 		up = up && hp_pg_up(s->commits[i]);
@@ -512,6 +517,7 @@ struct hp_store *hp_store_pg_new(struct ev_loop *loop, const struct hp_store_pg_
 	}
 	if (!(s->beat = open_one(s, o, BEAT_DEADLINE_US, true, err)) ||
 	    !(s->work = open_one(s, o, WORK_DEADLINE_US, false, err)) ||
+	    !(s->intake = open_one(s, o, INTAKE_DEADLINE_US, false, err)) ||
 	    !(s->doors = open_one(s, o, DOOR_DEADLINE_US, false, err)))
 		goto out;
 	for (; s->n_commits < commits; s->n_commits++)
