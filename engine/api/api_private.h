@@ -3,7 +3,8 @@
  *   api.c      attach, the way of a request, answers and errors
  *   routes.c   the table of routes, matching, query and body against their fields
  *   auth.c     Bearer token → principal, remembered for a few seconds
- *   doors.c    the general handler: one store door per route; tokens
+ *   doors.c    the general handler: one store door per route
+ *   tokens.c   making and revoking tokens
  *   start.c    POST /api/v1/runs
  *   deploy.c   POST /api/v1/workflows
  *   webhook.c  POST /api/webhooks/{source}
@@ -28,7 +29,7 @@
 
 #define API_ARENA_MAX ((size_t)8 * 1024 * 1024)
 #define API_AUTH_SLOTS 256
-#define API_AUTH_LIFE (5 * HP_SECOND) /* a revoked token works this long at most */
+#define API_AUTH_LIFE (5 * HP_SECOND) /* a token revoked elsewhere works this long at most */
 #define API_FIELDS_MAX 10
 #define API_TOKEN_MAX 512
 
@@ -61,6 +62,8 @@ struct api_route {
 	const char *door;
 	const char *id_name;             /* argument that gets {id} */
 	const char *constant[2];         /* one more argument: name, value */
+	/* called with the door's answer, before it is sent; json.p NULL: it failed */
+	void (*heard)(struct api_request *rq, struct hp_bytes json);
 	enum hp_crash_label before, after; /* HP_CRASH__COUNT: none */
 };
 
@@ -87,6 +90,7 @@ struct api_request {
 
 struct api_auth {
 	uint8_t token[HP_SHA256_LEN];
+	int64_t id;    /* the token's number */
 	int64_t until; /* boot clock; 0: empty */
 	char name[201], kind[16], scopes[96];
 };
@@ -96,6 +100,7 @@ struct hp_api {
 	int open;     /* requests not yet answered */
 	bool closing;
 	struct api_auth auth[API_AUTH_SLOTS]; /* place by the hash's first byte */
+	uint64_t forgotten; /* how often api_auth_forget() was called */
 };
 
 /* ---- api.c: each of these ends the request ---- */
@@ -117,10 +122,14 @@ int api_route_args(struct api_request *rq, struct hp_error *err) HP_MUST_CHECK;
 /* ---- auth.c ---- */
 /* Calls next(rq) when the caller may use the route; else answers. */
 void api_authenticate(struct api_request *rq, api_handler next);
+/* The token of this number has been revoked. */
+void api_auth_forget(struct hp_api *api, int64_t id);
 
 /* ---- handlers ---- */
 void api_door(struct api_request *rq);
 void api_token(struct api_request *rq);
+void api_token_made(struct api_request *rq, struct hp_bytes json);
+void api_token_revoked(struct api_request *rq, struct hp_bytes json);
 void api_start(struct api_request *rq);
 void api_deploy(struct api_request *rq);
 void api_webhook(struct api_request *rq);

@@ -1,8 +1,9 @@
 /* auth.c: who asks, and may they?
  *
  * A token's answer is remembered by the token's hash for API_AUTH_LIFE, so a busy
- * client costs one look a time, and a revoked token is dead soon after. Only good
- * answers are remembered: a token that was just made works at once.
+ * client costs one look a time, and a revoked token is dead soon after: at once in
+ * the worker that revoked it. Only good answers are remembered: a token that was
+ * just made works at once.
  */
 #include "api/api_private.h"
 
@@ -12,6 +13,7 @@
 
 struct auth_state {
 	api_handler next;
+	uint64_t forgotten; /* when the store was asked */
 };
 
 /* The token after "Bearer ", or NULL. */
@@ -82,6 +84,7 @@ static int read_answer(struct api_auth *a, struct hp_bytes json, struct hp_error
 		hp_fail(err, HP_E_INTERNAL, "the store's answer about a token names no principal");
 		goto out;
 	}
+	a->id = hp_json_int(root, "id", 0);
 	memcpy(a->name, name, strlen(name) + 1);
 	memcpy(a->kind, kind, strlen(kind) + 1);
 	n = (size_t)snprintf(a->scopes, sizeof a->scopes, " ");
@@ -100,6 +103,7 @@ out:
 static void on_authenticate(void *arg, struct hp_bytes json, const struct hp_error *failed)
 {
 	struct api_request *rq = arg;
+	const struct auth_state *st = rq->state;
 	struct api_auth a = { .until = hp_boottime_us() + API_AUTH_LIFE };
 	struct hp_error err;
 
@@ -115,8 +119,18 @@ static void on_authenticate(void *arg, struct hp_bytes json, const struct hp_err
 		return;
 	}
 	memcpy(a.token, rq->token, sizeof a.token);
-	*place_of(rq->api, rq->token) = a;
+	/* A revocation may have overtaken this answer: it is good once, not for longer. */
+	if (st->forgotten == rq->api->forgotten)
+		*place_of(rq->api, rq->token) = a;
 	authorised(rq, &a);
+}
+
+void api_auth_forget(struct hp_api *api, int64_t id)
+{
+	api->forgotten++;
+	for (struct api_auth *a = api->auth; a < api->auth + API_AUTH_SLOTS; a++)
+		if (a->id == id)
+			a->until = 0;
 }
 
 void api_authenticate(struct api_request *rq, api_handler next)
@@ -135,6 +149,7 @@ void api_authenticate(struct api_request *rq, api_handler next)
 		return;
 	}
 	st->next = next;
+	st->forgotten = rq->api->forgotten;
 	rq->state = st;
 	hp_sha256(token, strlen(token), rq->token);
 	known = place_of(rq->api, rq->token);

@@ -1,15 +1,12 @@
 /* doors.c: a route that is one door of the store: arguments in, its answer out. */
 #include "api/api_private.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#include "base/words.h"
-
 static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
 {
 	struct api_request *rq = arg;
 
+	if (rq->route->heard)
+		rq->route->heard(rq, err ? (struct hp_bytes){ NULL, 0 } : json);
 	if (err) {
 		api_answer_error(rq, err);
 		return;
@@ -42,33 +39,4 @@ void api_door(struct api_request *rq)
 	}
 	api_crash(r->before);
 	api_store(rq)->ops->door(api_store(rq), r->door, rq->who.name, args, on_door, rq);
-}
-
-/* A token with a scope that does not exist would be refused everywhere, later. */
-void api_token(struct api_request *rq)
-{
-	static const char *const scopes[] = { "read", "start", "operate", "approve", "admin" };
-	const json_t *list = json_object_get(rq->args, "scopes"), *v;
-	const size_t n = sizeof scopes / sizeof scopes[0];
-	size_t i, k;
-
-	json_array_foreach(list, i, v) {
-		const char *near = hp_nearest(json_string_value(v), scopes, n);
-		char hint[160];
-
-		for (k = 0; k < n && strcmp(json_string_value(v), scopes[k]) != 0; k++)
-			;
-		if (k < n)
-			continue;
-		(void)snprintf(hint, sizeof hint, "%s%s%sScopes are read, start, operate, approve and admin.",
-			       near ? "Did you mean \"" : "", near ? near : "", near ? "\"? " : "");
-		api_answer_fail(rq, HP_E_INVALID, hint, "there is no scope \"%.60s\"", json_string_value(v));
-		return;
-	}
-	if (json_array_size(list) == 0) {
-		api_answer_fail(rq, HP_E_INVALID, "Scopes are read, start, operate, approve and admin.",
-				"a token needs at least one scope");
-		return;
-	}
-	api_door(rq);
 }

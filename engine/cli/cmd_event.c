@@ -54,9 +54,10 @@ out:
 
 int hp_cmd_event(int argc, char **argv)
 {
+	static const struct cli_spec *const specs[] = { &spec, NULL };
 	struct cli_args a;
 	struct hp_error err = { 0 };
-	int code = cli_parse_sub(&spec, argc, argv, &a);
+	int code = cli_parse_sub(specs, argc, argv, &a);
 
 	if (code >= 0)
 		return code;

@@ -35,7 +35,7 @@ const struct hp_command_entry hp_commands[] = {
 	{ "worker", "one worker process (serve starts them)", hp_cmd_worker, NULL },
 	{ "fake", "run a simulated provider", hp_cmd_fake, SERVER },
 	{ "migrate", "bring a database's schema up to date", hp_cmd_migrate, SERVER },
-	{ "token", "make a token for the API", hp_cmd_token, SERVER },
+	{ "token", "make, list and revoke tokens for the API", hp_cmd_token, SERVER },
 	{ "crash-labels", "list the points where a test can crash the engine", hp_cmd_crash_labels, SERVER },
 
 	{ "completion", "print the completion script for bash", hp_cmd_completion, OTHER },

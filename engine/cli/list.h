@@ -7,7 +7,7 @@
 #include "cli/print.h"
 
 struct cli_list {
-	const char *member; /* of the answer: "runs" */
+	const char *member; /* of the answer: "runs"; for --database the store's door, too */
 	const char *const *titles;
 	int columns;
 	void (*row)(struct cli_table *t, const json_t *row);

@@ -8,6 +8,8 @@
 #include "base/words.h"
 #include "cli/print.h"
 
+#define CLI_SUBS_MAX 8 /* words a command may have as its second */
+
 static const struct cli_option client_options[] = {
 	{ "server", "URL", "the engine's address (else $HOLDPOINT_SERVER, else the data directory knows)" },
 	{ "token-file", "FILE", "file with the token (else $HOLDPOINT_TOKEN, $HOLDPOINT_TOKEN_FILE, DATA/token)" },
@@ -194,22 +196,53 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_arg
 	return rc < 0 ? usage_error(a, &err) : -1;
 }
 
-int cli_parse_sub(const struct cli_spec *spec, int argc, char **argv, struct cli_args *a)
+static const char *second_word(const struct cli_spec *s)
 {
-	const char *second = strchr(spec->name, ' ') + 1;
-	struct hp_error err = { 0 };
+	return strchr(s->name, ' ') + 1;
+}
 
-	if (argc > 1 && strcmp(argv[1], second) == 0)
-		return cli_parse(spec, argc - 1, argv + 1, a);
-	*a = (struct cli_args){ .spec = spec, .json = cli_wants_json(argc, argv) };
-	if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-		return print_help(spec);
-	if (argc > 1 && strcmp(argv[1], "--json") != 0)
+/* argv[1] is none of them: says which there are, or the nearest. */
+static int wrong_sub(const struct cli_spec *const *specs, int argc, char **argv, const struct cli_args *a)
+{
+	const char *words[CLI_SUBS_MAX], *near = NULL;
+	struct hp_error err = { 0 };
+	struct hp_buf all;
+	size_t n = 0;
+
+	for (; specs[n]; n++) {
+		HP_ASSERT(n < CLI_SUBS_MAX);
+		words[n] = second_word(specs[n]);
+	}
+	if (argc > 1 && strcmp(argv[1], "--json") != 0) {
 		(void)hp_fail(&err, HP_E_INVALID, "%s: unknown word \"%.60s\"", argv[0], argv[1]);
-	else
+		near = hp_nearest(argv[1], words, n);
+	} else {
 		(void)hp_fail(&err, HP_E_INVALID, "%s: a word is missing", argv[0]);
-	(void)hp_error_hint(&err, "Write holdpoint %s %s.", spec->name, spec->args);
+	}
+	hp_buf_init(&all, 1024);
+	for (size_t i = 0; i < n; i++)
+		if (!near || near == words[i])
+			hp_buf_printf(&all, "%sholdpoint %s%s%s", all.n ? " or " : "", specs[i]->name,
+				      *specs[i]->args ? " " : "", specs[i]->args);
+	(void)hp_error_hint(&err, "Write %s.", hp_buf_str(&all));
+	hp_buf_free(&all);
 	return cli_error(a, &err);
+}
+
+int cli_parse_sub(const struct cli_spec *const *specs, int argc, char **argv, struct cli_args *a)
+{
+	for (const struct cli_spec *const *s = specs; argc > 1 && *s; s++)
+		if (strcmp(argv[1], second_word(*s)) == 0)
+			return cli_parse(*s, argc - 1, argv + 1, a);
+	*a = (struct cli_args){ .spec = specs[0], .json = cli_wants_json(argc, argv) };
+	if (argc < 2 || (strcmp(argv[1], "--help") != 0 && strcmp(argv[1], "-h") != 0))
+		return wrong_sub(specs, argc, argv, a);
+	for (const struct cli_spec *const *s = specs; *s; s++) {
+		if (s != specs)
+			puts("");
+		(void)print_help(*s);
+	}
+	return 0;
 }
 
 const char *cli_value_at(const struct cli_args *a, const char *name, int i)
@@ -242,5 +275,7 @@ int cli_number(const char *text, const char *what, int64_t *out, struct hp_error
 	(void)hp_fail(err, HP_E_INVALID, "\"%.60s\" is not the number of %s", text, what);
 	if (strcmp(what, "a run") == 0 || strcmp(what, "an approval") == 0)
 		return hp_error_hint(err, "holdpoint %s lists them.", what[1] == 'n' ? "approvals" : "runs");
+	if (strcmp(what, "a token") == 0)
+		return hp_error_hint(err, "holdpoint token list lists them.");
 	return -1;
 }

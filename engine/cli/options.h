@@ -48,8 +48,9 @@ struct cli_args {
 
 /* < 0: go on; else the exit code. */
 int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_args *a) HP_MUST_CHECK;
-/* The same for a command of two words ("token create"): argv[1] must be the second. */
-int cli_parse_sub(const struct cli_spec *spec, int argc, char **argv, struct cli_args *a) HP_MUST_CHECK;
+/* The same for commands of two words ("token create"): argv[1] says which of the
+ * specs, of which the last is NULL; a->spec is the one. */
+int cli_parse_sub(const struct cli_spec *const *specs, int argc, char **argv, struct cli_args *a) HP_MUST_CHECK;
 bool cli_has(const struct cli_args *a, const char *name);
 const char *cli_value(const struct cli_args *a, const char *name); /* NULL: not given; the last one wins */
 /* The i-th value of an option that may be repeated; NULL: no more. */

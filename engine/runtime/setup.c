@@ -347,6 +347,9 @@ int hp_setup_token(const struct hp_setup *s, struct hp_error *err)
 		rc = token ? hp_place_write(s->place, "token", line, 0600, err)
 			   : hp_fail(err, HP_E_INTERNAL, "token_create answered without a token");
 		explicit_bzero(line, sizeof line);
+		hp_log(HP_INFO, "token made", "token_id", HP_I64(hp_json_int(a.json, "id", 0)), "principal",
+		       HP_STR(ADMIN_PRINCIPAL), "kind", HP_STR("person"), "scopes",
+		       HP_STR("read start operate approve admin"), "by", HP_STR("serve"), NULL);
 	}
 	hp_store_close(store, s->loop);
 	json_decref(a.json);

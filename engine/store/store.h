@@ -139,7 +139,9 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   workflows      {}                                     → deployed workflows
  *   metrics        {}                                     → counts for /metrics
  *   token_create   {principal, kind, roles, scopes, expires_in?} → {id, token} (shown once)
- *   authenticate   {token}        → {principal, kind, scopes, roles}
+ *   tokens         {after?, limit?}                       → {tokens: […], next?}, never the hash
+ *   token_revoke   {token (its id), reason?} → {id, principal, already, revoked_at, revoked_by}
+ *   authenticate   {token}        → {id (the token's), principal, kind, scopes, roles}
  */
 typedef void (*hp_door_cb)(void *arg, struct hp_bytes json, const struct hp_error *err);
 

@@ -310,7 +310,9 @@ create table holdpoint.token (
 	created_at bigint not null,
 	created_by text not null,
 	expires_at bigint,
-	revoked_at bigint
+	revoked_at bigint,
+	revoked_by text,
+	revoke_reason text
 );
 
 -- Append-only for the engine too; the secret is the owner's alone.

@@ -1,4 +1,5 @@
--- 0005: doors that change something: start, send_event, decide, operate, cancel.
+-- 0005: doors that change something: start, send_event, decide, operate, cancel,
+-- tokens.
 --
 -- Every door is door_NAME(principal text, args jsonb) returns jsonb. It locks the
 -- run's state row first and looks in a second statement. Errors for people have
@@ -321,18 +322,45 @@ exception when check_violation then
 	perform fail('HP400', 'a role is a word of small letters, digits, "_" and "-"');
 end $$;
 
+-- The row stays: who had which token when is part of the record. Who asks again is
+-- told since when it is revoked; the first one's name and reason stay.
+create function holdpoint.door_token_revoke(p_principal text, p_args jsonb) returns jsonb
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_id bigint := arg_int(p_args, 'token');
+	v_reason text := nullif(btrim(arg_text(p_args, 'reason', false, 2000)), '');
+	v_already boolean;
+	v token;
+begin
+	update token set revoked_at = now_us(), revoked_by = p_principal, revoke_reason = v_reason
+		where id = v_id and revoked_at is null returning * into v;
+	v_already := not found;
+	if v_already then
+		select * into v from token where id = v_id;
+		if not found then
+			perform fail('HP404', format('there is no token %s', v_id), 'holdpoint token list lists them.');
+		end if;
+	end if;
+	return jsonb_build_object('id', v.id, 'principal', v.principal, 'already', v_already,
+		'revoked_at', json_time(v.revoked_at), 'revoked_by', v.revoked_by);
+end $$;
+
+-- Whoever has a token may know what became of it; about any other nothing is said.
 create function holdpoint.door_authenticate(p_principal text, p_args jsonb) returns jsonb
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
+	v_dead text;
 	v token;
 begin
-	select * into v from token where sha256 = hash(coalesce(p_args ->> 'token', ''))
-		and revoked_at is null and (expires_at is null or expires_at > now_us());
-	if not found then
-		perform fail('HP401', 'this token is not known, has expired or was revoked',
-			'Create one with: holdpoint token create NAME');
+	select * into v from token where sha256 = hash(coalesce(p_args ->> 'token', ''));
+	v_dead := case
+		when v.id is null then 'this token is not known'
+		when v.revoked_at is not null then format('this token was revoked at %s', say_time(v.revoked_at))
+		when v.expires_at <= now_us() then format('this token expired at %s', say_time(v.expires_at)) end;
+	if v_dead is not null then
+		perform fail('HP401', v_dead, 'Create one with: holdpoint token create NAME');
 	end if;
-	return (select jsonb_build_object('principal', p.name, 'kind', p.kind, 'scopes', to_jsonb(v.scopes),
+	return (select jsonb_build_object('id', v.id, 'principal', p.name, 'kind', p.kind, 'scopes', to_jsonb(v.scopes),
 		'roles', (select coalesce(jsonb_agg(m.role order by m.role), '[]') from role_member m where m.principal = p.name))
 		from principal p where p.name = v.principal);
 end $$;

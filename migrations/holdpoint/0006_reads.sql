@@ -199,6 +199,30 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	from workflow w join definition d on d.digest = w.digest
 $$;
 
+-- Newest first, the dead ones too; never the hash, which is nobody's business.
+create function holdpoint.door_tokens(p_principal text, p_args jsonb) returns jsonb
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	v_limit int := arg_limit(p_args);
+	v_after bigint := arg_int(p_args, 'after', 9223372036854775807);
+	v_rows jsonb;
+	v_more boolean;
+	v_last bigint;
+begin
+	with page as (
+		select t.*, p.kind, row_number() over (order by t.id desc) n
+		from token t join principal p on p.name = t.principal
+		where t.id < v_after order by t.id desc limit v_limit + 1
+	)
+	select coalesce(jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', t.id, 'principal', t.principal,
+			'kind', t.kind, 'scopes', to_jsonb(t.scopes), 'created_at', json_time(t.created_at),
+			'created_by', t.created_by, 'expires_at', json_time(t.expires_at),
+			'revoked_at', json_time(t.revoked_at), 'revoked_by', t.revoked_by, 'reason', t.revoke_reason)) order by n)
+				filter (where n <= v_limit), '[]'), count(*) > v_limit, min(t.id) filter (where n <= v_limit)
+		into v_rows, v_more, v_last from page t;
+	return jsonb_build_object('tokens', v_rows) || case when v_more then jsonb_build_object('next', v_last) else '{}' end;
+end $$;
+
 -- Counts for /metrics. Only small tables are read: the cost does not grow with
 -- the number of parked or finished runs.
 create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb

@@ -80,7 +80,7 @@ test('a token opens what its scopes say, and agents never approve', async () => 
   const orders = [['/runs', unknown(0)], ['/runs/1/cancel', { reason: 'r' }], ['/runs/1/retry', { reason: 'r' }],
     ['/runs/1/skip', { reason: 'r' }], ['/runs/1/give-up', { reason: 'r' }], ['/approvals/1/approve', { reason: 'r' }],
     ['/approvals/1/reject', { reason: 'r' }], ['/events', { name: 'a', key: 'b', payload: {} }],
-    ['/tokens', { principal: 'me', kind: 'person', scopes: ['admin'] }], ['/workflows', { bundle: {} }]]
+    ['/tokens', { principal: 'me', kind: 'person', scopes: ['admin'] }], ['/tokens/1/revoke', {}], ['/workflows', { bundle: {} }]]
   for (const [path, body] of orders)
     refused(await engine.api('POST', '/api/v1' + path, body, { token: reader }), 403, 'forbidden', /does not have the scope/)
   const bot = await engine.tokenFor('bot', { kind: 'agent', scopes: ['read', 'start', 'approve'] })
@@ -88,6 +88,77 @@ test('a token opens what its scopes say, and agents never approve', async () => 
     /never approve/)
   refused(await engine.api('POST', '/api/v1/tokens', { principal: 'x', kind: 'person', scopes: ['aprove'] }), 400,
     'invalid', /"approve"/)
+})
+
+test('tokens: listed without what they read like, and dead at once where they were revoked', async () => {
+  const made = await engine.api('POST', '/api/v1/tokens', { principal: 'leaver', kind: 'service', scopes: ['read', 'start'], expires_in: 3600 })
+  assert.equal(made.status, 200, JSON.stringify(made.body))
+  const { id, token } = made.body
+  const asLeaver = () => engine.api('GET', '/api/v1/runs', undefined, { token })
+  const revoke = (n, body = {}, o) => engine.api('POST', `/api/v1/tokens/${n}/revoke`, body, o)
+  const row = async () => {
+    const r = await engine.api('GET', '/api/v1/tokens?limit=500')
+    assert.equal(r.status, 200, JSON.stringify(r.body))
+    const text = JSON.stringify(r.body)
+    assert.doesNotMatch(text, /sha256|hash|[0-9a-f]{64}/)
+    assert.ok(!text.includes(token))
+    return r.body.tokens.find((t) => t.id === id)
+  }
+  const time = /^\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6}Z$/
+  const live = await row()
+  assert.deepEqual({ ...live, created_at: 0, expires_at: 0 }, { id, principal: 'leaver', kind: 'service', scopes: ['read', 'start'],
+    created_at: 0, created_by: 'admin', expires_at: 0 })
+  assert.match(live.created_at, time)
+  assert.equal(Date.parse(live.expires_at) - Date.parse(live.created_at), 3600e3)
+
+  const reader = await engine.tokenFor('reader', { scopes: ['read', 'start', 'operate', 'approve'] })
+  refused(await engine.api('GET', '/api/v1/tokens', undefined, { token: reader }), 403, 'forbidden', /scope "admin"/)
+  refused(await revoke(id, {}, { token: reader }), 403, 'forbidden', /scope "admin"/)
+  refused(await revoke(987654), 404, 'not_found', /no token 987654.*token list/)
+  refused(await revoke('x'), 404, 'not_found', /nothing at/)
+  refused(await revoke(id, { reason: 7 }), 400, 'invalid', /"reason" must be a string/)
+  refused(await revoke(id, { reason: 'x'.repeat(2001) }), 413, 'too_large', /reason/)
+
+  assert.equal((await asLeaver()).status, 200) // not revoked by any of these; and the worker remembers it now
+  const first = await revoke(id, { reason: 'left the house' })
+  assert.equal(first.status, 200, JSON.stringify(first.body))
+  assert.deepEqual({ ...first.body, revoked_at: 0 }, { id, principal: 'leaver', already: false, revoked_at: 0, revoked_by: 'admin' })
+  assert.match(first.body.revoked_at, time)
+  refused(await asLeaver(), 401, 'unauthorized', /this token was revoked at \d{4}-.* UTC/)
+  const boss = await engine.tokenFor('boss', { scopes: ['admin'] })
+  const again = await revoke(id, { reason: 'another' }, { token: boss })
+  assert.deepEqual([again.status, again.body], [200, { ...first.body, already: true }])
+  assert.deepEqual(await row(), { ...live, revoked_at: first.body.revoked_at, revoked_by: 'admin', reason: 'left the house' })
+
+  const said = (message) => engine.log.filter((l) => l.message === message && l.token_id === id)
+  await waitFor('the log says who made and who revoked it', () => said('token was revoked already').length)
+  const parts = (l) => [l.principal, l.kind, l.scopes, l.by]
+  assert.deepEqual(said('token made').map(parts), [['leaver', 'service', 'read start', 'admin']])
+  assert.deepEqual(said('token revoked').map(parts), [['leaver', undefined, undefined, 'admin']])
+  assert.deepEqual(said('token was revoked already').map(parts), [['leaver', undefined, undefined, 'boss']])
+  assert.ok(!JSON.stringify(engine.log).includes(token))
+})
+
+test('a token that has expired says so', async () => {
+  const { body } = await engine.api('POST', '/api/v1/tokens', { principal: 'guest', kind: 'person', scopes: ['read'], expires_in: 3600 })
+  await engine.sql(`update holdpoint.token set expires_at = holdpoint.now_us() - 1 where id = ${body.id}`)
+  refused(await engine.api('GET', '/api/v1/runs', undefined, { token: body.token }), 401, 'unauthorized', /this token expired at/)
+})
+
+test('the list of tokens comes in pages, the newest first', async () => {
+  for (let i = 0; i < 3; i++) await engine.tokenFor(`paged-${i}`, { scopes: ['read'] })
+  const all = (await engine.api('GET', '/api/v1/tokens?limit=500')).body.tokens.map((t) => t.id)
+  const seen = []
+  for (let after = ''; ;) {
+    const { body } = await engine.api('GET', `/api/v1/tokens?limit=2${after}`)
+    assert.ok(body.tokens.length <= 2)
+    seen.push(...body.tokens.map((t) => t.id))
+    if (!body.next) break
+    after = `&after=${body.next}`
+  }
+  assert.ok(all.length > 4)
+  assert.deepEqual(seen, all)
+  assert.deepEqual(all, [...all].sort((a, b) => b - a))
 })
 
 test('a start joins the run that has its key', async () => {

@@ -1,10 +1,11 @@
 // The commands, as typed: what they print, where, and with which exit code.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { BOOKING, ROOT, startEngine } from './lib/engine.mjs'
+import { BOOKING, HP_BIN, ROOT, startEngine, waitFor } from './lib/engine.mjs'
 
 let engine
 before(async () => {
@@ -162,6 +163,58 @@ test('tokens: made with what was asked for', async () => {
   await fails(['token', 'create', 'carol', '--kind', 'agent'], 5, /known as person/)
 })
 
+test('tokens: listed and revoked', async () => {
+  const { id, token } = JSON.parse(await ok(['token', 'create', 'erin', '--scope', 'read', '--scope', 'start', '--json']))
+  const asErin = { env: { HOLDPOINT_TOKEN: token } }
+  await fails(['token', 'list'], 3, /scope "admin"/, asErin)
+  await fails(['token', 'revoke', String(id)], 3, /scope "admin"/, asErin)
+  const text = await ok(['token', 'list'])
+  assert.match(text, /^ID +PRINCIPAL +KIND +SCOPES +CREATED +BY +EXPIRES +REVOKED/)
+  assert.match(text, new RegExp(`^ *${id} +erin +person +read start +20[-\\d]+ [\\d:]+ +admin +- +-$`, 'm'))
+  assert.doesNotMatch(text, /hp_/)
+  const listed = async (...more) => JSON.parse(await ok(['token', 'list', '--json', ...more]))
+  assert.equal((await listed()).tokens.find((t) => t.id === id).revoked_at, undefined)
+  const page = await listed('--limit', '1')
+  assert.deepEqual([page.tokens.length, page.tokens[0].id, page.next], [1, id, id])
+  assert.equal((await listed('--limit', '1', '--after', String(id))).tokens.length, 1)
+  assert.deepEqual((await listed('--all', '--limit', '1')).tokens, (await listed()).tokens)
+
+  assert.match(await ok(['runs'], asErin), /RUN/)
+  assert.equal(await ok(['token', 'revoke', String(id), '--reason', 'lost']), `token ${id} of erin: revoked\n`)
+  await fails(['runs'], 3, /this token was revoked at \d{4}-/, asErin)
+  const row = (await listed()).tokens.find((t) => t.id === id)
+  assert.deepEqual([row.revoked_by, row.reason], ['admin', 'lost'])
+  const since = row.revoked_at.slice(0, 19).replace('T', ' ')
+  assert.equal(await ok(['token', 'revoke', String(id)]), `token ${id} of erin: revoked already, since ${since} UTC, by admin\n`)
+  assert.deepEqual(JSON.parse(await ok(['token', 'revoke', String(id), '--json'])),
+    { id, principal: 'erin', already: true, revoked_at: row.revoked_at, revoked_by: 'admin' })
+  assert.match(await ok(['token', 'list']), new RegExp(`^ *${id} +erin .*${since}$`, 'm'))
+
+  await fails(['token', 'revoke', '987654'], 4, /no token 987654/)
+  await fails(['token', 'revoke', 'erin'], 2, /not the number of a token.*\n.*token list/)
+  await fails(['token', 'revoke'], 2, /ID/)
+  await fails(['token', 'lst'], 2, /token list/)
+  await fails(['token'], 2, /token create PRINCIPAL or holdpoint token list or holdpoint token revoke ID/)
+  await fails(['token', 'list', '--limit', '0'], 2, /limit/)
+  const help = await ok(['help', 'token'])
+  for (const word of ['create', 'list', 'revoke']) {
+    assert.match(help, new RegExp(`^usage: holdpoint token ${word} `, 'm'))
+    const own = await ok(['token', word, '--help'])
+    assert.ok(own.startsWith(`usage: holdpoint token ${word} `) && help.includes(own))
+  }
+})
+
+test('completion: what comes after a command of two words', async () => {
+  const complete = (...words) => execFileSync('bash', ['-c', `source "$1"
+    PATH=$2:$PATH; shift 2
+    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _holdpoint
+    printf '%s\\n' "\${COMPREPLY[@]}" | sort -u`, 'bash', join(ROOT, 'scripts/completion.bash'), dirname(HP_BIN), ...words],
+  { encoding: 'utf8', cwd: engine.dir }).split('\n').filter(Boolean)
+  assert.deepEqual(complete('holdpoint', 'token', ''), ['create', 'list', 'revoke'])
+  assert.deepEqual(complete('holdpoint', 'token', 'revoke', '--r'), ['--reason', '--role'])
+  assert.deepEqual(complete('holdpoint', 'tok'), ['token'])
+})
+
 test('check, graph and deploy', async () => {
   assert.match(await ok(['check', 'workflows']), /: 0 errors/)
   assert.match(await ok(['graph', 'workflows/refund_on_booking_failure.lua']), /^flowchart/)
@@ -190,6 +243,21 @@ test('without an engine: straight to the database', async () => {
   const conninfo = `host='${join(engine.dataDir, 'run')}' user=holdpoint_engine dbname=holdpoint`
   const token = (await ok(['token', 'create', 'dora', '--scope', 'read', '--database', conninfo])).trim()
   assert.match(await ok(['workflows'], { env: { HOLDPOINT_TOKEN: token } }), /refund_on_booking_failure/)
+  const list = async (...more) => JSON.parse(await ok(['token', 'list', '--database', conninfo, '--json', ...more]))
+  const { id, created_by: by, scopes } = (await list('--limit', '1')).tokens[0]
+  assert.match(by, /^cli:./)
+  assert.deepEqual(scopes, ['read'])
+  assert.deepEqual((await list('--all', '--limit', '1')).tokens, (await list()).tokens)
+  assert.match(await ok(['token', 'list', '--database', conninfo]), /dora/)
+  await fails(['token', 'list', '--database', conninfo, '--limit', 'x'], 2, /"limit" must be a whole number/)
+  const revoke = ['token', 'revoke', String(id), '--database', conninfo]
+  assert.equal(await ok([...revoke, '--reason', 'a drill']), `token ${id} of dora: revoked\n`)
+  assert.match(await ok(revoke), new RegExp(`^token ${id} of dora: revoked already, since .* UTC, by ${by}$`, 'm'))
+  assert.equal((await list('--limit', '1')).tokens[0].reason, 'a drill')
+  // this worker may have let dora in a moment ago, and nobody told it
+  await waitFor('the token is worthless', async () =>
+    /this token was revoked at/.test((await engine.cli(['workflows'], { env: { HOLDPOINT_TOKEN: token } })).stderr))
+  await fails(['token', 'revoke', '987654', '--database', conninfo], 4, /no token 987654/)
   assert.match(await ok(['deploy', 'workflows', '--database', conninfo]), /refund_on_booking_failure deployed/)
   await fails(['token', 'create', 'dora', '--database', 'host=/nonexistent'], 6, /cannot connect to the database: .*nonexistent/)
 })

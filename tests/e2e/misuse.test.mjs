@@ -46,7 +46,7 @@ test('a token that is none', async () => {
   await fails(['runs', '--token-file', file('words', 'two words\n')], 2, /words has characters that no token has/, name)
   await fails(['runs', '--token-file', file('open', 'hp_x\n', 0o644)], 3, /others may read .*mode 644/, /chmod 600 /)
   await fails(['runs', '--token-file', join(folder, 'none')], 3, /none: No such file/, /--token-file/)
-  await fails(['runs', '--token-file', file('unknown', 'hp_x\n')], 3, /not known, has expired/, /token create/)
+  await fails(['runs', '--token-file', file('unknown', 'hp_x\n')], 3, /this token is not known/, /token create/)
   await fails(['runs'], 2, /\$HOLDPOINT_TOKEN has characters/, name, { env: { HOLDPOINT_TOKEN: 'a b' } })
 })
 
