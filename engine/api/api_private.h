@@ -60,6 +60,7 @@ struct api_route {
 	/* for api_door() */
 	const char *door;
 	const char *id_name;             /* argument that gets {id} */
+	const char *name_name;           /* argument that gets {name} */
 	const char *constant[2];         /* one more argument: name, value */
 	enum hp_crash_label before, after; /* HP_CRASH__COUNT: none */
 };

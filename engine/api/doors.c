@@ -30,6 +30,8 @@ void api_door(struct api_request *rq)
 
 	if (r->id_name)
 		rc |= json_object_set_new(rq->args, r->id_name, json_integer(rq->id));
+	if (r->name_name)
+		rc |= json_object_set_new(rq->args, r->name_name, json_string(rq->name));
 	if (r->constant[0])
 		rc |= json_object_set_new(rq->args, r->constant[0], json_string(r->constant[1]));
 	if (rc != 0) {

@@ -41,6 +41,12 @@ static int64_t due_of(const struct hp_schedule *s, int64_t tick)
 	return tick + hp_cron_jitter(s->name, tick, s->jitter);
 }
 
+static void give_up(struct hp_schedule_plan *p, int64_t tick)
+{
+	p->skipped++;
+	p->missed_until = tick;
+}
+
 static bool next(const struct hp_schedule *s, int64_t after, int64_t *tick)
 {
 	return hp_cron_next(&s->cron, s->zone, after, tick);
@@ -74,20 +80,16 @@ static void settle(const struct hp_schedule *s, int64_t now, int64_t idle_since,
 			return;
 		p->position = tick;
 		if (late) {
-			p->skipped++;
+			give_up(p, tick);
 			continue;
 		}
-		if (p->n_start == max) { /* only the newest: it takes the place of the one before */
-			p->skipped++;
-			p->n_start--;
-		}
+		if (p->n_start == max) /* only the newest: it takes the place of the one before */
+			give_up(p, p->start[--p->n_start]);
 		p->start[p->n_start++] = tick;
 	}
 	/* Out of steps: what is newest is not known yet, so what was found is not it. */
-	if (s->catch_up != HP_CATCH_ALL && next(s, p->position, &tick) && due_of(s, tick) <= now) {
-		p->skipped += p->n_start;
-		p->n_start = 0;
-	}
+	if (p->n_start > 0 && s->catch_up != HP_CATCH_ALL && next(s, p->position, &tick) && due_of(s, tick) <= now)
+		give_up(p, p->start[--p->n_start]);
 }
 
 static void look_ahead(const struct hp_schedule *s, int64_t now, bool waits, struct hp_schedule_plan *p)

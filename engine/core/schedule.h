@@ -42,7 +42,8 @@ struct hp_schedule {
 struct hp_schedule_plan {
 	int64_t start[HP_SCHEDULE_STARTS]; /* ticks, ascending */
 	int n_start;
-	int64_t skipped;          /* ticks given up */
+	int64_t skipped;          /* ticks given up, the last of them is missed_until */
+	int64_t missed_until;
 	int64_t position;         /* settled up to here */
 	int64_t look;             /* when to look again; 0: never, it has no tick any more */
 	int64_t ahead[HP_SCHEDULE_AHEAD]; /* ahead[0] is the next tick after position */
