@@ -325,7 +325,7 @@ static void drain_step(struct hp_worker *w)
 {
 	if (w->life != HP_LIFE_DRAINING)
 		return;
-	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming))
+	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming || hp_w_schedules_busy(w)))
 		return;
 	if (w->in_hand > 0)
 		hp_log(HP_WARN, "the drain ends with runs in hand; others take them over", "runs",

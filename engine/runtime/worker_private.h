@@ -165,6 +165,7 @@ void hp_w_give_back(struct hp_worker *w);
 void hp_w_batches_free(struct hp_worker *w);
 
 /* worker_schedule.c */
+bool hp_w_schedules_busy(const struct hp_worker *w);  /* an answer is on its way */
 int64_t hp_w_schedules_at(const struct hp_worker *w); /* boot clock */
 void hp_w_schedules_look(struct hp_worker *w);        /* when it is time */
 

@@ -182,9 +182,14 @@ static void on_due(void *arg, struct hp_bytes json, const struct hp_error *err)
 	json_decref(answer);
 }
 
+bool hp_w_schedules_busy(const struct hp_worker *w)
+{
+	return w->schedules.asking || w->schedules.open > 0;
+}
+
 int64_t hp_w_schedules_at(const struct hp_worker *w)
 {
-	return w->schedules.asking || w->schedules.open > 0 ? INT64_MAX : w->schedules.at;
+	return hp_w_schedules_busy(w) ? INT64_MAX : w->schedules.at;
 }
 
 void hp_w_schedules_look(struct hp_worker *w)

@@ -126,6 +126,9 @@ begin
 	if s.spec ->> 'overlap' <> 'cancel' then
 		return 'overlap';
 	end if;
+	if v.cancel then
+		return null; -- to ask twice is a person's answer to what is held
+	end if;
 	perform door_cancel('schedule:' || schedule_name(s.workflow, s.idx), jsonb_build_object('run', s.last_run,
 		'reason', 'the next tick of its schedule has come'));
 	return null;
