@@ -192,6 +192,12 @@ int64_t hp_w_schedules_at(const struct hp_worker *w)
 	return hp_w_schedules_busy(w) ? INT64_MAX : w->schedules.at;
 }
 
+void hp_worker_schedules_hint(struct hp_worker *w)
+{
+	look_at(w, hp_w_boot(w));
+	hp_w_again(w);
+}
+
 void hp_w_schedules_look(struct hp_worker *w)
 {
 	if (w->life != HP_LIFE_WORKING || hp_w_boot(w) < hp_w_schedules_at(w))

@@ -86,8 +86,10 @@ for (const label of ['tick_before', 'tick_stored'])
     const had = (await beats()).length
     engine.kill('supervisor', 'SIGTERM')
     await engine.ended
+    engine.log.length = 0
     await engine.start({ env: { HP_CRASH: `${label}:2` } })
     await waitFor('the ticks of the downtime and more', async () => (await beats()).length >= had + 5, 30000)
+    assert.ok(engine.log.some((e) => e.message === 'server ended and is started again'), engine.tail())
     const n = await unbroken(had)
     assert.ok(await runsOf() >= n)
   })

@@ -54,7 +54,7 @@ START_TEST(two_workers_start_each_tick_once)
 		r = door(&w, "run", "{\"run\":%lld}", (long long)w.run);
 		snprintf(want, sizeof want, "full %s", before);
 		ck_assert_str_eq(json_string_value(hp_json_path(r, "run.requester")), "schedule:beat");
-		ck_assert_str_eq(json_string_value(hp_json_path(r, "result")), want);
+		ck_assert_str_eq(json_string_value(hp_json_path(r, "run.result")), want);
 	}
 	json_decref(ticks);
 	world_close(&w);
