@@ -61,6 +61,7 @@ struct api_route {
 	/* for api_door() */
 	const char *door;
 	const char *id_name;             /* argument that gets {id} */
+	const char *name_name;           /* argument that gets {name} */
 	const char *constant[2];         /* one more argument: name, value */
 	/* called with the door's answer, before it is sent; json.p NULL: it failed */
 	void (*heard)(struct api_request *rq, struct hp_bytes json);

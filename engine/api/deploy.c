@@ -47,8 +47,10 @@ static void on_deployed(void *arg, int64_t now, const struct hp_error *err)
 		api_answer_error(rq, err);
 		return;
 	}
-	if (!rq->api->closing)
+	if (!rq->api->closing) {
 		hp_server_refresh(rq->api->server);
+		hp_worker_schedules_hint(hp_server_worker(rq->api->server));
+	}
 	hp_buf_init(&body, API_ARENA_MAX);
 	hp_buf_printf(&body, "{\"digest\":\"%s\",\"findings\":[%s],\"workflow\":", d->digest,
 		      hp_buf_str(&d->findings));

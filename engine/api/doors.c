@@ -13,8 +13,11 @@ static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
 	}
 	api_crash(rq->route->after);
 	/* A decision, an order or an event made a run ready: perhaps one of ours. */
-	if (rq->route->method[0] == 'P' && !rq->api->closing)
+	if (rq->route->method[0] == 'P' && !rq->api->closing) {
 		hp_worker_hint(hp_server_worker(rq->api->server));
+		if (strncmp(rq->route->door, "schedule_", 9) == 0)
+			hp_worker_schedules_hint(hp_server_worker(rq->api->server));
+	}
 	api_answer_json(rq, 200, json);
 }
 
@@ -27,6 +30,8 @@ void api_door(struct api_request *rq)
 
 	if (r->id_name)
 		rc |= json_object_set_new(rq->args, r->id_name, json_integer(rq->id));
+	if (r->name_name)
+		rc |= json_object_set_new(rq->args, r->name_name, json_string(rq->name));
 	if (r->constant[0])
 		rc |= json_object_set_new(rq->args, r->constant[0], json_string(r->constant[1]));
 	if (rc != 0) {

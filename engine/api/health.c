@@ -52,6 +52,14 @@ static void from_store(struct hp_buf *out, const json_t *root)
 	gauge(out, root, "timers_due", "holdpoint_timers_due", "Timers that are due and not yet taken.", 1);
 	gauge(out, root, "engines_live", "holdpoint_engines_live", "Engines with a good lease.", 1);
 	gauge(out, root, "engines_dead", "holdpoint_engines_dead", "Engines that were marked dead.", 1);
+	gauge(out, root, "schedules", "holdpoint_schedules", "Schedules of the current definitions.", 1);
+	gauge(out, root, "schedules_paused", "holdpoint_schedules_paused", "Schedules that an operator has paused.", 1);
+	gauge(out, root, "schedule_ticks_started", "holdpoint_schedule_ticks_started",
+	      "Runs that these schedules have started so far.", 1);
+	gauge(out, root, "schedule_ticks_skipped", "holdpoint_schedule_ticks_skipped",
+	      "Ticks that these schedules have given up so far (missed, or the run before was still going).", 1);
+	gauge(out, root, "schedule_late_us", "holdpoint_schedule_late_seconds",
+	      "How late the last tick of the latest schedule was, its jitter included.", 1e-6);
 	gauge(out, root, "runs_started", "holdpoint_run_last_id", "The number of the newest run.", 1);
 }
 

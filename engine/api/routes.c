@@ -24,6 +24,10 @@
 	  .fields = { REASON, { "value", API_ANY, false } }, \
 	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED }
 
+#define SCHEDULE(word, door_word) \
+	{ .method = "POST", .path = "/api/v1/schedules/{name}/" word, .scope = "operate", .handler = api_door, \
+	  .door = door_word, .name_name = "schedule", OPEN
+
 #define DECIDE(word) \
 	{ .method = "POST", .path = "/api/v1/approvals/{id}/" word, .scope = "approve", .no_agents = true, \
 	  .handler = api_door, .door = "decide", .id_name = "approval", .constant = { "decision", word }, \
@@ -67,6 +71,13 @@ static const struct api_route routes[] = {
 	  .door = "send_event",
 	  .fields = { { "name", API_STRING, true }, { "key", API_STRING, true }, { "payload", API_ANY, true } },
 	  OPEN },
+	{ .method = "GET", .path = "/api/v1/schedules", READ, .door = "schedules",
+	  .fields = { { "workflow", API_STRING, false } } },
+	{ .method = "GET", .path = "/api/v1/schedules/{name}", READ, .door = "schedule", .name_name = "schedule",
+	  .fields = { { "ticks", API_INT, false } } },
+	SCHEDULE("pause", "schedule_pause"), .fields = { REASON } },
+	SCHEDULE("resume", "schedule_resume") },
+	SCHEDULE("run", "schedule_run") },
 	{ .method = "GET", .path = "/api/v1/workflows", READ, .door = "workflows" },
 	{ .method = "POST", .path = "/api/v1/workflows", .scope = "admin", .handler = api_deploy,
 	  .fields = { { "bundle", API_OBJECT, true } }, OPEN },
@@ -103,7 +114,7 @@ static bool matches(struct api_request *rq, const char *pattern, const char *pat
 			if (!word || n > 19 || hp_int_parse(word, &rq->id) < 0 || rq->id < 1)
 				return false;
 		} else if (pn == 6 && memcmp(pattern, "{name}", 6) == 0) {
-			rq->name = n && n <= HP_NAME_MAX ? hp_arena_strndup(rq->arena, path, n) : NULL;
+			rq->name = n && n <= HP_NAME_MAX + 4 ? hp_arena_strndup(rq->arena, path, n) : NULL;
 			if (!rq->name)
 				return false;
 		} else if (pn != n || memcmp(pattern, path, n) != 0) {

@@ -28,6 +28,8 @@ enum hp_crash_label {
 	HP_CRASH_HEARTBEAT_ACKED,
 	HP_CRASH_RELEASE_BEFORE,   /* about to give runs back */
 	HP_CRASH_DRAINED,          /* all is given back, the process is about to end */
+	HP_CRASH_TICK_BEFORE,      /* a schedule's tick is due, nothing is stored */
+	HP_CRASH_TICK_STORED,      /* its run is stored, nothing done with it */
 	/* doors (api/) */
 	HP_CRASH_WEBHOOK_BEFORE,   /* signature is good, nothing is stored */
 	HP_CRASH_WEBHOOK_STORED,   /* stored, the sender has no answer */

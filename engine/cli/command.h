@@ -41,6 +41,7 @@ int hp_cmd_reject(int argc, char **argv);
 int hp_cmd_event(int argc, char **argv);
 int hp_cmd_events(int argc, char **argv);
 int hp_cmd_workflows(int argc, char **argv);
+int hp_cmd_schedules(int argc, char **argv);
 int hp_cmd_token(int argc, char **argv);
 int hp_cmd_migrate(int argc, char **argv);
 int hp_cmd_deploy(int argc, char **argv);

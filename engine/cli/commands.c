@@ -26,6 +26,7 @@ const struct hp_command_entry hp_commands[] = {
 	{ "events", "list events that came in", hp_cmd_events, PEOPLE },
 
 	{ "workflows", "list what is deployed", hp_cmd_workflows, AUTHORS },
+	{ "schedules", "list schedules; show, pause, resume, run one now", hp_cmd_schedules, AUTHORS },
 	{ "check", "look for mistakes in workflow files", hp_cmd_check, AUTHORS },
 	{ "test", "run the tests beside workflow files", hp_cmd_test, AUTHORS },
 	{ "graph", "a workflow's states and ways as a Mermaid flowchart", hp_cmd_graph, AUTHORS },

@@ -145,6 +145,17 @@ struct hp_trigger {
 	int line;
 };
 
+/* A schedule; core/schedule.h says what the words mean. */
+struct hp_schedule_trigger {
+	const char *cron;          /* as written; it can be parsed */
+	const char *zone;          /* "UTC", "Europe/Berlin": looked up when it is followed */
+	int64_t jitter_us, within_us; /* within 0: no limit */
+	int catch_up;              /* enum hp_catch_up */
+	int overlap;               /* enum hp_overlap */
+	const char *input;         /* JSON object; the engine adds `tick` */
+	int line;
+};
+
 struct hp_definition {
 	const char *workflow;
 	const char *doc;
@@ -154,6 +165,8 @@ struct hp_definition {
 	int n_states;
 	struct hp_trigger *triggers;
 	int n_triggers;
+	struct hp_schedule_trigger *schedules;
+	int n_schedules;
 	bool has_key;
 	bool has_input;            /* a schema is declared: EVAL_INPUT */
 };

@@ -325,7 +325,7 @@ static void drain_step(struct hp_worker *w)
 {
 	if (w->life != HP_LIFE_DRAINING)
 		return;
-	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming))
+	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming || hp_w_schedules_busy(w)))
 		return;
 	if (w->in_hand > 0)
 		hp_log(HP_WARN, "the drain ends with runs in hand; others take them over", "runs",
@@ -378,6 +378,8 @@ static void schedule(struct hp_worker *w)
 
 	if (w->life == HP_LIFE_WORKING && !w->claiming && free_slots(w) > 0)
 		earlier(&at, w->claim_at);
+	if (w->life == HP_LIFE_WORKING)
+		earlier(&at, hp_w_schedules_at(w));
 	if (w->life == HP_LIFE_DRAINING)
 		earlier(&at, w->drain_until);
 	hp_list_each(it, tmp, &w->hands[HP_HAND_RELOAD]) {
@@ -405,6 +407,7 @@ static void on_prepare(struct ev_loop *loop, struct ev_prepare *p, int events)
 	hp_w_echo(w);
 	hp_w_reload_due(w);
 	claim_if_due(w);
+	hp_w_schedules_look(w);
 	hp_w_flush(w);
 	hp_w_give_back(w);
 	drain_step(w);
@@ -454,6 +457,8 @@ static void counters(struct hp_worker *w)
 	w->n_claimed = hp_counter(c, "holdpoint_runs_claimed_total");
 	w->n_conflicts = hp_counter(c, "holdpoint_commit_conflicts_total");
 	w->n_evals = hp_counter(c, "holdpoint_evaluations_total");
+	w->n_ticks = hp_counter(c, "holdpoint_schedule_runs_started_total");
+	w->n_ticks_missed = hp_counter(c, "holdpoint_schedule_ticks_missed_total");
 	for (int h = 0; h < HP_HAND__COUNT; h++)
 		w->gauges[h] = hp_counterf(c, "holdpoint_runs_in_hand{waiting_for=\"%s\"}",
 					   hp_hand_name((enum hp_hand)h));

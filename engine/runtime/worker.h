@@ -88,5 +88,7 @@ bool hp_worker_can_take(const struct hp_worker *w);
 void hp_worker_adopt(struct hp_worker *w, const struct hp_claimed *c);
 /* Work may have become ready (a door woke or started something): look soon. */
 void hp_worker_hint(struct hp_worker *w);
+/* Schedules may have changed (deployed, resumed): look at them now. */
+void hp_worker_schedules_hint(struct hp_worker *w);
 
 #endif

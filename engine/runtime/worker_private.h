@@ -4,6 +4,7 @@
  *   worker_run.c     one run in hand: its data, and the drive through hp_step()
  *   worker_commit.c  transitions out, acknowledgements in, reloads
  *   worker_effect.c  requests and statements out, replies in
+ *   worker_schedule.c  starts what schedules have due
  *
  * Rules all of them keep: a run is on exactly one of w->hands; a run is freed
  * only at the end of a turn (from HP_HAND_GONE); at most one answer is awaited
@@ -110,6 +111,12 @@ struct hp_worker {
 	int asked_for;           /* in the claim on the way */
 
 	int64_t claim_at;        /* boot clock: next look */
+	struct {
+		int64_t at;      /* boot clock: next look at schedules */
+		bool asking;     /* a look is on the way */
+		bool soon;       /* something failed or was another's: not at once */
+		int open;        /* ticks on the way */
+	} schedules;
 	int64_t drain_until;
 
 	struct ev_timer tick;    /* heartbeat, poll, reloads, deadlines */
@@ -118,6 +125,7 @@ struct hp_worker {
 	struct ev_idle again;    /* runs when the next turn must not block */
 
 	uint64_t *n_transitions, *n_batches, *n_claims, *n_claimed, *n_conflicts, *n_evals;
+	uint64_t *n_ticks, *n_ticks_missed;
 	uint64_t *gauges[HP_HAND__COUNT];
 };
 
@@ -155,6 +163,11 @@ void hp_w_reload(struct hp_owned *r, int64_t after_us);
 void hp_w_reload_due(struct hp_worker *w);
 void hp_w_give_back(struct hp_worker *w);
 void hp_w_batches_free(struct hp_worker *w);
+
+/* worker_schedule.c */
+bool hp_w_schedules_busy(const struct hp_worker *w);  /* an answer is on its way */
+int64_t hp_w_schedules_at(const struct hp_worker *w); /* boot clock */
+void hp_w_schedules_look(struct hp_worker *w);        /* when it is time */
 
 /* worker_effect.c */
 void hp_w_send(struct hp_owned *r);

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/words.h"
+#include "core/schedule.h"
 #include "script/check.h"
+#include "script/zone.h"
 
 void hp_c_report(struct hp_checking *c, const char *lint, bool fatal, int state, int line, const char *fmt, ...)
 {
@@ -140,12 +142,82 @@ static void trigger_without_key(struct hp_checking *c)
 			    "start two runs");
 }
 
+/* The shortest time between two ticks, of the next hundred. */
+static int64_t shortest_gap(const struct hp_cron *cron, const struct hp_zone *z)
+{
+	int64_t gap = INT64_MAX, before, tick;
+	bool there = hp_cron_next(cron, z, 0, &before);
+
+	for (int i = 0; there && i < 100; i++, before = tick) {
+		there = hp_cron_next(cron, z, before, &tick);
+		if (there && tick - before < gap)
+			gap = tick - before;
+	}
+	return gap;
+}
+
+static void schedule_times(struct hp_checking *c, const struct hp_schedule_trigger *t, struct hp_arena *a)
+{
+	struct hp_error err = {0};
+	struct hp_zone zone;
+	struct hp_cron cron;
+	int64_t gap;
+
+	if (hp_cron_parse(t->cron, &cron, &err) < 0 || hp_zone_load(t->zone, a, &zone, &err) < 0) {
+		hp_c_report(c, "zone_unknown", true, HP_NO_STATE, t->line, "schedule: %s", err.message);
+		return;
+	}
+	gap = shortest_gap(&cron, &zone);
+	if (gap < 60 * INT64_C(1000000))
+		hp_c_report(c, "schedule_too_fast", false, HP_NO_STATE, t->line,
+			    "schedule: \"%s\" starts a run more often than every minute; a run that waits between two "
+			    "rounds costs less",
+			    t->cron);
+	if (t->jitter_us >= gap)
+		hp_c_report(c, "jitter_too_wide", false, HP_NO_STATE, t->line,
+			    "schedule: the jitter is as long as the time between two ticks of \"%s\" or longer, so runs "
+			    "come in bunches",
+			    t->cron);
+}
+
+/* The input a tick brings must be one the workflow takes. */
+static void schedule_input(struct hp_checking *c, const struct hp_schedule_trigger *t)
+{
+	struct hp_error err = {0};
+	json_t *input = hp_json_parse(t->input, strlen(t->input), "input", &err);
+	int rc = input ? 0 : -1;
+
+	if (input && json_object_set_new(input, "tick", json_string("1970-01-01T00:00:00.000000Z")) == 0 && c->w->input)
+		rc = hp_schema_check(c->w->input, input, "input", &err);
+	if (rc < 0)
+		hp_c_report(c, "schedule_input", true, HP_NO_STATE, t->line,
+			    "schedule: its input is not what the workflow declares: %s", err.message);
+	json_decref(input);
+}
+
+static void schedules(struct hp_checking *c)
+{
+	const struct hp_definition *d = &c->w->def;
+
+	for (int i = 0; i < d->n_schedules; i++) {
+		struct hp_arena *a = hp_arena_new(256 * 1024);
+
+		if (a)
+			schedule_times(c, &d->schedules[i], a);
+		else
+			hp_c_report(c, "load", true, HP_NO_STATE, d->schedules[i].line, "schedule: no memory left");
+		hp_arena_free(a);
+		schedule_input(c, &d->schedules[i]);
+	}
+}
+
 int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 {
 	struct hp_checking c = {w, fn, arg, 0};
 	int i;
 
 	trigger_without_key(&c);
+	schedules(&c);
 	for (i = 0; i < w->def.n_states; i++) {
 		const struct hp_state *s = &w->def.states[i];
 
@@ -171,7 +243,7 @@ static const char *lint_of(const char *message)
 		{"unknown field", "unknown_field"},         {"nothing is saved as", "unknown_value"},
 		{"otherwise is missing", "missing_way"},    {"timeout is missing", "await_without_timeout"},
 		{"nothing can be saved as", "reserved_name"}, {"is not a read; a probe", "probe_not_a_read"},
-		{"only the request of a call", "signature_of_no_call"},
+		{"only the request of a call", "signature_of_no_call"}, {"never fires", "never_fires"},
 	};
 	size_t i;
 

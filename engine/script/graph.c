@@ -102,6 +102,13 @@ int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp
 	hp_buf_adds(out, "flowchart TD\n");
 	for (i = 0; i < d->n_triggers; i++)
 		trigger(&d->triggers[i], i, out);
+	for (i = 0; i < d->n_schedules; i++) {
+		hp_buf_printf(out, "  t%d>\"", d->n_triggers + i);
+		escaped(out, d->schedules[i].cron);
+		hp_buf_adds(out, "<br/>");
+		escaped(out, d->schedules[i].zone);
+		hp_buf_adds(out, "\"] --> s0\n");
+	}
 	for (i = 0; i < d->n_states; i++)
 		node(&d->states[i], i, out);
 	for (i = 0; i < d->n_states; i++)

@@ -7,7 +7,8 @@
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
  *   connector.c  a connector as a C structure; loader.c: a workflow, its states
- *                in loader_states.c
+ *                in loader_states.c, its triggers in loader_trigger.c
+ *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
  *   outgoing.c   request → URL and secrets; reply.c: what came back, classified
@@ -30,6 +31,7 @@
 
 #define HP_DEFINITION_ARENA_MAX (16u * 1024 * 1024)
 #define HP_DURATION_MAX (INT64_C(3660) * 86400 * 1000000) /* ten years: no sum overflows */
+#define HP_CATCH_ALL_WITHIN (INT64_C(86400) * 1000000) /* catch_up = "all" without within */
 #define HP_CALL_TIMEOUT_DEFAULT (20 * INT64_C(1000000))
 #define HP_CALL_TIMEOUT_MAX (300 * INT64_C(1000000))
 #define HP_PROVIDER_KEY_MAX 255 /* Stripe's limit; the others are as wide or unknown */
@@ -130,6 +132,7 @@ struct hp_vm *hp_vm_of(lua_State *L);
 #define HP_MARK_CONNECTOR "$connector" /* name; line, body */
 #define HP_MARK_OPERATION "$operation" /* "refunds.create"; connector */
 #define HP_MARK_WEBHOOK "$webhook"     /* body; line */
+#define HP_MARK_SCHEDULE "$schedule"   /* body; line */
 #define HP_MARK_USER "$user"           /* expression */
 #define HP_MARK_SERVICE "$service"     /* true */
 #define HP_MARK_TYPE "$type"           /* "text", …; of, names */
@@ -259,6 +262,8 @@ struct hp_workflow {
 void hp_loader_read(lua_State *L, struct hp_workflow *w);
 /* body: the state's table */
 void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body);
+/* Fills the definition's triggers and schedules. */
+void hp_loader_triggers(const struct hp_reader *outer, struct hp_workflow *w, int body);
 int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
 struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);

@@ -75,12 +75,14 @@ static int word_user(lua_State *L)
 	return 1;
 }
 
-static int word_webhook(lua_State *L)
+/* webhook { … }, schedule { … }: the upvalue is the marker. */
+static int word_trigger(lua_State *L)
 {
 	luaL_checktype(L, 1, LUA_TTABLE);
 	lua_newtable(L);
+	lua_pushvalue(L, lua_upvalueindex(1));
 	lua_pushvalue(L, 1);
-	lua_setfield(L, -2, HP_MARK_WEBHOOK);
+	lua_rawset(L, -3);
 	lua_pushinteger(L, line_of_caller(L));
 	lua_setfield(L, -2, "line");
 	return 1;
@@ -276,8 +278,12 @@ void hp_lang_workflow(lua_State *L, int env)
 	add_constructor(L, env, HP_MARK_WORKFLOW, "workflow");
 	lua_pushcfunction(L, word_connector);
 	lua_setfield(L, env, "connector");
-	lua_pushcfunction(L, word_webhook);
+	lua_pushliteral(L, HP_MARK_WEBHOOK);
+	lua_pushcclosure(L, word_trigger, 1);
 	lua_setfield(L, env, "webhook");
+	lua_pushliteral(L, HP_MARK_SCHEDULE);
+	lua_pushcclosure(L, word_trigger, 1);
+	lua_setfield(L, env, "schedule");
 	lua_pushcfunction(L, word_user);
 	lua_setfield(L, env, "user");
 	lua_newtable(L);

@@ -1,7 +1,8 @@
 /* loader.c: a workflow's tables as a definition.
  *
  * Two passes: the first learns the names of states and of saved values, the
- * second (loader_states.c) reads each state and resolves its ways. The first
+ * second (loader_states.c) reads each state and resolves its ways; what starts
+ * runs is read by loader_trigger.c. The first
  * mistake ends it, with a sentence that says file, line, state and, where there
  * is one, the nearest right word.
  */
@@ -120,65 +121,6 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 	}
 }
 
-static void read_trigger(struct hp_reader *r, struct hp_trigger *t)
-{
-	static const char *const fields[] = {"events"};
-	const char **events;
-	int i;
-
-	hp_mark(r->L, -1, HP_MARK_WEBHOOK);
-	lua_getfield(r->L, -2, "line");
-	t->line = r->line = (int)lua_tointeger(r->L, -1);
-	lua_pop(r->L, 1);
-	hp_r_only(r, -1, fields, 1, 1);
-	if (lua_rawgeti(r->L, -1, 1) != LUA_TSTRING)
-		hp_r_fail(r, "trigger: the source is missing, like webhook { \"stripe\", events = { … } }");
-	t->source = hp_r_dup(r, lua_tostring(r->L, -1));
-	lua_pop(r->L, 1);
-	if (!hp_name_ok(t->source))
-		hp_r_fail(r, "trigger: \"%s\" is not the name of a connector", t->source);
-	t->n_events = hp_r_list(r, -1, "events", true, 16, &events);
-	if (t->n_events == 0)
-		hp_r_fail(r, "trigger: events is missing: the types of events that start a run");
-	for (i = 0; i < t->n_events; i++)
-		t->events[i] = events[i];
-	lua_pop(r->L, 1);
-}
-
-static void read_triggers(const struct hp_reader *outer, struct hp_workflow *w, int body)
-{
-	struct hp_reader r = *outer;
-	lua_State *L = r.L;
-	struct hp_definition *d = &w->def;
-	int i;
-
-	if (!hp_r_get(&r, body, "trigger"))
-		return;
-	if (!lua_istable(L, -1))
-		hp_r_fail(&r, "trigger must be webhook { … } or a list of them");
-	if (hp_mark(L, -1, HP_MARK_WEBHOOK)) {
-		lua_pop(L, 1);
-		d->n_triggers = 1;
-		d->triggers = hp_r_alloc(&r, sizeof *d->triggers);
-		read_trigger(&r, d->triggers);
-		lua_pop(L, 1);
-		return;
-	}
-	hp_r_only(&r, -1, NULL, 0, 16);
-	d->n_triggers = (int)lua_rawlen(L, -1);
-	d->triggers = hp_r_alloc(&r, sizeof *d->triggers * (size_t)d->n_triggers);
-	for (i = 0; i < d->n_triggers; i++) {
-		r.line = outer->line;
-		lua_rawgeti(L, -1, i + 1);
-		if (!hp_mark(L, -1, HP_MARK_WEBHOOK))
-			hp_r_fail(&r, "trigger: entry %d must be webhook { … }", i + 1);
-		lua_pop(L, 1);
-		read_trigger(&r, &d->triggers[i]);
-		lua_pop(L, 1);
-	}
-	lua_pop(L, 1);
-}
-
 /* What stands beside the states. */
 static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 {
@@ -195,7 +137,7 @@ static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 		hp_r_fail(r, "there is no state; the shortest workflow is succeed \"done\" {}");
 	d->n_states = (int)n;
 	d->doc = hp_r_string(r, body, "doc");
-	read_triggers(r, w, body);
+	hp_loader_triggers(r, w, body);
 	if (hp_r_get(r, body, "key")) {
 		r->known = &before_start; /* there is no run yet */
 		r->before_start = true;

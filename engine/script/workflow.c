@@ -1,7 +1,9 @@
 /* workflow.c: a bundle becomes a definition and a Lua state that can be rebuilt. */
+#include <inttypes.h>
 #include <string.h>
 #include "base/alloc.h"
 #include "base/words.h"
+#include "core/schedule.h"
 #include "script/internal.h"
 
 /* Finds the sources inside the bundle; they live as long as the bundle. */
@@ -205,6 +207,26 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 	hp_buf_adds(out, "]}");
 }
 
+/* What the engine needs to follow the schedules; absent when there are none. */
+static void add_schedules(const struct hp_definition *d, struct hp_buf *out)
+{
+	for (int i = 0; i < d->n_schedules; i++) {
+		const struct hp_schedule_trigger *t = &d->schedules[i];
+
+		hp_buf_adds(out, i ? ",{" : ",\"schedules\":[{");
+		add_text(out, "cron", t->cron);
+		hp_buf_addc(out, ',');
+		add_text(out, "zone", t->zone);
+		hp_buf_printf(out,
+			      ",\"jitter_us\":%" PRId64 ",\"within_us\":%" PRId64
+			      ",\"catch_up\":\"%s\",\"overlap\":\"%s\",\"input\":%s}",
+			      t->jitter_us, t->within_us, hp_catch_up_name((enum hp_catch_up)t->catch_up),
+			      hp_overlap_name((enum hp_overlap)t->overlap), t->input);
+	}
+	if (d->n_schedules)
+		hp_buf_addc(out, ']');
+}
+
 int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
 {
 	const struct hp_definition *d = &w->def;
@@ -226,7 +248,9 @@ int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct 
 		add_texts(out, "events", d->triggers[i].events, d->triggers[i].n_events);
 		hp_buf_addc(out, '}');
 	}
-	hp_buf_adds(out, "],\"input\":");
+	hp_buf_addc(out, ']');
+	add_schedules(d, out);
+	hp_buf_adds(out, ",\"input\":");
 	if (w->input)
 		hp_schema_json(w->input, out);
 	else

@@ -142,6 +142,17 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   tokens         {after?, limit?}                       → {tokens: […], next?}, never the hash
  *   token_revoke   {token (its id), reason?} → {id, principal, already, revoked_at, revoked_by}
  *   authenticate   {token}        → {id (the token's), principal, kind, scopes, roles}
+ *   schedules m        {workflow?}              → {schedules: […]}
+ *   schedule m         {schedule, ticks?}       → one, with its next ticks and what became of the last
+ *   schedule_pause m   {schedule, reason}       → the same as in the list
+ *   schedule_resume m  {schedule}
+ *   schedule_run m     {schedule}               → {schedule, run}
+ * Two are for engines only and have no route; core/schedule.h says what comes between:
+ *   schedules_due m    {limit}  → {now, next?, schedules: [{workflow, index, schedule, version, spec,
+ *                        position, busy, idle_since}]}
+ *   schedule_fire m    {workflow, index, version, start: [tick…], skipped, missed_until, position, look,
+ *                        ahead: [tick…]} → {outcome: done|taken, now, runs}. Tick rows, runs and the new
+ *                        position are one commit; taken: the row was another's, or changed: nothing is done.
  */
 typedef void (*hp_door_cb)(void *arg, struct hp_bytes json, const struct hp_error *err);
 

@@ -30,7 +30,7 @@ async function fails(words, code, sentence, o) {
 }
 
 const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'retry', 'skip', 'give-up', 'approvals',
-  'approve', 'reject', 'event', 'events', 'workflows', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token',
+  'approve', 'reject', 'event', 'events', 'workflows', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token',
   'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {

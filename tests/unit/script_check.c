@@ -55,6 +55,18 @@ static const struct {
 	{"trigger_without_key", 0,
 	 "lints/trigger_without_key.lua:3: warning trigger_without_key: a webhook starts this workflow but no key is declared, so "
 	 "two events about the same thing start two runs\n"},
+	{"zone_unknown", 1,
+	 "lints/zone_unknown.lua:2: error zone_unknown: schedule: unknown time zone \"Europe/Berlim\", did you mean "
+	 "\"Europe/Berlin\"?\n"},
+	{"schedule_too_fast", 0,
+	 "lints/schedule_too_fast.lua:2: warning schedule_too_fast: schedule: \"@every 10s\" starts a run more often than every "
+	 "minute; a run that waits between two rounds costs less\n"},
+	{"jitter_too_wide", 0,
+	 "lints/jitter_too_wide.lua:4: warning jitter_too_wide: schedule: the jitter is as long as the time between two ticks of "
+	 "\"*/5 * * * *\" or longer, so runs come in bunches\n"},
+	{"schedule_input", 1,
+	 "lints/schedule_input.lua:3: error schedule_input: schedule: its input is not what the workflow declares: input.kind must "
+	 "be a text, not a whole number\n"},
 	{"unknown_code", 1,
 	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
 	 "mean \"declined\"?\n"},
@@ -91,6 +103,7 @@ static const struct {
 	{"missing_otherwise", "missing_way", "state \"a\": otherwise is missing: where to go on when no branch fits", 3},
 	{"await_without_timeout", "await_without_timeout",
 	 "state \"a\": timeout is missing: where to go on when the event does not come", 3},
+	{"never_fires", "never_fires", "trigger: cron: \"0 3 31 2 *\" never fires: there is no such date", 2},
 	{"signature_of_no_call", "signature_of_no_call",
 	 "state \"a\": of: \"done\" is not a call; only the request of a call can be signed", 3},
 	{"reserved_name", "reserved_name", "state \"a\": nothing can be saved as \"input\": the name is the engine's own", 3},

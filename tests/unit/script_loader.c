@@ -160,6 +160,40 @@ START_TEST(a_summary_tells_the_store)
 }
 END_TEST
 
+START_TEST(schedules_are_triggers)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = must_load(
+		"return workflow \"w\" {\n"
+		"  trigger = { webhook { \"bank\", events = \"x.y\" },\n"
+		"    schedule { cron = \"0 3 1 */3 *\", zone = \"Europe/Berlin\", jitter = \"30s\", catch_up = \"all\",\n"
+		"      within = \"2d\", overlap = \"queue\", input = { kind = \"full\", list = { 1, 2 } } },\n"
+		"    schedule { cron = \"@every 90s\" } },\n"
+		"  succeed \"done\" {} }");
+	const struct hp_definition *d = hp_workflow_definition(w);
+	struct hp_buf out;
+
+	ck_assert_int_eq(d->n_triggers, 1);
+	ck_assert_int_eq(d->n_schedules, 2);
+	ck_assert_int_eq(d->schedules[0].line, 3);
+	hp_buf_init(&out, 65536);
+	ck_assert_int_eq(hp_workflow_summary(w, &out, &err), 0);
+	ck_assert_ptr_nonnull(strstr(
+		hp_buf_str(&out),
+		"\"triggers\":[{\"source\":\"bank\",\"events\":[\"x.y\"]}],"
+		"\"schedules\":[{\"cron\":\"0 3 1 */3 *\",\"zone\":\"Europe/Berlin\",\"jitter_us\":30000000,"
+		"\"within_us\":172800000000,\"catch_up\":\"all\",\"overlap\":\"queue\","
+		"\"input\":{\"kind\":\"full\",\"list\":[1,2]}},"
+		"{\"cron\":\"@every 90s\",\"zone\":\"UTC\",\"jitter_us\":0,\"within_us\":0,\"catch_up\":\"last\","
+		"\"overlap\":\"skip\",\"input\":{}}],\"input\":null}"));
+	hp_buf_clear(&out);
+	ck_assert_int_eq(hp_workflow_graph(w, &out, &err), 0);
+	ck_assert_ptr_nonnull(strstr(hp_buf_str(&out), "  t1>\"0 3 1 */3 *<br/>Europe/Berlin\"] --> s0\n"));
+	hp_buf_free(&out);
+	hp_workflow_free(w);
+}
+END_TEST
+
 #define W(body) "local bank = connector \"bank\"\nreturn workflow \"w\" {\n" body "\n}"
 #define APPROVAL(more) "approval \"a\" { ask = \"?\", approvers = \"1 of x\", " more " }, succeed \"b\" {}"
 #define AT3 "t.lua:3: state \"a\": "
@@ -184,6 +218,23 @@ static const struct {
 	 "types, not a string"},
 	{W("succeed \"a\" {}, trigger = webhook { events = { \"x\" } }"),
 	 "t.lua:3: trigger: the source is missing, like webhook { \"stripe\", events = { … } }"},
+	{W("succeed \"a\" {}, trigger = schedule { zone = \"UTC\" }"),
+	 "t.lua:3: trigger: cron is missing, like schedule { cron = \"0 3 * * *\" }"},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"0 25 * * *\" }"),
+	 "t.lua:3: trigger: cron: \"25\" is not a hour (0 to 23)"},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"@daily\", catch_up = \"lst\" }"),
+	 "t.lua:3: catch_up: there is no \"lst\", did you mean \"last\"?"},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"@daily\", overlap = \"wait\" }"),
+	 "t.lua:3: overlap: there is no \"wait\""},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"@daily\", catch_up = \"none\", within = \"1d\" }"),
+	 "t.lua:3: trigger: within says how old a tick may be that is caught up; catch_up = \"none\" has none"},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"@daily\", input = \"x\" }"),
+	 "t.lua:3: trigger: input must be a table with names, like { kind = \"full\" }"},
+	{W("succeed \"a\" {}, trigger = schedule { cron = \"@daily\", input = { tick = 1 } }"),
+	 "t.lua:3: trigger: input: \"tick\" is the engine's own: the time of the tick"},
+	{W("succeed \"a\" {}, trigger = schedule { corn = \"@daily\" }"),
+	 "t.lua:3: unknown field \"corn\", did you mean \"cron\"?"},
+	{W("succeed \"a\" {}, trigger = { 5 }"), "t.lua:2: trigger: entry 1 must be webhook { … } or schedule { … }"},
 	{W("succeed \"a\" {}, trigger = webhook { \"bank\" }"),
 	 "t.lua:3: trigger: events is missing: the types of events that start a run"},
 
@@ -344,6 +395,7 @@ int main(void)
 	tcase_add_test(t, a_bundle_holds_what_is_used_and_its_digest_does_not_move);
 	tcase_add_test(t, a_missing_connector_is_named);
 	tcase_add_test(t, a_summary_tells_the_store);
+	tcase_add_test(t, schedules_are_triggers);
 	tcase_add_loop_test(t, a_refusal_says_where_and_what, 0, (int)(sizeof refusals / sizeof *refusals));
 	tcase_add_test(t, not_a_bundle);
 	tcase_add_test(t, endless_source_is_stopped);

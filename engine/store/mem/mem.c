@@ -232,7 +232,6 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 	an->cb.ack = cb;
 	if (!summary)
 		return;
-	json_decref(summary);
 	MEM_EACH(&m->w, T_BUNDLE, struct mem_bundle, d) {
 		if (!mem_same(d->workflow, hp_bytes_of(b->workflow)))
 			continue;
@@ -248,6 +247,8 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 		memcpy(known->digest, b->digest, HP_SHA256_LEN);
 	}
 	known->current = true;
+	mem_put_schedules(m, known->workflow, summary);
+	json_decref(summary);
 }
 
 static void bundle_fill(struct mem_answer *an, const struct mem_bundle *d, bool sources,

@@ -18,6 +18,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_WAIT] = sizeof(struct mem_wait),       [T_CURSOR] = sizeof(struct mem_cursor),
 	[T_MAIL] = sizeof(struct mem_mail),       [T_INBOX] = sizeof(struct mem_inbox),
 	[T_BUNDLE] = sizeof(struct mem_bundle),   [T_PRINCIPAL] = sizeof(struct mem_principal),
+	[T_SCHEDULE] = sizeof(struct mem_schedule), [T_TICK] = sizeof(struct mem_tick),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

@@ -22,8 +22,8 @@ const char *mem_say_time(int64_t us, char *buf)
 
 /* ---- reading arguments ---- */
 
-static int arg_text(const json_t *args, const char *name, bool required, size_t max,
-		    const char **out, struct hp_error *err)
+int mem_arg_text(const json_t *args, const char *name, bool required, size_t max,
+		 const char **out, struct hp_error *err)
 {
 	const json_t *v = json_object_get(args, name);
 
@@ -53,7 +53,7 @@ int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, i
 	return 0;
 }
 
-static int arg_reason(const json_t *args, const char **out, struct hp_error *err)
+int mem_arg_reason(const json_t *args, const char **out, struct hp_error *err)
 {
 	const char *reason = hp_json_str(args, "reason");
 
@@ -64,7 +64,7 @@ static int arg_reason(const json_t *args, const char **out, struct hp_error *err
 		hp_fail(err, HP_E_INVALID, "a reason is mandatory");
 		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
 	}
-	return arg_text(args, "reason", true, HP_REASON_MAX, out, err);
+	return mem_arg_text(args, "reason", true, HP_REASON_MAX, out, err);
 }
 
 struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err)
@@ -284,8 +284,8 @@ static int decide(struct mem_store *m, const char *principal, const json_t *args
 	bool yes;
 
 	if (mem_arg_int(args, "approval", NULL, &id, err) < 0 ||
-	    arg_text(args, "decision", true, HP_KEY_MAX, &decision, err) < 0 ||
-	    arg_reason(args, &reason, err) < 0)
+	    mem_arg_text(args, "decision", true, HP_KEY_MAX, &decision, err) < 0 ||
+	    mem_arg_reason(args, &reason, err) < 0)
 		return -1;
 	yes = strcmp(decision, "approve") == 0;
 	if (!yes && strcmp(decision, "reject") != 0)
@@ -364,8 +364,8 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 	int rc;
 
 	if (mem_arg_int(args, "run", NULL, &id, err) < 0 ||
-	    arg_text(args, "action", true, HP_KEY_MAX, &action, err) < 0 ||
-	    arg_reason(args, &reason, err) < 0)
+	    mem_arg_text(args, "action", true, HP_KEY_MAX, &action, err) < 0 ||
+	    mem_arg_reason(args, &reason, err) < 0)
 		return -1;
 	command = command_of(action);
 	if (command == HP_CMD_NONE) {
@@ -390,6 +390,17 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 
 /* A flag: it takes effect between two effects. A parked run is woken for it, a run in a
  * worker's hands learns of it with its next commit. */
+void mem_cancel(struct mem_store *m, struct mem_run *r, const char *principal, const char *reason)
+{
+	/* One that was held on top of its cancel stays with its operator, who has not been
+	 * told then what is in doubt. Who asks again has. */
+	if (r->row.cancel && r->row.status != HP_HELD)
+		return;
+	r->row.cancel = true;
+	note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
+	mem_ready(m, r);
+}
+
 static int cancel(struct mem_store *m, const char *principal, const json_t *args,
 		  struct hp_buf *out, struct hp_error *err)
 {
@@ -397,7 +408,7 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 	struct mem_run *r;
 	int64_t id;
 
-	if (mem_arg_int(args, "run", NULL, &id, err) < 0 || arg_reason(args, &reason, err) < 0)
+	if (mem_arg_int(args, "run", NULL, &id, err) < 0 || mem_arg_reason(args, &reason, err) < 0)
 		return -1;
 	r = mem_run_get(m, id, err);
 	if (!r)
@@ -406,13 +417,7 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 		return hp_fail(err, HP_E_CONFLICT, "run %lld has already %s%s", (long long)r->row.id,
 			       r->row.status == HP_CANCELLED ? "been " : "",
 			       hp_status_name(r->row.status));
-	/* One that was held on top of its cancel stays with its operator, who has not been
-	 * told then what is in doubt. Who asks again has. */
-	if (!r->row.cancel || r->row.status == HP_HELD) {
-		r->row.cancel = true;
-		note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
-		mem_ready(m, r);
-	}
+	mem_cancel(m, r, principal, reason);
 	return hp_buf_printf(out, "{\"cancel\":true,\"run\":%lld,\"status\":\"%s\"}",
 			     (long long)r->row.id, hp_status_name(r->row.status));
 }
@@ -429,8 +434,8 @@ static int door_start(struct mem_store *m, const char *principal, const json_t *
 	bool existed;
 	int rc = -1;
 
-	if (arg_text(args, "workflow", true, HP_KEY_MAX, &st.workflow, err) < 0 ||
-	    arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
+	if (mem_arg_text(args, "workflow", true, HP_KEY_MAX, &st.workflow, err) < 0 ||
+	    mem_arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
 		return -1;
 	st.key = hp_bytes_of(key);
 	hp_buf_init(&text, 2 * HP_INPUT_MAX);
@@ -455,8 +460,8 @@ static int door_send_event(struct mem_store *m, const json_t *args, struct hp_bu
 	struct hp_buf text;
 	int rc = -1, woken = 0;
 
-	if (arg_text(args, "name", true, 200, &name, err) < 0 ||
-	    arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
+	if (mem_arg_text(args, "name", true, 200, &name, err) < 0 ||
+	    mem_arg_text(args, "key", false, HP_KEY_MAX, &key, err) < 0)
 		return -1;
 	d.name = hp_bytes_of(name);
 	d.key = hp_bytes_of(key);
@@ -496,6 +501,8 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 		return mem_read_approval(m, args, out, err);
 	if (strcmp(name, "why") == 0)
 		return mem_why(m, args, out, err);
+	if (strncmp(name, "schedule", 8) == 0)
+		return mem_schedule_door(m, name, principal, args, out, err);
 	return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", name);
 }
 

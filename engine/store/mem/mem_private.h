@@ -6,6 +6,7 @@
  *   mem_commit.c  the transition: compare-and-set and all that hangs on it; sql states
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
+ *   mem_schedule.c  schedules: their rows, ticks and doors
  *   mem_read.c    run, history, approval: JSON for readers; the canonical dump
  *   mem_why.c     one sentence for a run that does not move
  *
@@ -110,6 +111,24 @@ struct mem_principal {
 	struct hp_bytes name, kind, roles;
 };
 
+#define MEM_AHEAD_MAX 20
+struct mem_schedule {
+	struct hp_bytes workflow, spec; /* spec: canonical JSON */
+	int32_t index, version;
+	int64_t position, look_at;      /* look_at 0: nothing to do */
+	int64_t ahead[MEM_AHEAD_MAX];
+	int n_ahead;
+	bool planned;
+	int64_t paused_at;              /* 0: not paused */
+	struct hp_bytes paused_by, paused_reason;
+	int64_t last_tick, last_run, late_us, started, skipped;
+};
+struct mem_tick {
+	struct hp_bytes workflow, outcome;
+	int32_t index;
+	int64_t tick, run, at, n;
+};
+
 /* A table. `size` is that of a row. */
 struct mem_vec {
 	void *p;
@@ -117,7 +136,7 @@ struct mem_vec {
 };
 enum mem_table {
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
-	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T__COUNT
+	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -247,6 +266,10 @@ void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
 	      hp_door_cb cb, void *arg);
+int mem_arg_text(const json_t *args, const char *name, bool required, size_t max,
+		 const char **out, struct hp_error *err);
+int mem_arg_reason(const json_t *args, const char **out, struct hp_error *err);
+void mem_cancel(struct mem_store *m, struct mem_run *r, const char *principal, const char *reason);
 int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, int64_t *out,
 		struct hp_error *err);
 struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err);
@@ -260,5 +283,11 @@ int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *ou
 void mem_put_time(json_t *row, const char *name, int64_t us); /* absent when 0 */
 int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
 struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err);
+
+/* mem_schedule.c */
+void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json_t *summary);
+int mem_schedule_door(struct mem_store *m, const char *name, const char *principal, const json_t *args,
+		      struct hp_buf *out, struct hp_error *err);
+void mem_dump_schedules(const struct mem_store *m, json_t *root);
 
 #endif

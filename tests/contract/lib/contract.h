@@ -81,6 +81,8 @@ extern int64_t c_engine; /* registered by the fixture */
 void c_advance(int64_t us);
 int64_t c_register(void);
 void c_deploy(const char *workflow, uint8_t tag); /* digest: 32 times tag */
+/* The same states with schedules: a JSON array with ' for ". */
+void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules);
 /* A call in the air: filled when done. */
 bool c_wait(const bool *done);
 
@@ -124,6 +126,8 @@ json_t *c_door_ok(const char *name, const char *principal, const char *args, ...
 /* Demands that the door refuses with that code and these words in the sentence. */
 void c_door_fails(enum hp_code code, const char *words, const char *name, const char *principal,
 		  const char *args, ...) __attribute__((format(printf, 5, 6)));
+/* The same engines' door over both stores at the same time; args NULL: not over that one. */
+void c_door_two(const char *name, const char *args0, const char *args1, json_t *answers[2]);
 json_t *c_run_json(int64_t run); /* the door `run`'s inner object; to be dropped */
 json_t *c_history(int64_t run);  /* array */
 int64_t c_event(const char *name, const char *key, const char *payload); /* → runs woken */
@@ -136,5 +140,6 @@ TCase *contract_approvals(void);
 TCase *contract_mail(void);
 TCase *contract_operate(void);
 TCase *contract_why(void);
+TCase *contract_schedules(void);
 
 #endif

@@ -565,16 +565,57 @@ int64_t c_event(const char *name, const char *key, const char *payload)
 
 /* ---- fixture ---- */
 
-void c_deploy(const char *workflow, uint8_t tag)
+static void deploy(const char *workflow, uint8_t tag, const char *text)
 {
-	struct hp_bundle b = { .workflow = workflow, .bundle = hp_bytes_of("{}"),
-			       .summary = hp_bytes_of(summary) };
+	struct hp_bundle b = { .workflow = workflow, .bundle = hp_bytes_of("{}"), .summary = hp_bytes_of(text) };
 	struct ack a = { 0 };
 
 	memset(b.digest, tag, sizeof b.digest);
 	store(0)->ops->deploy(store(0), &b, on_ack, &a);
 	c_wait(&a.done);
 	ck_assert_msg(a.code == HP_OK, "deploy %s: %s", workflow, a.message);
+}
+
+void c_deploy(const char *workflow, uint8_t tag)
+{
+	deploy(workflow, tag, summary);
+}
+
+static void quote(char *text)
+{
+	for (char *p = text; *p; p++)
+		if (*p == '\'')
+			*p = '"';
+}
+
+void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules)
+{
+	char text[8192];
+
+	snprintf(text, sizeof text, "%.*s,\"schedules\":%s}", (int)sizeof summary - 2, summary, schedules);
+	quote(text);
+	deploy(workflow, tag, text);
+}
+
+void c_door_two(const char *name, const char *args0, const char *args1, json_t *answers[2])
+{
+	const char *args[2] = { args0, args1 };
+	struct door d[2] = { { 0 }, { 0 } };
+	char text[2][2048];
+
+	for (int i = 0; i < 2; i++) {
+		if (!args[i])
+			continue;
+		snprintf(text[i], sizeof text[i], "%s", args[i]);
+		quote(text[i]);
+		store(i)->ops->door(store(i), name, "engine", hp_bytes_of(text[i]), on_door, &d[i]);
+	}
+	for (int i = 0; i < 2; i++) {
+		if (args[i])
+			c_wait(&d[i].done);
+		ck_assert_msg(!args[i] || d[i].json, "door %s: %s", name, d[i].err.message);
+		answers[i] = d[i].json;
+	}
 }
 
 static void open_world(void)
@@ -624,6 +665,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_mail());
 	add(s, contract_operate());
 	add(s, contract_why());
+	add(s, contract_schedules());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
