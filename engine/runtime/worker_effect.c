@@ -55,11 +55,12 @@ static void count_reply(struct hp_owned *r, const struct hp_event *ev)
 }
 
 /* Classified by the connector; the event's values live in w->scratch until kept. */
-static void incoming(struct hp_owned *r, const struct hp_incoming *in)
+static void incoming(struct hp_owned *r, struct hp_incoming *in)
 {
 	struct hp_worker *w = r->w;
 	struct hp_event ev;
 
+	in->op = r->op;
 	memset(&ev, 0, sizeof ev);
 	ev.retry_after_us = -1;
 	hp_buf_clear(&w->scratch);
@@ -228,14 +229,9 @@ void hp_w_echo(struct hp_worker *w)
 	hp_list_init(&w->echoes);
 	while (!hp_list_empty(&due)) {
 		struct hp_owned *r = hp_list_entry(due.next, struct hp_owned, host_node);
-		struct hp_outgoing out;
-		struct hp_error err;
-		struct hp_incoming in = {.answered = true, .sent = true, .status = 200};
+		struct hp_incoming in = {.answered = true, .sent = true, .status = 200, .body = r->echo};
 
 		hp_list_del(&r->host_node);
-		if (hp_workflow_outgoing(hp_loaded_workflow(r->loaded), r->act.value, &w->o.env,
-					 r->step[r->turn], &out, &err) == 0)
-			in.body = out.body;
 		incoming(r, &in);
 	}
 }
@@ -254,6 +250,8 @@ void hp_w_send(struct hp_owned *r)
 			   err.code == HP_E_NOT_FOUND ? "secret_missing" : "request_refused", &err);
 		return;
 	}
+	r->op = out.op;
+	r->echo = out.body;
 	authority_of(out.url, authority, sizeof authority);
 	h = host_find(w, authority);
 	if (!h || h->in_flight >= HP_HTTP_PER_HOST_MAX) {

@@ -67,6 +67,8 @@ struct hp_owned {
 	struct hp_host *host;
 	struct hp_list host_node;
 	int64_t http_token;
+	struct hp_op_ref op;         /* of the request on its way: whose reply it will be */
+	struct hp_bytes echo;        /* its body, when the answer is the request itself */
 	int64_t effect_at;           /* boot clock */
 	struct hp_sql_tx *tx;        /* open statement's transaction */
 	bool give_back;              /* HP_HAND_GONE: the store must be told */

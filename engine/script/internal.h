@@ -278,6 +278,9 @@ int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, st
 /* From what the operation's request() gave: canonical bytes. */
 int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json_t *parts, const char *key,
 		     struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+struct hp_op_ref hp_op_ref_of(const struct hp_workflow *w, const struct hp_conn *c, const struct hp_op *op);
+/* NULL: the reference is zero. */
+struct hp_op *hp_op_of_ref(struct hp_workflow *w, struct hp_op_ref ref);
 struct hp_op *hp_request_op(struct hp_workflow *w, const json_t *request, struct hp_conn **conn,
 			    struct hp_error *err);
 

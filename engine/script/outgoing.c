@@ -147,13 +147,16 @@ int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const s
 	json_t *rq = hp_json_parse(request.p, request.n, "the stored request", err);
 	struct building b = {.env = env, .a = a, .err = err};
 	struct hp_conn *c;
+	const struct hp_op *op;
 	const json_t *body;
 	int rc = -1;
 
 	memset(out, 0, sizeof *out);
-	if (!rq || !hp_request_op(w, rq, &c, err))
+	op = rq ? hp_request_op(w, rq, &c, err) : NULL;
+	if (!op)
 		goto out;
 	b.c = c;
+	out->op = hp_op_ref_of(w, c, op);
 	out->method = hp_arena_strdup(a, hp_json_str(rq, "method"));
 	if (!out->method) {
 		hp_fail(err, HP_E_INVALID, "the stored request has no method, or no memory is left");

@@ -203,7 +203,7 @@ void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const str
 	struct hp_error err = {0};
 	struct hp_conn *c;
 	struct hp_job j;
-	json_t *rq;
+	json_t *rq = NULL;
 
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_REPLY;
@@ -212,8 +212,11 @@ void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const str
 	hp_buf_clear(out);
 	hp_job_init(&j, w);
 	w->vm.now = now;
-	rq = hp_json_parse(request.p, request.n, "the stored request", &err);
-	j.op = rq ? hp_request_op(w, rq, &c, &err) : NULL;
+	j.op = hp_op_of_ref(w, in->op);
+	if (!j.op)
+		rq = hp_json_parse(request.p, request.n, "the stored request", &err);
+	if (rq)
+		j.op = hp_request_op(w, rq, &c, &err);
 	j.incoming = in;
 	if (!j.op)
 		failed(&p, ev, HP_AMBIGUOUS, "reply_error", err.message);

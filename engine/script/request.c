@@ -408,6 +408,19 @@ out:
 	return rc;
 }
 
+struct hp_op_ref hp_op_ref_of(const struct hp_workflow *w, const struct hp_conn *c, const struct hp_op *op)
+{
+	return (struct hp_op_ref){(int)(c - w->conns) + 1, (int)(op - c->ops) + 1};
+}
+
+struct hp_op *hp_op_of_ref(struct hp_workflow *w, struct hp_op_ref ref)
+{
+	if (ref.connector == 0)
+		return NULL;
+	HP_ASSERT(ref.connector <= w->n_connectors && ref.operation <= w->conns[ref.connector - 1].n_ops);
+	return &w->conns[ref.connector - 1].ops[ref.operation - 1];
+}
+
 struct hp_op *hp_request_op(struct hp_workflow *w, const json_t *request, struct hp_conn **conn, struct hp_error *err)
 {
 	const char *connector = hp_json_str(request, "connector"), *operation = hp_json_str(request, "operation");

@@ -66,7 +66,15 @@ int hp_workflow_check_input(struct hp_workflow *w, struct hp_bytes input, struct
  * A rendered request, as stored, hashed, signed and sent, is JSON:
  * {"connector","operation","method","path","headers":{…},"body":"…","key":"…"}.
  * The base URL and secrets are not in it: they are resolved when it is sent. */
+
+/* Which operation of the workflow's connectors a request is for, found once when it
+ * is sent. Zero: not known, and looked up in the request again. */
+struct hp_op_ref {
+	int connector, operation; /* from 1 */
+};
+
 struct hp_outgoing {
+	struct hp_op_ref op;
 	const char *method;
 	const char *url;
 	const char *(*headers)[2];   /* name, value; secrets resolved: never log */
@@ -89,6 +97,7 @@ int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const s
 
 /* What came back, classified by the connector's operation into HP_EV_REPLY. */
 struct hp_incoming {
+	struct hp_op_ref op;         /* as hp_workflow_outgoing() gave it, or zero */
 	bool answered;
 	bool sent;                   /* !answered: a byte may have reached the peer */
 	const char *failure;         /* !answered: "timeout", "unreachable", "connection_lost", … */
