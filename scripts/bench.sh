@@ -6,6 +6,8 @@
 #   BENCH_RUNS (10000)  ten-step runs        BENCH_WORKERS (one per core)
 #
 # Exits 0 also when the ratio is missed: a figure is reported, not enforced.
+# finish() and others are called through trap:
+# shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=scripts/lib/engine.sh

@@ -3,6 +3,8 @@
 # step is looked for where it must have left its mark: at the simulated providers
 # and in the database. Exits 0 only if all of it was seen. Uses a data directory of
 # its own, which it removes.
+# finish() and others are called through trap:
+# shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=scripts/lib/engine.sh

@@ -52,6 +52,8 @@ doubles=$(cut -d '|' -f 1 "$work/all" | tr -d ' \t' | sort | uniq -d)
 	exit 2
 }
 # A guard that nobody takes away proves nothing.
+# Names have no blanks: words are lines here.
+# shellcheck disable=SC2013
 for name in $(grep -rhoE 'HP_(GUARD|MUTANT)\([a-z_]+' engine --include='*.c' | sed 's/.*(//' | sort -u); do
 	grep -qE "^${name}[[:space:]]*\| *guard" "$work/all" || {
 		echo "mutants.sh: the guard \"$name\" of engine/ is not in tests/mutants.txt" >&2

@@ -4,6 +4,8 @@
 # follow the refund until a person is needed, and then to its end.
 #
 # Data stays where it is between two starts. HOLDPOINT_LISTEN changes the address.
+# finish() and others are called through trap:
+# shellcheck disable=SC2317
 set -u
 cd "$(dirname "$0")/.." || exit 1
 # shellcheck source=scripts/lib/engine.sh
@@ -43,7 +45,9 @@ while [ "$n" -lt 255 ]; do
 	known=$(engine_sql -c "select s.status from holdpoint.run r join holdpoint.run_state s on s.run_id = r.id
 		where r.workflow = 'refund_on_booking_failure' and r.key = 'ord_0000HoldpointDemo$n'
 		order by r.id desc limit 1") || exit 1
-	[ -n "$known" ] && [ "$known" -ge 4 ] || break
+	if [ -z "$known" ] || [ "$known" -lt 4 ]; then
+		break
+	fi
 	n=$((n + 1))
 done
 if [ "$n" -gt 1 ] || [ -n "$known" ]; then
