@@ -47,5 +47,5 @@ part "gcc without a warning" no_warnings gcc
 part "clang without a warning" no_warnings clang
 part "sanitizers over all suites" sanitizers
 part "valgrind over unit and contract" valgrind_suites
-part "shell scripts" shellcheck -x scripts/*.sh scripts/completion.bash tests/*.sh tests/lib/*.sh .ci/run
+part "shell scripts" shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/completion.bash tests/*.sh tests/lib/*.sh .ci/run
 exit $result
