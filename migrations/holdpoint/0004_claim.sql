@@ -305,6 +305,7 @@ begin
 	insert into workflow (name, digest, deployed_at) values (p_workflow, p_digest, v_now)
 		on conflict (name) do update set digest = excluded.digest, deployed_at = excluded.deployed_at
 		where workflow.digest <> excluded.digest;
+	perform put_schedules(p_workflow, p_summary, v_now); -- 0008
 	return v_now;
 end $$;
 

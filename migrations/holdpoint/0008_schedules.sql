@@ -54,7 +54,7 @@ $$;
 
 -- ---- deploying ----
 
--- The summary's schedules become rows. One whose times are as before keeps its
+-- Called by deploy(). The summary's schedules become rows. One whose times are as before keeps its
 -- position; new or changed times begin now; one that is gone ends.
 create function holdpoint.put_schedules(p_workflow text, p_summary jsonb, p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
@@ -69,27 +69,6 @@ begin
 				then s.position else p_now end,
 			planned = false, look_at = case when s.paused_at is null then p_now end
 		where s.spec <> excluded.spec;
-end $$;
-
-create or replace function holdpoint.deploy(p_workflow text, p_digest bytea, p_bundle text, p_summary jsonb) returns bigint
-language plpgsql set search_path = holdpoint, pg_temp as $$
-declare
-	v_now bigint := now_us();
-	v_workflow text;
-begin
-	perform ensure_partitions();
-	insert into definition (digest, workflow, bundle, summary, created_at)
-		values (p_digest, p_workflow, p_bundle, p_summary, v_now) on conflict do nothing;
-	select workflow into v_workflow from definition where digest = p_digest;
-	if v_workflow <> p_workflow then
-		raise exception using errcode = 'HP409',
-			message = format('this definition is known as workflow "%s", not "%s"', v_workflow, p_workflow);
-	end if;
-	insert into workflow (name, digest, deployed_at) values (p_workflow, p_digest, v_now)
-		on conflict (name) do update set digest = excluded.digest, deployed_at = excluded.deployed_at
-		where workflow.digest <> excluded.digest;
-	perform put_schedules(p_workflow, p_summary, v_now);
-	return v_now;
 end $$;
 
 -- ---- for engines ----
