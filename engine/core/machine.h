@@ -126,6 +126,7 @@ struct hp_event {
 	int32_t mail_wait;          /* which of the awaited events it is */
 	struct hp_bytes mail;       /* its payload (JSON) */
 	struct hp_bytes command_value; /* SKIP: JSON value, may be empty */
+	struct hp_bytes annex;      /* JSON object kind → what is known of it; empty: nothing */
 
 	/* VALUE */
 	bool ok;             /* false: code and message say why */
@@ -198,6 +199,14 @@ struct hp_save {
 	struct hp_bytes value;
 };
 
+/* What few transitions bring: a document that only the feature of that name reads.
+ * The columns of every transition stay few, and the ordinary step pays nothing. */
+#define HP_ANNEXES_MAX 4
+struct hp_annex {
+	const char *kind;
+	struct hp_bytes doc;  /* JSON object */
+};
+
 /* One durable step. The store writes all of it or nothing; `epoch` and `rev` are
  * what the row must still say. */
 struct hp_transition {
@@ -228,6 +237,8 @@ struct hp_transition {
 	struct hp_bytes wait_keys;  /* PARKED at an await: keys joined by \n, one per event */
 	int64_t consume_mail;       /* left an await: this message was read */
 	struct hp_bytes result;     /* FINISHED */
+	struct hp_annex annexes[HP_ANNEXES_MAX];
+	int n_annexes;
 };
 
 struct hp_action {

@@ -120,7 +120,8 @@ static bool copy_claim(struct hp_owned *r, const struct hp_claimed *c)
 	       copy(r->data, c->signed_request, &r->signed_request) &&
 	       copy(r->data, c->signed_key, &r->signed_key) &&
 	       copy(r->data, c->decision_value, &ev->decision_value) &&
-	       copy(r->data, c->mail, &ev->mail) && copy(r->data, c->command_value, &ev->command_value);
+	       copy(r->data, c->mail, &ev->mail) && copy(r->data, c->command_value, &ev->command_value) &&
+	       copy(r->data, c->annex, &ev->annex);
 }
 
 /* Committed values become what later evaluations see. */

@@ -53,6 +53,7 @@ struct hp_claimed {
 	int32_t mail_wait;
 	struct hp_bytes mail;
 	struct hp_bytes command_value;
+	struct hp_bytes annex;
 	/* run.signed_visit > 0: the stored request {bytes, key} and its hash */
 	struct hp_bytes signed_request;
 	struct hp_bytes signed_key;

@@ -181,6 +181,7 @@ void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
 	c->decision_value = keep(d->claim, c->decision_value);
 	c->mail = keep(d->claim, c->mail);
 	c->command_value = keep(d->claim, c->command_value);
+	c->annex = keep(d->claim, c->annex);
 	c->signed_request = keep(d->claim, c->signed_request);
 	c->signed_key = keep(d->claim, c->signed_key);
 }

@@ -332,7 +332,8 @@ static int begin(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 				.mail_id = c->mail_id,
 				.mail_wait = c->mail_wait,
 				.mail = c->mail,
-				.command_value = c->command_value};
+				.command_value = c->command_value,
+				.annex = c->annex};
 	return 0;
 }
 

@@ -122,6 +122,7 @@ create table holdpoint.run_state (
 	cancel boolean not null,
 	waits boolean not null,  -- has rows in mail_wait
 	in_held boolean not null, -- has a row in held
+	has_annex boolean not null default false, -- a transition has brought an annex: claims look for what became of it
 	entered_at bigint not null,
 	first_sent_at bigint not null,
 	sent_at bigint not null,

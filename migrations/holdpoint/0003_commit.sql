@@ -185,7 +185,8 @@ create function holdpoint.commit(
 	p_save_ord bigint[], p_save_name text[], p_save_value jsonb[],
 	p_approval_ord bigint[], p_approval jsonb[], p_approval_hash bytea[], p_approval_deadline bigint[],
 	p_wait_ord bigint[], p_wait_keys text[],
-	p_key_ord bigint[], p_key_scope text[], p_key text[])
+	p_key_ord bigint[], p_key_scope text[], p_key text[],
+	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
 returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
@@ -313,6 +314,12 @@ begin
 	if cardinality(p_wait_ord) > 0 then
 		perform add_waits(p_run[x.ord], p_state[x.ord]::int, x.keys)
 			from unnest(p_wait_ord, p_wait_keys) x(ord, keys) where x.ord = any(v_ok);
+	end if;
+	if cardinality(p_annex_ord) > 0 then
+		perform annex(x.kind, p_run[x.ord], p_rev[x.ord]::int + 1, p_visit[x.ord]::int, p_state[x.ord]::int,
+				p_from_visit[x.ord]::int, p_from_state[x.ord]::int, x.doc, v_now) -- 0009
+			from unnest(p_annex_ord, p_annex_kind, p_annex) with ordinality x(ord, kind, doc, n)
+			where x.ord = any(v_ok) order by x.n;
 	end if;
 	if v_moved then
 		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),

@@ -10,7 +10,7 @@ create type holdpoint.claimed as (
 	cancel boolean, command smallint, claims int,
 	workflow text, digest bytea, key text, input jsonb, saved jsonb,
 	decision int, decision_value jsonb, mail_id bigint, mail_wait int, mail jsonb, command_value jsonb,
-	signed_request bytea, signed_key text, signed_hash bytea, token text, now_us bigint);
+	signed_request bytea, signed_key text, signed_hash bytea, token text, annex jsonb, now_us bigint);
 
 create function holdpoint.load(p_runs bigint[]) returns setof holdpoint.claimed
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
@@ -30,7 +30,7 @@ begin
 			'decision', d.status, 'by', d.decided_by, 'reason', d.reason, 'at', json_time(d.decided_at)) end,
 		coalesce(m.id, 0), m.wait, m.payload, s.command_value,
 		g.request, g.request_key, g.request_sha256,
-		lease_token(s.run_id, s.epoch), v_now
+		lease_token(s.run_id, s.epoch), case when s.has_annex then found_annex(s) end, v_now
 	from unnest(p_runs) with ordinality u(run_id, n)
 	join run_state s on s.run_id = u.run_id
 	join run r on r.id = u.run_id
@@ -343,7 +343,8 @@ create function holdpoint.sql_commit(p_token text,
 	p_save_ord bigint[], p_save_name text[], p_save_value jsonb[],
 	p_approval_ord bigint[], p_approval jsonb[], p_approval_hash bytea[], p_approval_deadline bigint[],
 	p_wait_ord bigint[], p_wait_keys text[],
-	p_key_ord bigint[], p_key_scope text[], p_key text[])
+	p_key_ord bigint[], p_key_scope text[], p_key text[],
+	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
 returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
 language plpgsql security definer set search_path = holdpoint, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -357,7 +358,7 @@ begin
 		p_signed_visit, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
 		p_outcome, p_consume, p_hash, p_run_code, p_code, p_message, p_result, p_save_ord, p_save_name,
 		p_save_value, p_approval_ord, p_approval, p_approval_hash, p_approval_deadline, p_wait_ord,
-		p_wait_keys, p_key_ord, p_key_scope, p_key);
+		p_wait_keys, p_key_ord, p_key_scope, p_key, p_annex_ord, p_annex_kind, p_annex);
 	if not found then
 		raise exception using errcode = 'HP409', message = format('run %s has moved meanwhile', p_run[1]);
 	end if;

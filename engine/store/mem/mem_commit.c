@@ -113,7 +113,7 @@ static int check(const struct mem_store *m, const struct hp_transition *t, struc
 		return -1;
 	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0 || check_shown(t, err) < 0)
 		return -1;
-	if (check_waits(m, t, err) < 0)
+	if (check_waits(m, t, err) < 0 || mem_annex_check(t, err) < 0)
 		return -1;
 	return check_signed(m, t, err);
 }
@@ -384,6 +384,7 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		put_waits(m, r, t->wait_keys);
 	if (t->approval.n)
 		put_approval(m, r, t);
+	mem_annex_put(m, r, t);
 	res->first_sent_at = put_effect(m, r, t);
 	res->cancel = r->row.cancel;
 	dispose(m, r, t);

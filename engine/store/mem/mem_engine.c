@@ -146,6 +146,7 @@ static void claimed_wakes(struct mem_store *m, struct mem_answer *an, const stru
 		out->mail = mem_keep(an, mail->payload);
 	}
 	out->command_value = mem_keep(an, r->command_value);
+	mem_annex_found(m, an, r, &out->annex);
 	a = r->row.signed_visit > 0 ? mem_approval_of(&m->w, r->row.id, r->row.signed_visit) : NULL;
 	if (a) {
 		out->signed_request = mem_keep(an, a->request);

@@ -4,6 +4,7 @@
  *   mem_data.c    tables, interned bytes, lookups, small helpers
  *   mem_engine.c  engines, leases, claim, reload, release
  *   mem_commit.c  the transition: compare-and-set and all that hangs on it; sql states
+ *   mem_annex.c   what few transitions bring, each to its feature
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
@@ -262,6 +263,13 @@ int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp
 const struct mem_mail *mem_mail_first(const struct mem_store *m, const struct mem_run *r,
 				      int32_t *index);
 void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail);
+
+/* mem_annex.c */
+int mem_annex_check(const struct hp_transition *t, struct hp_error *err);
+void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t);
+/* For a claim: JSON object kind → what is known of it; empty: nothing. */
+void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
+		     struct hp_bytes *out);
 
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,

@@ -1,7 +1,7 @@
 /* encode.c: transitions as the arrays of holdpoint.commit().
  *
  * One array per column, one element per transition; what few transitions have
- * (saves, approvals, waits, business keys) goes into short arrays with the
+ * (saves, approvals, waits, business keys, annexes) goes into short arrays with the
  * ordinal of its transition beside it. Binding copies, so everything here lives
  * in an arena that ends with the call.
  */
@@ -12,7 +12,8 @@
 
 #define ENCODE_MAX ((size_t)64 * 1024 * 1024)
 #define N_INTS 24
-#define N_SAVES (sizeof((struct hp_transition *)0)->saves / sizeof((struct hp_transition *)0)->saves[0])
+/* The most that one transition puts into a short array. */
+#define N_SHORT HP_ANNEXES_MAX
 
 /* p_flags of holdpoint.commit() */
 enum { ADMITS = 1, IN_SQL = 2, BUSINESS_KEY = 4, APPROVAL_CLOSES = 8, UNRESOLVED = 16, CANCEL = 32,
@@ -22,14 +23,16 @@ const char *pgs_commit_sql(void)
 {
 	return "select o_ord, o_cancel, o_first_sent_at, o_now from holdpoint.commit($1, $2, $3, $4, $5, $6,"
 	       " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,"
-	       " $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41)";
+	       " $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41,"
+	       " $42, $43, $44)";
 }
 
 const char *pgs_sql_commit_sql(void)
 {
 	return "select o_ord, o_cancel, o_first_sent_at, o_now from holdpoint.sql_commit($1, $2, $3, $4, $5,"
 	       " $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,"
-	       " $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42)";
+	       " $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42,"
+	       " $43, $44, $45)";
 }
 
 static int64_t flags_of(const struct hp_transition *t)
@@ -56,7 +59,7 @@ static void ints_of(const struct hp_transition *t, int64_t v[N_INTS])
 struct rows {
 	struct hp_arena *a;
 	int n;
-	int64_t *ord;         /* scratch of the short arrays, room for n * N_SAVES */
+	int64_t *ord;         /* scratch of the short arrays, room for n * N_SHORT */
 	struct hp_bytes *one, *two;
 	int64_t *number;
 };
@@ -213,11 +216,31 @@ static void bind_keys(struct hp_pg_unit *u, struct rows *w, const struct hp_tran
 	hp_pg_bind_text_array(u, w->two, k);
 }
 
+static void bind_annexes(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
+			 const int *idx)
+{
+	int k = 0;
+
+	for (int i = 0; i < w->n; i++) {
+		const struct hp_transition *x = t[idx[i]];
+
+		for (int j = 0; j < x->n_annexes; j++) {
+			w->ord[k] = i + 1;
+			w->one[k] = hp_bytes_of(x->annexes[j].kind);
+			w->two[k++] = x->annexes[j].doc;
+		}
+	}
+	hp_pg_bind_int_array(u, w->ord, k);
+	hp_pg_bind_text_array(u, w->one, k);
+	hp_pg_bind_jsonb_array(u, w->two, k);
+}
+
 int pgs_encode(struct hp_pg_unit *u, const struct hp_transition *const *t, const int *idx, int n,
 	       struct hp_error *err)
 {
 	struct rows w = { .a = hp_arena_new(ENCODE_MAX), .n = n };
-	size_t room = (size_t)n * N_SAVES + 1;
+	_Static_assert(sizeof t[0]->saves / sizeof t[0]->saves[0] <= N_SHORT, "room for all saves");
+	size_t room = (size_t)n * N_SHORT + 1;
 	int rc = -1;
 
 	if (!w.a || !u)
@@ -234,6 +257,7 @@ int pgs_encode(struct hp_pg_unit *u, const struct hp_transition *const *t, const
 	bind_approvals(u, &w, t, idx);
 	bind_waits(u, &w, t, idx);
 	bind_keys(u, &w, t, idx);
+	bind_annexes(u, &w, t, idx);
 	rc = 0;
 out:
 	hp_arena_free(w.a);

@@ -348,6 +348,25 @@ START_TEST(a_commit_returns_the_cancel_flag)
 }
 END_TEST
 
+START_TEST(an_annex_that_nobody_reads_is_refused)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+	struct c_result res;
+
+	c_begin(&t, &r);
+	c_save(&t, "note", "1");
+	t.annexes[t.n_annexes++] = (struct hp_annex){ "nobodys", hp_bytes_of("{}") };
+	res = c_commit(&t);
+	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
+	ck_assert_ptr_nonnull(strstr(res.message, "nobodys"));
+	/* and nothing of it is there */
+	ck_assert(c_reload(c_engine, r.row.id, r.row.epoch, &r));
+	ck_assert_int_eq(r.row.rev, t.rev);
+	ck_assert_str_eq(r.saved, "{}");
+}
+END_TEST
+
 TCase *contract_commits(void)
 {
 	TCase *t = tcase_create("commits");
@@ -367,5 +386,6 @@ TCase *contract_commits(void)
 	tcase_add_test(t, one_bad_transition_does_not_stop_the_others);
 	tcase_add_test(t, a_thousand_transitions_at_once);
 	tcase_add_test(t, a_commit_returns_the_cancel_flag);
+	tcase_add_test(t, an_annex_that_nobody_reads_is_refused);
 	return t;
 }

@@ -59,6 +59,7 @@ struct c_run {
 	int32_t mail_wait;
 	char mail[512];
 	char command_value[512];
+	char annex[2048];
 	char signed_request[512], signed_key[512];
 	uint8_t signed_hash[HP_SHA256_LEN];
 };

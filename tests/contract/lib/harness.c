@@ -131,6 +131,7 @@ static void keep_run(struct c_run *out, const struct hp_claimed *c)
 	out->mail_wait = c->mail_wait;
 	keep(out->mail, sizeof out->mail, c->mail);
 	keep(out->command_value, sizeof out->command_value, c->command_value);
+	keep(out->annex, sizeof out->annex, c->annex);
 	keep(out->signed_request, sizeof out->signed_request, c->signed_request);
 	keep(out->signed_key, sizeof out->signed_key, c->signed_key);
 	memcpy(out->signed_hash, c->signed_hash, HP_SHA256_LEN);

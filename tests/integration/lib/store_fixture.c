@@ -249,6 +249,7 @@ static void copy_claimed(struct fx *f, struct hp_claimed *to, const struct hp_cl
 	to->decision_value = copy(f, from->decision_value);
 	to->mail = copy(f, from->mail);
 	to->command_value = copy(f, from->command_value);
+	to->annex = copy(f, from->annex);
 	to->signed_request = copy(f, from->signed_request);
 	to->signed_key = copy(f, from->signed_key);
 }

@@ -1,0 +1,81 @@
+/* mem_annex.c: what few transitions bring, each to the functions of its feature.
+ *
+ * A new kind is one row in `kinds`. The same as migrations/holdpoint/0009_annexes.sql.
+ */
+#include <string.h>
+
+#include "store/mem/mem_private.h"
+
+struct kind {
+	const char *name;
+	/* The document is what the feature expects: else the transition is refused. */
+	int (*check)(const struct hp_transition *t, const json_t *doc, struct hp_error *err);
+	void (*put)(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+	/* What a claim must know; NULL: nothing. Owner: caller. */
+	json_t *(*found)(const struct mem_store *m, const struct mem_run *r);
+};
+
+static const struct kind kinds[] = {
+	{ NULL, NULL, NULL, NULL }, /* ends the list */
+};
+
+static const struct kind *kind_of(const char *name)
+{
+	const struct kind *k = kinds;
+
+	while (k->name && strcmp(k->name, name) != 0)
+		k++;
+	return k->name ? k : NULL;
+}
+
+int mem_annex_check(const struct hp_transition *t, struct hp_error *err)
+{
+	int rc = 0;
+
+	for (int i = 0; i < t->n_annexes && rc == 0; i++) {
+		const struct hp_annex *x = &t->annexes[i];
+		const struct kind *k = kind_of(x->kind);
+		json_t *doc;
+
+		if (!k)
+			return hp_fail(err, HP_E_INVALID, "run %lld brings an annex \"%s\", which nobody reads",
+				       (long long)t->run_id, x->kind);
+		doc = hp_json_parse(x->doc.p, x->doc.n, x->kind, err);
+		rc = doc ? 0 : -1;
+		if (doc && k->check)
+			rc = k->check(t, doc, err);
+		json_decref(doc);
+	}
+	return rc;
+}
+
+void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+{
+	for (int i = 0; i < t->n_annexes; i++) {
+		const struct hp_annex *x = &t->annexes[i];
+		json_t *doc = hp_json_parse(x->doc.p, x->doc.n, x->kind, NULL);
+
+		kind_of(x->kind)->put(m, r, t, doc);
+		json_decref(doc);
+	}
+}
+
+void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
+		     struct hp_bytes *out)
+{
+	json_t *all = json_object();
+	struct hp_buf text;
+
+	hp_buf_init(&text, HP_RUN_DATA_MAX);
+	for (const struct kind *k = kinds; k->name; k++) {
+		json_t *one = k->found ? k->found(m, r) : NULL;
+
+		if (one)
+			json_object_set_new(all, k->name, one);
+	}
+	*out = (struct hp_bytes){ NULL, 0 };
+	if (json_object_size(all) > 0 && hp_json_write(&text, all, NULL) == 0)
+		*out = mem_keep(an, hp_buf_bytes(&text));
+	hp_buf_free(&text);
+	json_decref(all);
+}

@@ -1,0 +1,25 @@
+-- 0009: annexes: what few transitions bring, each to the functions of its feature.
+--
+-- A new kind is one line in annex(), and one in found_annex() where a claim must
+-- know what became of it. Both are called only for runs that use the feature.
+
+set local role holdpoint_owner;
+
+-- Called by commit() for rows that the compare-and-set has changed, in the order in
+-- which the transition names them, before the run is parked or let go.
+create function holdpoint.annex(p_kind text, p_run bigint, p_rev int, p_visit int, p_state int,
+	p_from_visit int, p_from_state int, p_doc jsonb, p_now bigint) returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
+begin
+	update run_state set has_annex = true where run_id = p_run and not has_annex;
+	raise exception using errcode = 'HP400', message = format('run %s brings an annex "%s", which nobody reads',
+		p_run, p_kind);
+end $$;
+
+-- For a claim: kind → what is known of it. Null: nothing.
+create function holdpoint.found_annex(s holdpoint.run_state) returns jsonb
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select null::jsonb
+$$;
+
+reset role;
