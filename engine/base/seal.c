@@ -68,7 +68,7 @@ void hp_seal_key_line(char out[2 * HP_SEAL_KEY_LEN + 2])
 
 	hp_random(key, sizeof key);
 	hp_hex(key, sizeof key, out);
-	strcat(out, "\n");
+	memcpy(out + 2 * sizeof key, "\n", 2);
 	explicit_bzero(key, sizeof key);
 }
 

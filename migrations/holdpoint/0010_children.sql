@@ -1,0 +1,4 @@
+-- 0010: kept for children.
+
+set local role holdpoint_owner;
+reset role;

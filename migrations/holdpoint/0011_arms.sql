@@ -1,0 +1,4 @@
+-- 0011: kept for arms.
+
+set local role holdpoint_owner;
+reset role;

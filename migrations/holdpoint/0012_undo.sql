@@ -1,0 +1,4 @@
+-- 0012: kept for undo.
+
+set local role holdpoint_owner;
+reset role;

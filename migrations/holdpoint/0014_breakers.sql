@@ -1,0 +1,4 @@
+-- 0014: kept for breakers.
+
+set local role holdpoint_owner;
+reset role;

@@ -1,0 +1,4 @@
+-- 0015: kept for lifecycle.
+
+set local role holdpoint_owner;
+reset role;

@@ -1,0 +1,4 @@
+-- 0016: kept for sweeps.
+
+set local role holdpoint_owner;
+reset role;
