@@ -101,6 +101,20 @@ return tests "refund_on_booking_failure" {
     expect { key = "booking_9", statements = { { state = "find_payment", args = { "booking_9" } } } }
   end),
 
+  test("a pause rests until it is resumed, and what comes meanwhile counts", function()
+    person("alice", "payments")
+    booking_fails()
+    pause { by = "olga", reason = "the provider migrates" }
+    approve { by = "alice", reason = "the airline refused it" }
+    pass "1d"
+    expect { status = "waiting", state = "review", waiting = { "resume review" }, effects = {},
+      why = "by olga: the provider migrates" }
+    reply(create, refund "pending")
+    sql("record", 1)
+    resume { by = "olga", reason = "it is back" }
+    expect { status = "waiting", state = "confirm" }
+  end),
+
   test("an input of another shape is refused before there is a run", function()
     refused("input.data", start, { input = { data = 7 } })
   end),

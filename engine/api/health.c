@@ -45,6 +45,7 @@ static void from_store(struct hp_buf *out, const json_t *root)
 {
 	gauge(out, root, "approvals_open", "holdpoint_approvals_pending", "Approvals that wait for a decision.", 1);
 	gauge(out, root, "held", "holdpoint_runs_held", "Runs that wait for an operator.", 1);
+	gauge(out, root, "paused", "holdpoint_runs_paused", "Runs that somebody has paused.", 1);
 	gauge(out, root, "ready", "holdpoint_runs_ready", "Runs that could move and no engine has taken yet.", 1);
 	gauge(out, root, "owned", "holdpoint_runs_owned", "Runs in the hands of an engine.", 1);
 	gauge(out, root, "oldest_ready_us", "holdpoint_oldest_ready_seconds",

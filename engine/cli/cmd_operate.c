@@ -1,4 +1,4 @@
-/* cmd_operate.c: holdpoint cancel, retry, skip, give-up: orders to one run. */
+/* cmd_operate.c: holdpoint cancel, pause, resume, retry, skip, give-up: orders to one run. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,6 +23,18 @@ static const struct cli_spec cancel_spec = {
 	.examples = "  holdpoint cancel 12 --reason 'the customer withdrew'",
 	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
 };
+static const struct cli_spec pause_spec = {
+	.name = "pause", .args = "RUN",
+	.text = "Stops a run. What is in flight ends first; timers, events and decisions that come meanwhile\n"
+		"are kept and looked at when it is resumed.",
+	.examples = "  holdpoint pause 12 --reason 'the provider migrates tonight'",
+	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
+};
+static const struct cli_option maybe_reason[] = { { "reason", "TEXT", "why; it is kept in the history" }, { 0 } };
+static const struct cli_spec resume_spec = {
+	.name = "resume", .args = "RUN", .text = "Lets a paused run go on from where it stopped.",
+	.examples = "  holdpoint resume 12", .options = maybe_reason, .min_args = 1, .max_args = 1, .client = true,
+};
 static const struct cli_spec retry_spec = {
 	.name = "retry", .args = "RUN",
 	.text = "Lets a held run try its state again, with the key it had.",
@@ -41,6 +53,16 @@ static const struct cli_spec give_up_spec = {
 	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
 };
 
+static const char *says(const struct cli_spec *spec)
+{
+	return spec == &cancel_spec  ? "will be cancelled"
+	       : spec == &pause_spec  ? "is paused, or will be when what is in flight has ended"
+	       : spec == &resume_spec ? "goes on"
+	       : spec == &retry_spec  ? "will try again"
+	       : spec == &skip_spec   ? "will go on"
+				      : "will end as failed";
+}
+
 static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, struct hp_error *err)
 {
 	const char *reason = cli_value(a, "reason"), *value = cli_value(a, "value");
@@ -48,11 +70,11 @@ static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, 
 	char path[128];
 	int rc = -1;
 
-	if (!reason || !*reason) {
+	if (a->spec != &resume_spec && (!reason || !*reason)) {
 		(void)hp_fail(err, HP_E_INVALID, "%s: --reason is missing", a->spec->name);
 		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
 	}
-	body = json_pack("{s:s}", "reason", reason);
+	body = json_pack("{s:s*}", "reason", reason);
 	if (!body)
 		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
 	if (value) {
@@ -68,9 +90,7 @@ static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, 
 	if (a->json)
 		rc = cli_print_json(reply, err);
 	else
-		printf("run %lld: %s\n", (long long)run, strcmp(a->spec->name, "cancel") == 0 ? "will be cancelled" :
-			strcmp(a->spec->name, "retry") == 0 ? "will try again" :
-			strcmp(a->spec->name, "skip") == 0 ? "will go on" : "will end as failed");
+		printf("run %lld: %s\n", (long long)run, says(a->spec));
 out:
 	json_decref(body);
 	json_decref(reply);
@@ -80,6 +100,16 @@ out:
 int hp_cmd_cancel(int argc, char **argv)
 {
 	return cli_with_run(&cancel_spec, argc, argv, operate);
+}
+
+int hp_cmd_pause(int argc, char **argv)
+{
+	return cli_with_run(&pause_spec, argc, argv, operate);
+}
+
+int hp_cmd_resume(int argc, char **argv)
+{
+	return cli_with_run(&resume_spec, argc, argv, operate);
 }
 
 int hp_cmd_retry(int argc, char **argv)

@@ -17,7 +17,7 @@
 
 static const struct cli_option run_options[] = {
 	{ "workflow", "NAME", "only runs of this workflow" },
-	{ "status", "STATUS", "running, waiting, held, succeeded, failed or cancelled" },
+	{ "status", "STATUS", "running, waiting, held, succeeded, failed or cancelled; or paused" },
 	{ "key", "KEY", "only runs with this key" },
 	{ "since", "TIME", "started at or after: 2026-11-23T02:04:05Z, or 2h for two hours ago" },
 	{ "until", "TIME", "started before" },

@@ -15,6 +15,8 @@ const struct hp_command_entry hp_commands[] = {
 	{ "why", "what a run waits for, and who can move it", hp_cmd_why, RUNS },
 	{ "watch", "follow a run as it goes", hp_cmd_watch, RUNS },
 	{ "cancel", "end a run", hp_cmd_cancel, RUNS },
+	{ "pause", "stop a run where nothing of it is on its way", hp_cmd_pause, RUNS },
+	{ "resume", "let a paused run go on", hp_cmd_resume, RUNS },
 	{ "retry", "held run: try again", hp_cmd_retry, RUNS },
 	{ "skip", "held run: go on as if the state had succeeded", hp_cmd_skip, RUNS },
 	{ "give-up", "held run: end it as failed", hp_cmd_give_up, RUNS },
@@ -26,6 +28,7 @@ const struct hp_command_entry hp_commands[] = {
 	{ "events", "list events that came in", hp_cmd_events, PEOPLE },
 
 	{ "workflows", "list what is deployed", hp_cmd_workflows, AUTHORS },
+	{ "workflow", "pause or resume all new runs of a workflow", hp_cmd_workflow, AUTHORS },
 	{ "schedules", "list schedules; show, pause, resume, run one now", hp_cmd_schedules, AUTHORS },
 	{ "check", "look for mistakes in workflow files", hp_cmd_check, AUTHORS },
 	{ "test", "run the tests beside workflow files", hp_cmd_test, AUTHORS },

@@ -31,10 +31,11 @@ const char *hp_move_name(enum hp_move m)
 {
 	static const char *const names[] = {
 		"", "started", "entered", "admitted", "retry", "doubt", "probing", "parked",
-		"held", "finished", "reminded", "decided", "commanded", "woken",
+		"held", "finished", "reminded", "decided", "commanded", "woken", "gated", "paused",
+		"resumed", "moved", "restarted", "spawned", "checked", "armed", "undoing", "undone", "swept",
 	};
 
-	return m >= HP_MOVE_STARTED && m <= HP_MOVE_WOKEN ? names[m] : "unknown";
+	return (size_t)m > 0 && (size_t)m < sizeof names / sizeof *names ? names[m] : "unknown";
 }
 
 void hp_run_start(struct hp_run *run, int64_t id, int64_t now)
@@ -57,7 +58,42 @@ void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, cons
 	m->mode = HP_M_IDLE;
 }
 
-/* A door's order for a held run; false: there is none. */
+/* The number that RESTART brings: a state of this definition, or HP_NO_STATE. */
+static int restart_state(const struct hp_machine *m, struct hp_bytes value)
+{
+	int state = 0;
+
+	for (size_t i = 0; i < value.n; i++) {
+		if (value.p[i] < '0' || value.p[i] > '9' || state >= m->def->n_states)
+			return HP_NO_STATE;
+		state = state * 10 + (value.p[i] - '0');
+	}
+	return value.n > 0 && state < m->def->n_states ? state : HP_NO_STATE;
+}
+
+/* The doors have looked at the graph already: here is only what holds for every run. */
+static void restart(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+	int state = restart_state(m, ev->command_value);
+
+	if (!HP_GUARD(restart_unresolved, !a->unresolved)) {
+		hp_m_hold(m, act, HP_AMBIGUOUS, "in_doubt",
+			  "whether the effect of this state happened is not known: retry or skip it first");
+		return;
+	}
+	if (state == HP_NO_STATE) {
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "no_state", "the definition has no such state to restart from");
+		return;
+	}
+	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
+		m->t.approval_closes = true;
+	hp_m_leave(m, act, state);
+	if (m->t.move == HP_MOVE_ENTERED)
+		m->t.move = HP_MOVE_RESTARTED;
+}
+
+/* A door's order; false: there is none. */
 static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	struct hp_run *a = hp_m_after(m);
@@ -79,6 +115,9 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 		}
 		a->unresolved = false;
 		hp_m_succeed(m, act, s->save, ev->command_value);
+		return true;
+	case HP_CMD_RESTART:
+		restart(m, ev, act);
 		return true;
 	case HP_CMD_RETRY:
 		break;
@@ -113,6 +152,20 @@ static bool may_cancel(const struct hp_machine *m)
 		return true;
 	return HP_GUARD(cancel_in_flight, !in_air) ||
 	       (hp_m_state(m)->kind == HP_CALL && hp_m_state(m)->call.op.read);
+}
+
+/* A pause stops the run where nothing of it is in the air: what was sent resolves first. */
+static bool may_pause(const struct hp_machine *m)
+{
+	const struct hp_run *a = &m->t.after;
+
+	return a->pause && HP_GUARD(pause_in_flight, a->phase != HP_PH_ADMITTED && a->phase != HP_PH_PROBING);
+}
+
+/* As it is: what it waits for, its order and its due time are looked at when it is resumed. */
+static void pause_here(struct hp_machine *m, struct hp_action *act)
+{
+	hp_m_park(m, act, HP_MOVE_PAUSED, m->t.after.phase, m->t.after.due_at);
 }
 
 static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -167,6 +220,7 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 	struct hp_run *a = hp_m_after(m);
 
 	m->run.cancel = m->run.cancel || ev->cancel;
+	m->run.pause = ev->pause;
 	hp_m_begin(m);
 	if (!HP_GUARD(final, !hp_status_final(m->run.status))) {
 		hp_m_drop(m, act);
@@ -176,7 +230,11 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
 		return;
 	}
-	if (m->run.status == HP_HELD) {
+	if (may_pause(m)) {
+		pause_here(m, act);
+		return;
+	}
+	if (m->run.status == HP_HELD || m->run.command == HP_CMD_RESTART) {
 		if (!commanded(m, ev, act))
 			hp_m_park(m, act, HP_MOVE_WOKEN, a->phase, 0);
 		return;
@@ -189,6 +247,16 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 	claimed_phase(m, ev, act);
 }
 
+/* Admitted, and nothing has left: as if that attempt had not been allowed. */
+static void pause_unsent(struct hp_machine *m, struct hp_action *act)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	a->attempt--;
+	a->phase = HP_PH_ENTER;
+	pause_here(m, act);
+}
+
 static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	bool admitted = m->t.admits;
@@ -197,17 +265,22 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 
 	m->run = m->t.after;
 	m->run.cancel = m->run.cancel || ev->cancel;
+	m->run.pause = ev->pause;
 	hp_m_begin(m);
 	if (gone)
 		hp_m_drop(m, act);
 	else if (admitted && m->run.cancel && !m->run.unresolved) /* admitted, not yet sent */
 		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	else if (admitted && m->run.pause && !m->run.unresolved)
+		pause_unsent(m, act);
 	else if (admitted)
 		hp_m_admitted(m, ev, act);
 	else if (probing)
 		hp_m_send(m, act, true);
 	else if (may_cancel(m))
 		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	else if (may_pause(m))
+		pause_here(m, act);
 	else
 		claimed_phase(m, ev, act);
 }

@@ -73,6 +73,7 @@ enum hp_command {
 	HP_CMD_RETRY = 1,   /* the same visit again, same key, attempts counted anew */
 	HP_CMD_SKIP = 2,    /* go on as if the state had succeeded, with the given value */
 	HP_CMD_GIVE_UP = 3, /* end as failed */
+	HP_CMD_RESTART = 5, /* go on from another state as a new visit; value: its index. Also of a paused run */
 };
 
 #define HP_CODE_MAX 64
@@ -98,6 +99,7 @@ struct hp_run {
 	enum hp_class held_class;
 	char code[HP_CODE_MAX]; /* error code of the last failure; held: why */
 	bool cancel;          /* a door asked to cancel */
+	bool pause;           /* a door asked to pause; doors alone set and clear it */
 	enum hp_command command; /* a door's order for a held run */
 	int32_t claims;       /* claims since the last commit */
 };
@@ -117,6 +119,7 @@ struct hp_event {
 	enum hp_event_type type;
 	int64_t now;         /* database time, µs */
 	bool cancel;         /* CLAIMED, COMMITTED: the cancel flag as just read */
+	bool pause;          /* CLAIMED, COMMITTED: the pause flag as just read */
 	int64_t first_sent_at; /* COMMITTED: hp_commit_result.first_sent_at */
 
 	/* CLAIMED: what the store found for a parked run */
@@ -125,7 +128,7 @@ struct hp_event {
 	int64_t mail_id;            /* > 0: first matching event in the run's mailboxes */
 	int32_t mail_wait;          /* which of the awaited events it is */
 	struct hp_bytes mail;       /* its payload (JSON) */
-	struct hp_bytes command_value; /* SKIP: JSON value, may be empty */
+	struct hp_bytes command_value; /* SKIP: JSON value, may be empty; RESTART: the state's index */
 	struct hp_bytes annex;      /* JSON object kind → what is known of it; empty: nothing */
 
 	/* VALUE */
@@ -185,6 +188,10 @@ enum hp_move {
 	HP_MOVE_DECIDED = 11,  /* written by doors */
 	HP_MOVE_COMMANDED = 12, /* written by doors: retry, skip, give up, cancel */
 	HP_MOVE_WOKEN = 13,    /* parked again: woken for nothing */
+	HP_MOVE_PAUSED = 15,   /* parked because a door paused it */
+	HP_MOVE_RESUMED = 16,  /* written by doors */
+	HP_MOVE_MOVED = 17,    /* written by doors: pinned to another definition */
+	HP_MOVE_RESTARTED = 18, /* an operator let it go on from another state */
 };
 const char *hp_move_name(enum hp_move m);
 

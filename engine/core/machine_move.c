@@ -170,7 +170,9 @@ static void enter(struct hp_machine *m, struct hp_action *act)
 	case HP_FAIL:
 		break;
 	}
-	if (alone)
+	if (m->t.after.pause && !m->t.in_sql)
+		hp_m_park(m, act, HP_MOVE_PAUSED, HP_PH_ENTER, 0);
+	else if (alone)
 		hp_m_commit(m, act);
 	else
 		hp_m_work(m, act);

@@ -64,6 +64,7 @@ static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit
 	struct hp_event ev = {.type = HP_EV_COMMITTED,
 			      .now = now,
 			      .cancel = res->cancel,
+			      .pause = res->pause,
 			      .first_sent_at = res->first_sent_at};
 	const struct hp_transition *t = &r->m.t;
 

@@ -109,6 +109,7 @@ static bool copy_claim(struct hp_owned *r, const struct hp_claimed *c)
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_CLAIMED;
 	ev->cancel = c->run.cancel;
+	ev->pause = c->run.pause;
 	ev->decision = c->decision;
 	ev->mail_id = c->mail_id;
 	ev->mail_wait = c->mail_wait;

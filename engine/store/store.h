@@ -75,6 +75,7 @@ enum hp_commit_outcome {
 struct hp_commit_result {
 	enum hp_commit_outcome outcome;
 	bool cancel;            /* the run's cancel flag, with OK */
+	bool pause;             /* and its pause flag */
 	int64_t first_sent_at;  /* admits with a business key that ANOTHER run or visit has been
 	                         * admitted with: that first admission, else 0 */
 	const struct hp_error *error; /* REFUSED */
@@ -130,6 +131,10 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   decide m       {approval, decision: approve|reject, reason} → {approval, status, run}
  *   operate m      {run, action: retry|skip|give_up, reason, value?} → {run}
  *   cancel m       {run, reason}                          → {run, status}
+ *   pause m        {run, reason}                          → {run, status, paused: true}
+ *   resume m       {run, reason?}                         → {run, status, paused: false}
+ *   workflow_pause  {workflow, reason}                    → {workflow, paused}: new runs start paused
+ *   workflow_resume {workflow, limit?}                    → {workflow, paused, resumed, more}
  *   runs           {workflow?, status?, key?, since?, until?, after?, limit?} → {runs: […], next?}
  *   run m          {run}          → {run: {…}, saved, approvals, …}
  *   history m      {run, after?, limit?}                  → {history: […], next?}

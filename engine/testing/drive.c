@@ -256,10 +256,12 @@ static int call_door(struct hp_drive *d, const char *name, const char *principal
 int hp_drive_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,
 		  struct hp_error *err)
 {
-	static const char *const told[] = {"decide", "operate", "cancel", "send_event"};
+	static const char *const told[] = {"decide", "operate", "cancel", "pause", "resume", "send_event"};
 
 	if (may_act(d, name, err) < 0 || call_door(d, name, principal, args, err) < 0)
 		return -1;
+	if (strcmp(name, "pause") == 0 || strcmp(name, "resume") == 0)
+		d->last.pause = name[0] == 'p'; /* no transition of a parked run tells */
 	for (size_t i = 0; i < sizeof told / sizeof *told; i++)
 		if (strcmp(name, told[i]) == 0)
 			hp_d_note(d, json_pack("{s:s, s:s, s:O}", "door", name, "by", principal, "args", args));
@@ -319,7 +321,9 @@ int hp_drive_start(struct hp_drive *d, const json_t *input, const char *key, con
 /* When the run wakes by itself; INT64_MAX: it does not. */
 static int64_t next_due(const struct hp_drive *d)
 {
-	return d->run && d->last.status == HP_WAITING && d->last.due_at > 0 ? d->last.due_at : INT64_MAX;
+	bool waits = d->run && d->last.status == HP_WAITING && !d->last.pause;
+
+	return waits && d->last.due_at > 0 ? d->last.due_at : INT64_MAX;
 }
 
 int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err)
@@ -348,7 +352,7 @@ int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err)
 
 int hp_drive_settle(struct hp_drive *d, struct hp_error *err)
 {
-	while (d->run && d->last.status == HP_WAITING &&
+	while (d->run && d->last.status == HP_WAITING && !d->last.pause &&
 	       (d->last.phase == HP_PH_BACKOFF || d->last.phase == HP_PH_DOUBT))
 		if (hp_drive_pass(d, d->last.due_at - d->now, err) < 0)
 			return -1;

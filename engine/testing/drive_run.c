@@ -109,12 +109,14 @@ static int written(struct hp_drive *d, const struct hp_transition *t, struct hp_
 	d->refusals = 0;
 	note_transition(d, t);
 	d->last = t->after;
+	d->last.pause = d->committed.pause;
 	if (merge(d, t, err) < 0)
 		return -1;
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_COMMITTED;
 	ev->now = d->now;
 	ev->cancel = d->committed.cancel;
+	ev->pause = d->committed.pause;
 	ev->first_sent_at = d->committed.first_sent_at;
 	d->turn = !d->turn;
 	hp_arena_reset(arena(d));
@@ -327,6 +329,7 @@ static int begin(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 	*ev = (struct hp_event){.type = HP_EV_CLAIMED,
 				.now = d->now,
 				.cancel = c->run.cancel,
+				.pause = c->run.pause,
 				.decision = c->decision,
 				.decision_value = c->decision_value,
 				.mail_id = c->mail_id,

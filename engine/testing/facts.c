@@ -144,7 +144,9 @@ static json_t *waiting_of(struct hp_drive *d, const json_t *doc)
 		if (status && strcmp(status, "open") == 0)
 			json_array_append_new(list, json_sprintf("approval %s", hp_json_str(a, "state")));
 	}
-	if (d->last.status == HP_HELD)
+	if (d->last.pause && !hp_status_final(d->last.status))
+		json_array_append_new(list, json_sprintf("resume %s", st->name));
+	else if (d->last.status == HP_HELD)
 		json_array_append_new(list, json_sprintf("operator %s", st->name));
 	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_BACKOFF)
 		json_array_append_new(list, json_sprintf("attempt %s", st->name));
@@ -178,7 +180,7 @@ static void put_run(struct hp_drive *d, json_t *f, const json_t *doc)
 		json_object_set_new(f, "approval", a);
 	json_object_set_new(f, "waiting", waiting_of(d, doc));
 	json_object_set_new(f, "elapsed", seconds(d->now - d->started_at));
-	if (d->last.status == HP_WAITING && d->last.due_at > 0)
+	if (d->last.status == HP_WAITING && d->last.due_at > 0 && !d->last.pause)
 		json_object_set_new(f, "due_in", seconds(d->last.due_at - d->now));
 }
 

@@ -249,6 +249,8 @@ static int word_retry(lua_State *L) { return operate(L, "operate", "retry"); }
 static int word_skip(lua_State *L) { return operate(L, "operate", "skip"); }
 static int word_give_up(lua_State *L) { return operate(L, "operate", "give_up"); }
 static int word_cancel(lua_State *L) { return operate(L, "cancel", "cancel"); }
+static int word_pause(lua_State *L) { return operate(L, "pause", "pause"); }
+static int word_resume(lua_State *L) { return operate(L, "resume", "resume"); }
 
 /* event(name, key, payload) */
 static int word_event(lua_State *L)
@@ -403,7 +405,7 @@ static const struct {
 	{"give_up", word_give_up}, {"cancel", word_cancel},   {"event", word_event},     {"pass", word_pass},
 	{"settle", word_settle},   {"now", word_now},         {"expect", hp_t_expect},   {"equal", hp_t_equal},
 	{"refused", hp_t_refused}, {"run", hp_t_run},         {"failure", word_failure}, {"http", word_http},
-	{"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
+	{"pause", word_pause},     {"resume", word_resume},   {"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
 };
 
 /* Words that are values. */

@@ -88,7 +88,10 @@ create table holdpoint.workflow (
 	name text primary key check (length(name) between 1 and 64),
 	digest bytea not null references holdpoint.definition,
 	enabled boolean not null default true,
-	deployed_at bigint not null
+	deployed_at bigint not null,
+	paused_at bigint,  -- new runs are stored and start paused (0015)
+	paused_by text,
+	paused_reason text
 );
 
 create table holdpoint.run (
@@ -120,6 +123,7 @@ create table holdpoint.run_state (
 	command smallint not null,
 	unresolved boolean not null,
 	cancel boolean not null,
+	pause boolean not null default false, -- written by doors only
 	waits boolean not null,  -- has rows in mail_wait
 	in_held boolean not null, -- has a row in held
 	has_annex boolean not null default false, -- a transition has brought an annex: claims look for what became of it
@@ -154,6 +158,16 @@ create table holdpoint.held (
 	since bigint not null,
 	code text
 );
+
+-- Runs that somebody has paused: they have no row in ready or timer.
+create table holdpoint.paused (
+	run_id bigint primary key,
+	at bigint not null,
+	by text not null,
+	reason text not null,
+	workflow text  -- it started while this workflow was paused, and goes on with it
+);
+create index paused_workflow on holdpoint.paused (workflow, run_id) where workflow is not null;
 
 create table holdpoint.history (
 	run_id bigint not null,

@@ -187,13 +187,14 @@ create function holdpoint.commit(
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[],
 	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
-returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
+returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
 declare
 	v_now bigint := now_us();
 	v_ok bigint[];        -- ordinals of the changed rows, ascending
 	v_cancel boolean[];
+	v_pause boolean[];
 	v_first bigint[];
 	v_runs bigint[];      -- their runs
 	v_moved boolean;      -- one of them parks or ends
@@ -225,7 +226,7 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
-		returning u.*, s.cancel, s.waits, s.in_held  -- the last two are not set here: as before
+		returning u.*, s.cancel, s.waits, s.in_held, s.pause  -- the last three are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
 			status, attempt, due_at, flags, outcome, code, message, detail)
@@ -233,10 +234,10 @@ begin
 			attempt, due_at, flags & 3, outcome, code, message, result
 		from up
 	)
-	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(run_id order by ord),
+	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(pause order by ord), array_agg(run_id order by ord),
 			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),
 			array_agg(run_id) filter (where waits)
-		into v_ok, v_cancel, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits from up;
+		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits from up;
 	if v_ok is null then
 		return;
 	end if;
@@ -327,7 +328,10 @@ begin
 				where p_disposition[o] = 1 and p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0),
 			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
 	end if;
-	return query select t.o, t.c, t.f, v_now from unnest(v_ok, v_cancel, v_first) t(o, c, f);
+	if true = any(v_pause) then
+		perform end_pauses(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2)); -- 0015
+	end if;
+	return query select t.o, t.c, t.f, v_now, t.p from unnest(v_ok, v_cancel, v_first, v_pause) t(o, c, f, p);
 end $$;
 
 -- Names come from the definition's state, keys from the run: one per event.
@@ -366,7 +370,8 @@ end $$;
 -- Parked and finished runs leave the ready list. One that parks although there
 -- is something for it (mail, a due time that has passed, a cancel its worker did
 -- not know of) stays on it, owned by nobody. One whose mailbox could not be looked
--- into stays on it, too, and looks again a second later.
+-- into stays on it, too, and looks again a second later. One that is paused has no
+-- row anywhere until it is resumed, unless it is to be cancelled.
 create function holdpoint.settle(p_parked bigint[], p_again bigint[], p_finished bigint[], p_now bigint)
 returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
@@ -377,7 +382,7 @@ declare
 begin
 	if cardinality(p_parked) > 0 then
 		v_waiting := array(select s.run_id from run_state s
-			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase = 6);
+			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase = 6 and not s.pause);
 		if cardinality(v_waiting) > 0 then
 			-- the mailbox's lock first, the look in a second statement
 			if lock_mailboxes(v_waiting, p_now) then
@@ -387,11 +392,11 @@ begin
 			end if;
 		end if;
 		v_again := v_again || array(select s.run_id from run_state s
-			where s.run_id = any(p_parked) and s.due_at > 0 and s.due_at <= p_now);
+			where s.run_id = any(p_parked) and s.due_at > 0 and s.due_at <= p_now and not s.pause);
 		delete from ready where run_id = any(p_parked) and run_id <> all(v_again || v_later);
 		insert into timer (run_id, due_at)
 			select s.run_id, s.due_at from run_state s
-			where s.run_id = any(p_parked) and s.due_at > 0
+			where s.run_id = any(p_parked) and s.due_at > 0 and not s.pause
 			order by s.run_id
 			on conflict (run_id) do update set due_at = excluded.due_at;
 		if cardinality(v_again || v_later) > 0 then
@@ -410,7 +415,7 @@ end $$;
 -- then says of each (run, epoch, rev) whether that very transition was written.
 create function holdpoint.look(p_run bigint[], p_epoch bigint[], p_rev bigint[])
 returns table (o_ord bigint, o_written boolean, o_unchanged boolean, o_cancel boolean,
-	o_first_sent_at bigint, o_now bigint)
+	o_first_sent_at bigint, o_now bigint, o_pause boolean)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -419,7 +424,7 @@ begin
 	select u.ord,
 		exists (select from history h where h.run_id = u.run_id and h.rev = u.rev + 1 and h.seq = 0
 			and h.epoch = u.epoch),
-		s.epoch = u.epoch and s.rev = u.rev, s.cancel, s.first_sent_at, now_us()
+		s.epoch = u.epoch and s.rev = u.rev, s.cancel, s.first_sent_at, now_us(), s.pause
 	from unnest(p_run, p_epoch, p_rev) with ordinality u(run_id, epoch, rev, ord)
 	left join run_state s on s.run_id = u.run_id;
 end $$;

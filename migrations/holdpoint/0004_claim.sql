@@ -10,7 +10,7 @@ create type holdpoint.claimed as (
 	cancel boolean, command smallint, claims int,
 	workflow text, digest bytea, key text, input jsonb, saved jsonb,
 	decision int, decision_value jsonb, mail_id bigint, mail_wait int, mail jsonb, command_value jsonb,
-	signed_request bytea, signed_key text, signed_hash bytea, token text, annex jsonb, now_us bigint);
+	signed_request bytea, signed_key text, signed_hash bytea, token text, annex jsonb, pause boolean, now_us bigint);
 
 create function holdpoint.load(p_runs bigint[]) returns setof holdpoint.claimed
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
@@ -30,7 +30,7 @@ begin
 			'decision', d.status, 'by', d.decided_by, 'reason', d.reason, 'at', json_time(d.decided_at)) end,
 		coalesce(m.id, 0), m.wait, m.payload, s.command_value,
 		g.request, g.request_key, g.request_sha256,
-		lease_token(s.run_id, s.epoch), case when s.has_annex then found_annex(s) end, v_now
+		lease_token(s.run_id, s.epoch), case when s.has_annex then found_annex(s) end, s.pause, v_now
 	from unnest(p_runs) with ordinality u(run_id, n)
 	join run_state s on s.run_id = u.run_id
 	join run r on r.id = u.run_id
@@ -155,7 +155,7 @@ end $$;
 
 -- One run, or the run that has this key already. p_engine: claim it at once.
 create function holdpoint.start_run(p_workflow text, p_input jsonb, p_key text, p_requester text,
-	p_engine bigint, p_no bigint, p_now bigint, out o_run bigint, out o_existed boolean)
+	p_engine bigint, p_no bigint, p_now bigint, out o_run bigint, out o_existed boolean, out o_paused boolean)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_workflow workflow;
@@ -179,6 +179,13 @@ begin
 		raise exception using errcode = 'HP413', message = 'the key is longer than 512 bytes';
 	end if;
 	o_existed := false;
+	if v_workflow.paused_at is not null then -- who resumes it now is waited for, or finds this run
+		select * into v_workflow from workflow where name = p_workflow for share;
+	end if;
+	o_paused := v_workflow.paused_at is not null;
+	if o_paused then
+		p_engine := null;
+	end if;
 	while v_key is not null loop
 		insert into run_key (workflow, key_hash, generation)
 			select p_workflow, hash(v_key), coalesce(max(generation), 0) + 1 from run_key
@@ -204,6 +211,10 @@ begin
 			(p_engine is not null)::int, 0, 1, 1, 0, 0, false, false, false, false, p_now, 0, 0, 0);
 	insert into history (run_id, rev, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, actor)
 		values (o_run, 0, p_now, 1, 0, 1, 1, 1, 0, 0, 0, 0, p_requester);
+	if o_paused then
+		perform start_paused(o_run, v_workflow, p_now); -- 0015
+		return;
+	end if;
 	insert into ready (run_id, due_at, engine_id, claim_no) values (o_run, p_now, p_engine, p_no);
 	if p_engine is null then
 		perform hint();
@@ -230,7 +241,7 @@ begin
 	-- A held run stays with its operator. (Its status is read without its lock: a
 	-- run that is just being parked looks into its mailbox itself.)
 	o_woken := wake(array(select w.run_id from mail_wait w join run_state s using (run_id)
-		where w.name = p_name and w.key_hash = v_hash and s.status <> 3), p_now);
+		where w.name = p_name and w.key_hash = v_hash and s.status <> 3 and not s.pause), p_now);
 end $$;
 
 create function holdpoint.start_own(p_workflow text, p_input jsonb, p_key text, p_requester text, p_engine bigint,
@@ -245,7 +256,7 @@ declare
 begin
 	select * into v from start_run(p_workflow, p_input, p_key, p_requester, v_engine, p_no, v_now);
 	return query select v.o_run, v.o_existed, v_now, l.run_id is not null, l
-		from (select 1) one left join lateral load(case when v.o_existed or v_engine is null then '{}'
+		from (select 1) one left join lateral load(case when v.o_existed or v.o_paused or v_engine is null then '{}'
 			else array[v.o_run] end) l on true;
 end $$;
 
@@ -281,7 +292,7 @@ begin
 		select * into v from start_run(p_workflow[i], p_input[i], p_key[i], p_requester[i],
 			case when v_own then v_engine end, p_no, v_now);
 		return query select i, v.o_run, v.o_existed, v_now, l.run_id is not null, l
-			from (select 1) one left join lateral load(case when v_own and not v.o_existed
+			from (select 1) one left join lateral load(case when v_own and not v.o_existed and not v.o_paused
 				then array[v.o_run] else '{}' end) l on true;
 	end loop;
 	perform deliver(b.name, b.key, p_payload, 'webhook:' || p_source, v_now)
@@ -345,7 +356,7 @@ create function holdpoint.sql_commit(p_token text,
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[],
 	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
-returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint)
+returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean)
 language plpgsql security definer set search_path = holdpoint, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin

@@ -123,6 +123,11 @@ language sql set search_path = holdpoint, pg_temp as $$
 			p_state.status, p_state.attempt, p_state.due_at, 0, 0, p_code, p_message, p_actor, p_detail)
 $$;
 
+create function holdpoint.command_name(p smallint) returns text
+language sql immutable strict as $$
+	select (array['retry', 'skip', 'give up', 'undo', 'restart'])[p]
+$$;
+
 create function holdpoint.door_operate(p_principal text, p_args jsonb) returns jsonb
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -143,9 +148,9 @@ begin
 			'Only held runs take retry, skip or give_up. holdpoint why says what it waits for.');
 	end if;
 	if v.command <> 0 then
-		perform fail('HP409', format('run %s has been told to %s already', v_run,
-			(array['retry', 'skip', 'give up'])[v.command]));
+		perform fail('HP409', format('run %s has been told to %s already', v_run, command_name(v.command)));
 	end if;
+	perform check_not_paused(v); -- 0015
 	if v_action = 'skip' and (select state_summary(r.digest, v.state) ->> 'kind' = 'approval' from run r where r.id = v_run) then
 		perform fail('HP409', format('run %s is held at an approval, which cannot be skipped', v_run),
 			'retry asks again; only those it asks can say yes.');
@@ -273,7 +278,9 @@ begin
 		v.status := case v_decision when 'reject' then 'rejected' else 'approved' end;
 		update approval set status = v.status, decided_at = v_now, decided_by = p_principal, reason = v_reason
 			where id = v_id;
-		perform wake(array[v_run], v_now);
+		if not v_state.pause then
+			perform wake(array[v_run], v_now);
+		end if;
 	end if;
 	update run_state set rev = rev + 1 where run_id = v_run;
 	perform note_door(v_state, true, 11::smallint, v_decision, v_reason, p_principal,

@@ -15,7 +15,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'state', coalesce(x.s ->> 'name', '#' || s.state), 'kind', x.s ->> 'kind', 'visit', s.visit,
 		'phase', phase_name(s.phase), 'attempt', s.attempt, 'failures', s.failures,
 		'requester', r.requester, 'digest', encode(r.digest, 'hex'), 'code', s.code,
-		'cancel', s.cancel, 'created_at', json_time(r.created_at), 'entered_at', json_time(s.entered_at),
+		'cancel', s.cancel, 'paused', case when s.pause then (select jsonb_build_object('by', p.by, 'at', json_time(p.at),
+			'reason', p.reason) from paused p where p.run_id = s.run_id) end, 'created_at', json_time(r.created_at), 'entered_at', json_time(s.entered_at),
 		'due_at', case when s.status < 4 then json_time(s.due_at) end, 'epoch', s.epoch, 'rev', s.rev))
 	from (select state_summary(r.digest, s.state) as s) x
 $$;
@@ -38,22 +39,24 @@ declare
 	v_workflow text := arg_text(p_args, 'workflow', false);
 	v_key text := arg_text(p_args, 'key', false);
 	v_status smallint := status_number(p_args ->> 'status');
+	v_paused boolean := p_args ->> 'status' is not distinct from 'paused';
 	v_since bigint := coalesce(parse_time(p_args ->> 'since'), 0);
 	v_until bigint := coalesce(parse_time(p_args ->> 'until'), 9223372036854775807);
 	v_rows jsonb;
 	v_more boolean;
 	v_last bigint;
 begin
-	if p_args ? 'status' and v_status is null then
+	if p_args ? 'status' and v_status is null and not v_paused then
 		perform fail('HP400', format('there is no status "%s"', p_args ->> 'status'),
-			'Statuses are running, waiting, held, succeeded, failed and cancelled.');
+			'Statuses are running, waiting, held, succeeded, failed and cancelled; paused finds what somebody paused.');
 	end if;
 	with page as (
 		select r, s from run r join run_state s on s.run_id = r.id
 		where r.id < v_after and (v_workflow is null or r.workflow = v_workflow)
 			and (v_key is null or r.key = v_key) and (v_status is null or s.status = v_status)
-			-- the few that are held are found through their own table
+			-- the few that are held or paused are found through their own tables
 			and (v_status is distinct from 3 or r.id in (select h.run_id from held h))
+			and (not v_paused or r.id in (select p.run_id from paused p))
 			and (v_since = 0 or r.created_at >= v_since) and r.created_at < v_until
 		order by r.id desc limit v_limit + 1
 	), numbered as (
@@ -95,8 +98,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'status', status_name(h.status), 'phase', phase_name(h.phase), 'attempt', h.attempt,
 		'admits', case when h.flags & 1 <> 0 then true end,
 		'epoch', h.epoch, 'outcome', class_name(h.outcome), 'code', h.code,
-		'message', case when h.move not in (11, 12) then h.message end,
-		'reason', case when h.move in (11, 12) then h.message end,
+		'message', case when h.move not in (11, 12, 16, 17) then h.message end,
+		'reason', case when h.move in (11, 12, 16, 17) then h.message end,
 		'by', h.actor, 'due_at', case when h.status in (2, 3) then json_time(h.due_at) end, 'detail', h.detail))
 $$;
 
@@ -195,7 +198,8 @@ create function holdpoint.door_workflows(p_principal text, p_args jsonb) returns
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select jsonb_build_object('workflows', coalesce(jsonb_agg(jsonb_build_object('workflow', w.name,
 		'digest', encode(w.digest, 'hex'), 'enabled', w.enabled, 'deployed_at', json_time(w.deployed_at),
-		'summary', d.summary) order by w.name), '[]'))
+		'summary', d.summary) || case when w.paused_at is null then '{}' else jsonb_build_object('paused', jsonb_build_object(
+			'by', w.paused_by, 'at', json_time(w.paused_at), 'reason', w.paused_reason)) end order by w.name), '[]'))
 	from workflow w join definition d on d.digest = w.digest
 $$;
 
@@ -234,6 +238,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'oldest_ready_us', coalesce((select t.now - min(due_at) from ready where engine_id is null), 0),
 		'timers_due', (select count(*) from (select from timer where due_at <= t.now limit 10000) x),
 		'held', (select count(*) from held),
+		'paused', (select count(*) from paused),
 		'approvals_open', (select count(*) from approval where status = 'open'),
 		'engines_live', (select count(*) from engine where not dead and lease_until > t.now),
 		'engines_dead', (select count(*) from engine where dead),

@@ -116,6 +116,14 @@ begin
 		else why_open(s, p_state) end;
 end $$;
 
+create function holdpoint.why_paused(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select row('paused', format('Run %s is paused in state "%s" since %s by %s: %s. holdpoint resume %s lets it go on.%s', s.run_id,
+		p_state, say_time(p.at), p.by, p.reason, s.run_id,
+		case when s.status = 3 then format(' It is held with code %s.', coalesce(s.code, 'held')) else '' end), null)::reason_why
+	from paused p where p.run_id = s.run_id
+$$;
+
 create function holdpoint.door_why(p_principal text, p_args jsonb) returns jsonb
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
@@ -136,10 +144,12 @@ begin
 		when s.status > 3 then why_final(s)
 		when v_ready.engine_id is not null then why_owned(s, v_state, v_ready.engine_id, v_now)
 		when v_ready.run_id is not null then why_ready(s, v_ready.due_at, v_now)
+		when s.pause then why_paused(s, v_state)
 		when s.status = 3 then why_held(s, v_state)
 		else why_waiting(s, v_state, v_now) end;
 	return jsonb_strip_nulls(jsonb_build_object('run', v_id,
-		'sentence', w.sentence || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end,
+		'sentence', w.sentence || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end
+			|| case when s.pause and w.cause <> 'paused' then ' It is to be paused.' else '' end,
 		'cause', w.cause, 'state', v_state, 'status', status_name(s.status), 'since', json_time(s.entered_at),
 		'until', json_time(w.until_us)));
 end $$;

@@ -29,8 +29,8 @@ async function fails(words, code, sentence, o) {
   return r
 }
 
-const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'retry', 'skip', 'give-up', 'approvals',
-  'approve', 'reject', 'event', 'events', 'workflows', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token',
+const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'retry', 'skip', 'give-up', 'approvals',
+  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token',
   'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {

@@ -261,15 +261,16 @@ static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct h
 	return 0;
 }
 
-/* The row itself. The cancel flag belongs to the doors: a commit never clears it. */
+/* The row itself. The flags belong to the doors: a commit never clears them. */
 static void put_row(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
 {
-	bool cancel = r->row.cancel;
+	bool cancel = r->row.cancel, pause = r->row.pause;
 
 	r->row = t->after;
 	r->row.epoch = t->epoch;
 	r->row.rev = t->rev + 1;
 	r->row.cancel = cancel || t->after.cancel;
+	r->row.pause = pause && t->disposition != HP_FINISH;
 	r->updated_at = *m->now;
 	r->message = mem_intern_s(m, t->message);
 	if (t->after.command == HP_CMD_NONE)
@@ -360,9 +361,9 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 		free_key(m, r);
 		return;
 	}
-	if ((row->due_at > 0 && row->due_at <= *m->now) ||
+	if ((row->due_at > 0 && row->due_at <= *m->now && !row->pause) ||
 	    (row->status != HP_HELD && row->cancel && !t->after.cancel) ||
-	    (row->status == HP_WAITING && row->phase == HP_PH_OPEN && mem_mail_first(m, r, &index)))
+	    (row->status == HP_WAITING && !row->pause && row->phase == HP_PH_OPEN && mem_mail_first(m, r, &index)))
 		mem_ready(m, r);
 }
 
@@ -387,6 +388,7 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 	mem_annex_put(m, r, t);
 	res->first_sent_at = put_effect(m, r, t);
 	res->cancel = r->row.cancel;
+	res->pause = r->row.pause;
 	dispose(m, r, t);
 }
 

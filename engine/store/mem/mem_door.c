@@ -232,9 +232,8 @@ static int check_first_vote(const struct mem_store *m, const struct mem_approval
 
 /* A door's row in the history. moves: it raised rev; else it is a note beside the row's
  * rev, because a worker is on its way and must not be disturbed. */
-static struct mem_history *note_door(struct mem_store *m, struct mem_run *r, bool moves,
-				     enum hp_move move, const char *code, const char *reason,
-				     const char *by)
+struct mem_history *mem_note_door(struct mem_store *m, struct mem_run *r, bool moves, enum hp_move move,
+				  const char *code, const char *reason, const char *by)
 {
 	struct mem_history *h;
 	int32_t seq = 0;
@@ -268,9 +267,10 @@ static void vote(struct mem_store *m, struct mem_approval *a, const struct hp_qu
 		a->decided_at = *m->now;
 		a->decided_by = v->by;
 		a->reason = v->reason;
-		mem_ready(m, r);
+		if (!r->row.pause)
+			mem_ready(m, r);
 	}
-	note_door(m, r, true, HP_MOVE_DECIDED, yes ? "approve" : "reject", reason, principal);
+	mem_note_door(m, r, true, HP_MOVE_DECIDED, yes ? "approve" : "reject", reason, principal);
 }
 
 static int decide(struct mem_store *m, const char *principal, const json_t *args,
@@ -318,7 +318,7 @@ static enum hp_command command_of(const char *action)
 
 static int check_held(const struct mem_run *r, struct hp_error *err)
 {
-	static const char *const told[] = { "", "retry", "skip", "give up" };
+	static const char *const told[] = { "", "retry", "skip", "give up", "undo", "restart" };
 
 	if (r->row.status != HP_HELD) {
 		hp_fail(err, HP_E_CONFLICT, "run %lld is not held, it is %s", (long long)r->row.id,
@@ -373,14 +373,15 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 		return hp_error_hint(err, "Actions are retry, skip and give_up.");
 	}
 	r = mem_run_get(m, id, err);
-	if (!r || check_held(r, err) < 0 || (command == HP_CMD_SKIP && check_skippable(m, r, err) < 0))
+	if (!r || check_held(r, err) < 0 || mem_check_not_paused(r, err) < 0 ||
+	    (command == HP_CMD_SKIP && check_skippable(m, r, err) < 0))
 		return -1;
 	hp_buf_init(&text, HP_VALUE_MAX);
 	rc = value ? hp_json_write(&text, value, err) : 0;
 	if (rc == 0) {
 		r->command_value = mem_intern(m, hp_buf_bytes(&text));
 		r->row.command = command;
-		note_door(m, r, true, HP_MOVE_COMMANDED, action, reason, principal);
+		mem_note_door(m, r, true, HP_MOVE_COMMANDED, action, reason, principal);
 		mem_ready(m, r);
 		rc = hp_buf_printf(out, "{\"run\":%lld}", (long long)r->row.id);
 	}
@@ -397,7 +398,7 @@ void mem_cancel(struct mem_store *m, struct mem_run *r, const char *principal, c
 	if (r->row.cancel && r->row.status != HP_HELD)
 		return;
 	r->row.cancel = true;
-	note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
+	mem_note_door(m, r, r->engine == 0, HP_MOVE_COMMANDED, "cancel", reason, principal);
 	mem_ready(m, r);
 }
 
@@ -411,12 +412,8 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 	if (mem_arg_int(args, "run", NULL, &id, err) < 0 || mem_arg_reason(args, &reason, err) < 0)
 		return -1;
 	r = mem_run_get(m, id, err);
-	if (!r)
+	if (!r || mem_check_lives(r, err) < 0)
 		return -1;
-	if (hp_status_final(r->row.status))
-		return hp_fail(err, HP_E_CONFLICT, "run %lld has already %s%s", (long long)r->row.id,
-			       r->row.status == HP_CANCELLED ? "been " : "",
-			       hp_status_name(r->row.status));
 	mem_cancel(m, r, principal, reason);
 	return hp_buf_printf(out, "{\"cancel\":true,\"run\":%lld,\"status\":\"%s\"}",
 			     (long long)r->row.id, hp_status_name(r->row.status));
@@ -493,6 +490,10 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 		return operate(m, principal, args, out, err);
 	if (strcmp(name, "cancel") == 0)
 		return cancel(m, principal, args, out, err);
+	if (strcmp(name, "pause") == 0)
+		return mem_pause(m, principal, args, out, err);
+	if (strcmp(name, "resume") == 0)
+		return mem_resume(m, principal, args, out, err);
 	if (strcmp(name, "run") == 0)
 		return mem_read_run(m, args, out, err);
 	if (strcmp(name, "history") == 0)

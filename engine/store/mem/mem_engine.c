@@ -179,7 +179,7 @@ static int64_t claimable_since(const struct mem_store *m, const struct mem_run *
 {
 	if (r->ready)
 		return r->ready_at;
-	if (r->engine || r->row.status != HP_WAITING || r->row.due_at == 0)
+	if (r->engine || r->row.status != HP_WAITING || r->row.due_at == 0 || r->row.pause)
 		return INT64_MAX;
 	if (!HP_GUARD(timer, r->row.due_at <= *m->now))
 		return INT64_MAX;

@@ -8,6 +8,7 @@
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
+ *   mem_lifecycle.c  pause and resume
  *   mem_read.c    run, history, approval: JSON for readers; the canonical dump
  *   mem_why.c     one sentence for a run that does not move
  *
@@ -43,6 +44,8 @@ struct mem_run {
 	struct hp_bytes message, result;
 	struct hp_bytes request, effect_key; /* of the last admission */
 	struct hp_bytes command_value;
+	int64_t paused_at;           /* row.pause: since when, by whom, why */
+	struct hp_bytes paused_by, paused_reason;
 };
 struct mem_key { /* a run's key: survives the run */
 	struct hp_bytes workflow, key;
@@ -278,6 +281,9 @@ int mem_arg_text(const json_t *args, const char *name, bool required, size_t max
 		 const char **out, struct hp_error *err);
 int mem_arg_reason(const json_t *args, const char **out, struct hp_error *err);
 void mem_cancel(struct mem_store *m, struct mem_run *r, const char *principal, const char *reason);
+/* A door's row in the history. moves: it raised rev; else a note beside the row's rev. */
+struct mem_history *mem_note_door(struct mem_store *m, struct mem_run *r, bool moves, enum hp_move move,
+				  const char *code, const char *reason, const char *by);
 int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, int64_t *out,
 		struct hp_error *err);
 struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err);
@@ -291,6 +297,14 @@ int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *ou
 void mem_put_time(json_t *row, const char *name, int64_t us); /* absent when 0 */
 int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
 struct mem_run *mem_arg_run(struct mem_store *m, const json_t *args, struct hp_error *err);
+
+/* mem_lifecycle.c */
+int mem_check_lives(const struct mem_run *r, struct hp_error *err);
+int mem_check_not_paused(const struct mem_run *r, struct hp_error *err);
+int mem_pause(struct mem_store *m, const char *principal, const json_t *args, struct hp_buf *out,
+	      struct hp_error *err);
+int mem_resume(struct mem_store *m, const char *principal, const json_t *args, struct hp_buf *out,
+	       struct hp_error *err);
 
 /* mem_schedule.c */
 void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json_t *summary);

@@ -132,6 +132,9 @@ static json_t *run_row(const struct mem_store *m, const struct mem_run *r)
 				x->cancel ? 1 : 0);
 
 	json_object_set_new(row, "input", json_of(r->input));
+	if (x->pause)
+		json_object_set_new(row, "paused", json_pack("{s:o, s:o, s:o}", "by", text_of(r->paused_by), "at",
+							     time_of(r->paused_at), "reason", text_of(r->paused_reason)));
 	json_object_set_new(row, "requester", text_of(r->requester));
 	json_object_set_new(row, "entered_at", time_of(x->entered_at));
 	if (x->code[0])

@@ -160,7 +160,7 @@ int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp
 		if (!mem_same(w->name, mail->name) || !mem_same(w->key, mail->key))
 			continue;
 		r = mem_run_find(&m->w, w->run);
-		if (r->row.status != HP_WAITING || r->engine || r->ready)
+		if (r->row.status != HP_WAITING || r->row.pause || r->engine || r->ready)
 			continue;
 		mem_ready(m, r);
 		++*woken;

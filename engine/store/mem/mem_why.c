@@ -204,6 +204,18 @@ static const char *why_waiting(struct why *y)
 	return why_open(y);
 }
 
+static const char *why_paused(struct why *y)
+{
+	const struct mem_run *r = y->r;
+	char at[32];
+
+	hp_buf_printf(&y->text, "Run %lld is paused in state \"%s\" since %s by %.*s: %.*s. holdpoint resume %lld lets it go on.",
+		      RUN(y), y->state, mem_say_time(r->paused_at, at), BYTES(r->paused_by), BYTES(r->paused_reason), RUN(y));
+	if (r->row.status == HP_HELD)
+		hp_buf_printf(&y->text, " It is held with code %s.", code_or(y, "held"));
+	return "paused";
+}
+
 static const char *cause_of(struct why *y)
 {
 	if (hp_status_final(y->r->row.status))
@@ -212,6 +224,8 @@ static const char *cause_of(struct why *y)
 		return why_owned(y);
 	if (y->r->ready)
 		return why_ready(y, y->r->ready_at);
+	if (y->r->row.pause)
+		return why_paused(y);
 	return y->r->row.status == HP_HELD ? why_held(y) : why_waiting(y);
 }
 
@@ -229,6 +243,8 @@ int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct 
 	cause = cause_of(&y);
 	if (y.r->row.cancel && !hp_status_final(y.r->row.status))
 		hp_buf_adds(&y.text, " It is to be cancelled.");
+	if (y.r->row.pause && strcmp(cause, "paused") != 0)
+		hp_buf_adds(&y.text, " It is to be paused.");
 	root = json_pack("{s:I, s:s, s:s, s:s, s:s}", "run", (json_int_t)y.r->row.id, "sentence",
 			 hp_buf_str(&y.text), "cause", cause, "state", y.state, "status",
 			 hp_status_name(y.r->row.status));

@@ -11,7 +11,7 @@
 #include "store/pg/pg_private.h"
 
 /* holdpoint.claimed in the order of read_claimed() */
-#define CLAIMED_COLUMNS 38
+#define CLAIMED_COLUMNS 39
 
 /* Copies at most the size of a code; the column is limited by its writer. */
 static void copy_code(char dst[HP_CODE_MAX], const char *src)
@@ -78,6 +78,7 @@ static void read_claimed(struct hp_claimed *x, const PGresult *r, int row, int c
 	copy_hash(x->signed_hash, hp_pg_bytes(r, row, c + 34));
 	snprintf(x->token, sizeof x->token, "%s", hp_pg_text(r, row, c + 35));
 	x->annex = hp_pg_bytes(r, row, c + 36);
+	x->run.pause = hp_pg_bool(r, row, c + 37);
 }
 
 /* An owning call ended badly: what it may have taken is given back. */

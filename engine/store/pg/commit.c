@@ -128,7 +128,7 @@ static void chunk_look(struct chunk *k)
 	k->looking = true;
 	hp_pg_binary_results(u, true);
 	hp_pg_unit_deadline(u, LOOK_DEADLINE_US);
-	hp_pg_statement(u, "select o_ord, o_written, o_unchanged, o_cancel, o_first_sent_at, o_now"
+	hp_pg_statement(u, "select o_ord, o_written, o_unchanged, o_cancel, o_first_sent_at, o_now, o_pause"
 			   " from holdpoint.look($1, $2, $3)");
 	if (u && look_bind(u, k) < 0) {
 		hp_pg_unit_free(u);
@@ -179,6 +179,7 @@ static void chunk_answered(struct chunk *k, const PGresult *q)
 		res = &c->res[k->idx[at]];
 		res->outcome = HP_COMMIT_OK;
 		res->cancel = hp_pg_bool(q, row, 1);
+		res->pause = hp_pg_bool(q, row, 4);
 		res->first_sent_at = hp_pg_int(q, row, 2);
 		c->now = hp_pg_int(q, row, 3);
 	}
@@ -213,6 +214,7 @@ static void look_answered(struct chunk *k, const PGresult *q)
 
 			res->outcome = HP_COMMIT_OK;
 			res->cancel = hp_pg_bool(q, row, 3);
+			res->pause = hp_pg_bool(q, row, 6);
 			/* commit() overwrites it only with an older admission of the key */
 			if (t->admits && t->business_key && first != t->after.first_sent_at)
 				res->first_sent_at = first;

@@ -132,6 +132,7 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 		HP_ASSERT(PQntuples(r->results[0]) == 1); /* else it would have raised */
 		res.outcome = HP_COMMIT_OK;
 		res.cancel = hp_pg_bool(r->results[0], 0, 1);
+		res.pause = hp_pg_bool(r->results[0], 0, 4);
 		res.first_sent_at = hp_pg_int(r->results[0], 0, 2);
 		now = hp_pg_int(r->results[0], 0, 3);
 		e->cb(e->arg, now, &res, 1);

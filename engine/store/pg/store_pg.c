@@ -367,7 +367,7 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 {
 	static const char *const names[] = { "start", "send_event", "decide", "operate", "cancel", "runs",
 		"run", "history", "why", "approvals", "approval", "events", "workflows", "metrics",
-		"token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
+		"pause", "resume", "workflow_pause", "workflow_resume", "token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
 		"schedule_pause", "schedule_resume", "schedule_run", "schedules_due", "schedule_fire" };
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, door_done, arg);

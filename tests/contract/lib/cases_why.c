@@ -82,6 +82,29 @@ static void held(void)
 	c_held(&r);
 }
 
+static void pause_by_alice(void)
+{
+	json_decref(c_door_ok("pause", "alice", "{'run':1,'reason':'the provider migrates'}"));
+}
+
+static void paused(void)
+{
+	c_start("flow", "{}", NULL, false);
+	pause_by_alice();
+}
+
+static void to_be_paused(void)
+{
+	c_own();
+	pause_by_alice();
+}
+
+static void held_paused(void)
+{
+	held();
+	pause_by_alice();
+}
+
 static void held_in_doubt(void)
 {
 	struct c_run r = c_own();
@@ -236,6 +259,14 @@ static const struct {
 	{ held_approval, "held",
 	  "Run 1 is held in state \"review\" since " AT_T0 " with code expired: it was refused. An operator "
 	  "can retry or give up. It is to be cancelled." },
+	{ paused, "paused",
+	  "Run 1 is paused in state \"refund\" since " AT_T0 " by alice: the provider migrates. "
+	  "holdpoint resume 1 lets it go on." },
+	{ held_paused, "paused",
+	  "Run 1 is paused in state \"refund\" since " AT_T0 " by alice: the provider migrates. "
+	  "holdpoint resume 1 lets it go on. It is held with code card_declined." },
+	{ to_be_paused, "owned",
+	  "Run 1 is in state \"refund\" since " AT_T0 ", in the hands of " HANDS ". It is to be paused." },
 	{ told, "ready", "Run 1 is ready since " AT_T0 " and will be taken by the next free engine." },
 	{ approval, "approval",
 	  "Run 1 waits for approval 1 by 1 of payments until 2023-11-15 02:13:20 UTC: "

@@ -65,7 +65,7 @@ struct c_run {
 };
 struct c_result {
 	enum hp_commit_outcome outcome;
-	bool cancel;
+	bool cancel, pause;
 	int64_t first_sent_at;
 	char message[768];
 };
@@ -142,5 +142,6 @@ TCase *contract_mail(void);
 TCase *contract_operate(void);
 TCase *contract_why(void);
 TCase *contract_schedules(void);
+TCase *contract_lifecycle(void);
 
 #endif

@@ -352,6 +352,7 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 	for (int i = 0; i < n; i++) {
 		c->res[i].outcome = res[i].outcome;
 		c->res[i].cancel = res[i].cancel;
+		c->res[i].pause = res[i].pause;
 		c->res[i].first_sent_at = res[i].first_sent_at;
 		ck_assert_msg((res[i].outcome == HP_COMMIT_REFUSED) == (res[i].error != NULL),
 			      "an error comes with REFUSED and only with it");
@@ -667,6 +668,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_operate());
 	add(s, contract_why());
 	add(s, contract_schedules());
+	add(s, contract_lifecycle());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
