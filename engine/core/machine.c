@@ -200,6 +200,9 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 	case HP_PH_OPEN:
 		hp_m_open(m, ev, act);
 		return;
+	case HP_PH_GATED: /* the request is rendered anew: time has passed */
+		hp_m_work(m, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown phase");
 }
@@ -261,7 +264,7 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 {
 	bool admitted = m->t.admits;
 	bool probing = m->t.move == HP_MOVE_PROBING;
-	bool gone = m->t.disposition != HP_KEEP;
+	bool gone = m->t.disposition != HP_KEEP || ev->gated;
 
 	m->run = m->t.after;
 	m->run.cancel = m->run.cancel || ev->cancel;

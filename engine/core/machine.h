@@ -25,6 +25,9 @@
  * CLAIMED. Values (JSON) pass through as opaque bytes owned by the driver; they
  * must live until the COMMITTED that follows, and a request until it was sent.
  *
+ * The store may write an admission as refused by a gate (hp_transition_refuse says what
+ * it writes then); COMMITTED says so with `gated`, and the run is dropped: parked.
+ *
  * A transition the store refuses (HP_COMMIT_REFUSED) is answered with HP_EV_VALUE,
  * ok = false: the run is then held with that code.
  */
@@ -57,6 +60,7 @@ bool hp_status_final(enum hp_status s);
  *   DOUBT     parked before the probe        → probes at due_at
  *   PROBING   probe admitted                 → sends the probe
  *   OPEN      parked: wait, await, approval  → moves on wake, decision, due_at
+ *   GATED     parked: its admission was refused → evaluates and admits anew when woken
  */
 enum hp_phase {
 	HP_PH_ENTER = 1,
@@ -65,6 +69,7 @@ enum hp_phase {
 	HP_PH_DOUBT = 4,
 	HP_PH_PROBING = 5,
 	HP_PH_OPEN = 6,
+	HP_PH_GATED = 7,
 };
 
 /* What an operator asked of a held run (or cancel of any). */
@@ -121,6 +126,7 @@ struct hp_event {
 	bool cancel;         /* CLAIMED, COMMITTED: the cancel flag as just read */
 	bool pause;          /* CLAIMED, COMMITTED: the pause flag as just read */
 	int64_t first_sent_at; /* COMMITTED: hp_commit_result.first_sent_at */
+	bool gated;          /* COMMITTED: the store refused the admission and parked the run */
 
 	/* CLAIMED: what the store found for a parked run */
 	enum hp_decision decision;  /* approval of this very visit */
@@ -188,6 +194,7 @@ enum hp_move {
 	HP_MOVE_DECIDED = 11,  /* written by doors */
 	HP_MOVE_COMMANDED = 12, /* written by doors: retry, skip, give up, cancel */
 	HP_MOVE_WOKEN = 13,    /* parked again: woken for nothing */
+	HP_MOVE_GATED = 14,    /* an admission was refused; parked, no attempt was made */
 	HP_MOVE_PAUSED = 15,   /* parked because a door paused it */
 	HP_MOVE_RESUMED = 16,  /* written by doors */
 	HP_MOVE_MOVED = 17,    /* written by doors: pinned to another definition */
@@ -287,6 +294,11 @@ struct hp_machine {
 
 void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,
 		     int64_t lease_us);
+/* What the store writes instead of t when a gate (a breaker, a budget) refuses its
+ * admission: the state is entered, nothing of the request is kept, no attempt was made.
+ * Also for PROBING, whose probe may be refused likewise. before: the row as it stands. */
+void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, int64_t due_at,
+			  const char *code, const char *message);
 void hp_step(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 
 /* The row of a run that a door just started: visit 1, states[0], epoch 0 or 1. */

@@ -106,6 +106,35 @@ void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, e
 	hp_m_commit(m, act);
 }
 
+void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, int64_t due_at,
+			  const char *code, const char *message)
+{
+	struct hp_run *a = &t->after;
+	bool entered = a->visit != t->from_visit;
+
+	t->disposition = HP_PARK;
+	a->status = HP_WAITING;
+	a->due_at = due_at;
+	copy_text(a->code, sizeof a->code, code);
+	if (t->move == HP_MOVE_PROBING) {
+		a->phase = HP_PH_DOUBT;
+	} else {
+		a->phase = HP_PH_GATED;
+		a->attempt--;
+	}
+	t->admits = t->business_key = t->sends_signed = false;
+	if (entered) { /* the row says how the state before ended: the refusal is a note beside it */
+		a->first_sent_at = a->sent_at = 0;
+		memset(a->request_hash, 0, sizeof a->request_hash);
+		return;
+	}
+	t->move = HP_MOVE_GATED;
+	t->code = code;
+	t->message = message;
+	a->first_sent_at = before->first_sent_at;
+	memcpy(a->request_hash, before->request_hash, sizeof a->request_hash);
+}
+
 void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message)
 {

@@ -65,7 +65,8 @@ static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit
 			      .now = now,
 			      .cancel = res->cancel,
 			      .pause = res->pause,
-			      .first_sent_at = res->first_sent_at};
+			      .first_sent_at = res->first_sent_at,
+			      .gated = res->gated[0] != 0};
 	const struct hp_transition *t = &r->m.t;
 
 	if (t->in_sql)
@@ -75,9 +76,16 @@ static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit
 	else
 		HP_CRASH_POINT(PARK_ACKED);
 	++*w->n_transitions;
+	r->refusals = 0;
+	if (res->gated[0]) {
+		/* written as parked: nothing of what t says of the admission is so */
+		++*hp_counterf(w->o.counters, "holdpoint_gated_total{code=\"%s\"}", res->gated);
+		hp_w_log_at(HP_DEBUG, r, &t->after, "gated", res->gated, NULL);
+		hp_w_drive(r, &ev);
+		return;
+	}
 	count_end(w, t);
 	tell(r, t);
-	r->refusals = 0;
 	/* A timer that is nearer than our next look is worth a look of its own. */
 	if (t->disposition == HP_PARK && t->after.due_at > 0)
 		hp_w_look_at(w, t->after.due_at - w->clock_offset);

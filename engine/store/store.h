@@ -79,6 +79,8 @@ struct hp_commit_result {
 	int64_t first_sent_at;  /* admits with a business key that ANOTHER run or visit has been
 	                         * admitted with: that first admission, else 0 */
 	const struct hp_error *error; /* REFUSED */
+	char gated[HP_CODE_MAX]; /* OK: the admission was refused with this code ("breaker_open"):
+				  * the run is parked and asks again later; "": it was not */
 };
 typedef void (*hp_commit_cb)(void *arg, int64_t now, const struct hp_commit_result *res, int n);
 

@@ -106,9 +106,13 @@ static void note_transition(struct hp_drive *d, const struct hp_transition *t)
 
 static int written(struct hp_drive *d, const struct hp_transition *t, struct hp_event *ev, struct hp_error *err)
 {
+	struct hp_transition as = *t;
+
 	d->refusals = 0;
-	note_transition(d, t);
-	d->last = t->after;
+	if (d->committed.gated[0])
+		hp_transition_refuse(&as, &d->m.run, 0, d->committed.gated, NULL);
+	note_transition(d, &as);
+	d->last = as.after;
 	d->last.pause = d->committed.pause;
 	if (merge(d, t, err) < 0)
 		return -1;
@@ -118,6 +122,7 @@ static int written(struct hp_drive *d, const struct hp_transition *t, struct hp_
 	ev->cancel = d->committed.cancel;
 	ev->pause = d->committed.pause;
 	ev->first_sent_at = d->committed.first_sent_at;
+	ev->gated = d->committed.gated[0] != 0;
 	d->turn = !d->turn;
 	hp_arena_reset(arena(d));
 	return 0;

@@ -126,6 +126,7 @@ create table holdpoint.run_state (
 	pause boolean not null default false, -- written by doors only
 	waits boolean not null,  -- has rows in mail_wait
 	in_held boolean not null, -- has a row in held
+	gated boolean not null default false, -- has a row in gated
 	has_annex boolean not null default false, -- a transition has brought an annex: claims look for what became of it
 	entered_at bigint not null,
 	first_sent_at bigint not null,
@@ -169,6 +170,17 @@ create table holdpoint.paused (
 );
 create index paused_workflow on holdpoint.paused (workflow, run_id) where workflow is not null;
 
+-- Runs parked because a gate refused their admission: which gate, and since when. Who
+-- opens the gate takes the oldest of it from here and puts them onto the ready list.
+create table holdpoint.gated (
+	run_id bigint primary key,
+	kind text not null,   -- breaker, …
+	name text not null,   -- of the breaker, the budget, …
+	since bigint not null,
+	message text not null
+) with (autovacuum_vacuum_scale_factor = 0.02);
+create index gated_by on holdpoint.gated (kind, name, since, run_id);
+
 create table holdpoint.history (
 	run_id bigint not null,
 	rev int not null,
@@ -184,7 +196,7 @@ create table holdpoint.history (
 	status smallint not null,
 	attempt int not null,
 	due_at bigint not null,
-	flags smallint not null,         -- 1 admits, 2 part of an sql state's transaction
+	flags smallint not null,         -- 1 admits, 2 part of an sql state's transaction, 4 its admission was refused
 	outcome smallint not null,
 	code text,
 	message text,

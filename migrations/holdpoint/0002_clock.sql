@@ -58,7 +58,7 @@ language sql immutable strict parallel safe as $$
 $$;
 create function holdpoint.phase_name(p smallint) returns text
 language sql immutable strict parallel safe as $$
-	select (array['enter', 'admitted', 'backoff', 'doubt', 'probing', 'open'])[p]
+	select (array['enter', 'admitted', 'backoff', 'doubt', 'probing', 'open', 'gated'])[p]
 $$;
 create function holdpoint.move_name(p smallint) returns text
 language sql immutable strict parallel safe as $$
@@ -165,6 +165,7 @@ begin
 	o_alive := found;
 	if o_alive then
 		perform ensure_partitions();
+		perform tend_breakers(o_now); -- before sweep_dead: it locks before ready
 		perform sweep_dead(o_now);
 	end if;
 end $$;

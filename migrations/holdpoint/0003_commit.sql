@@ -1,8 +1,8 @@
 -- 0003: what the engine writes: transitions.
 --
--- Locks are taken in one order everywhere: run_state (ascending), run_key,
--- effect_key, mailbox, and only then ready and timer. A delivery holds a mailbox
--- and inserts into ready; it never touches run_state.
+-- Locks are taken in one order everywhere: run_state (ascending), the gates' own rows,
+-- run_key, effect_key, mailbox, gated, and only then ready and timer. A delivery holds a
+-- mailbox and inserts into ready; it never touches run_state.
 
 set local role holdpoint_owner;
 
@@ -169,10 +169,91 @@ begin
 	end if;
 end $$;
 
+-- ---- gates: admissions that may be refused ----
+--
+-- A gate (an open breaker, a spent budget) is asked inside the very commit that would
+-- admit, so that no engine needs to have heard of it. A refused admission is no attempt:
+-- the run is written as entered and parked, phase GATED (a probe of doubt: as before, in
+-- DOUBT), with nothing of the request kept, and asks again when it is woken or due.
+
+-- One admission that asks. operation is "connector.operation".
+create type holdpoint.admission as (
+	ord bigint, run_id bigint, visit int, state int, operation text, timeout_us bigint, attempt int, probe boolean);
+-- One that is refused, by the gate `name` of that kind. due_at 0: who opens the gate wakes it.
+create type holdpoint.refusal as (
+	ord bigint, code text, message text, due_at bigint, kind text, name text);
+
+-- Is there any gate that might refuse, or wants to hear of outcomes? Asked by every
+-- commit: it must cost next to nothing while there is none.
+create function holdpoint.gates_on() returns boolean
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	return breakers_on();
+end $$;
+
+-- All gates in turn; each is asked only for what those before it let pass. The caller
+-- holds the state rows. A gate takes what it gives (a probe's place, tokens) here; what
+-- a later gate refuses is given back at the end.
+create function holdpoint.gate(p_asks holdpoint.admission[], p_now bigint) returns holdpoint.refusal[]
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_refused refusal[] := '{}';
+begin
+	v_refused := v_refused || gate_breakers(p_asks, p_now); -- breakers
+	delete from breaker_probe p using unnest(v_refused) r, unnest(p_asks) a
+		where a.ord = r.ord and p.run_id = a.run_id;
+	return v_refused;
+end $$;
+
+-- What asks in this commit. Only rows that the compare-and-set will change: a fenced
+-- worker takes nothing.
+create function holdpoint.admissions(p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[],
+	p_visit bigint[], p_state bigint[], p_attempt bigint[], p_flags bigint[]) returns holdpoint.admission[]
+language sql set search_path = holdpoint, pg_temp as $$
+	select coalesce(array_agg((u.ord, u.run_id, u.visit, u.state, case when u.move = 6
+			then coalesce(x.s ->> 'probe', x.s ->> 'operation') else x.s ->> 'operation' end,
+			(x.s ->> 'timeout_us')::bigint, u.attempt,
+			u.move = 6)::admission order by u.run_id), '{}')
+	from unnest(p_run, p_epoch, p_rev, p_move, p_visit, p_state, p_attempt, p_flags) with ordinality
+		u(run_id, epoch, rev, move, visit, state, attempt, flags, ord)
+	join run_state s on s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
+	join run r on r.id = u.run_id
+	cross join lateral (select state_summary(r.digest, u.state::int) as s) x
+	where u.flags & 1 <> 0 or u.move = 6
+$$;
+
+-- Books what the gates refused: who opens one finds its runs here.
+create function holdpoint.put_gated(p_run bigint, p_kind text, p_name text, p_message text, p_now bigint)
+returns void
+language sql set search_path = holdpoint, pg_temp as $$
+	insert into gated (run_id, kind, name, since, message) values (p_run, p_kind, p_name, p_now, p_message)
+		on conflict (run_id) do update set kind = excluded.kind, name = excluded.name, message = excluded.message,
+			since = case when (gated.kind, gated.name) = (excluded.kind, excluded.name) then gated.since
+				else excluded.since end
+$$;
+
+-- Wakes at most p_max runs of a gate, those that wait longest first. One that is not
+-- let in after all is parked again, as of before.
+create function holdpoint.wake_gated(p_kind text, p_name text, p_max int, p_now bigint) returns int
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_runs bigint[];
+begin
+	with c as materialized (
+		select g.run_id from gated g where g.kind = p_kind and g.name = p_name
+		order by g.since, g.run_id limit p_max for update skip locked
+	), d as (delete from gated g using c where g.run_id = c.run_id returning g.run_id)
+	select array_agg(d.run_id) into v_runs from d;
+	if v_runs is null then
+		return 0;
+	end if;
+	return wake(v_runs, p_now);
+end $$;
+
 -- Commits transitions. Every array has one element per transition unless it has
 -- an ordinal array (p_…_ord, from 1) beside it. Returns only those it changed.
 -- p_flags: 1 admits, 2 in_sql, 4 business key, 8 approval closes, 16 unresolved,
--- 32 cancel as the worker knows it, 64 sends the signed request.
+-- 32 cancel as the worker knows it, 64 sends the signed request; 128 (set here) refused.
 -- p_disposition: 0 keep, 1 park, 2 finish.
 create function holdpoint.commit(
 	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
@@ -187,11 +268,15 @@ create function holdpoint.commit(
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[],
 	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
-returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean)
+returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean,
+	o_gated text)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
 declare
 	v_now bigint := now_us();
+	v_asks admission[];
+	v_refused refusal[] := '{}';
+	v_gated boolean;      -- one of them had a row in gated
 	v_ok bigint[];        -- ordinals of the changed rows, ascending
 	v_cancel boolean[];
 	v_pause boolean[];
@@ -206,6 +291,42 @@ declare
 	v_x bigint;
 	v_row record;
 begin
+	-- 0. gates. All state rows first, in their order, so that what is decided about them
+	-- here is decided about the rows that are written below.
+	if gates_on() then
+		perform from run_state s where s.run_id = any(p_run) order by s.run_id for no key update;
+		v_asks := admissions(p_run, p_epoch, p_rev, p_move, p_visit, p_state, p_attempt, p_flags);
+		perform lock_breakers(p_run, v_asks); -- breakers
+		perform breaker_outcomes(p_run, p_epoch, p_rev, p_move, p_status, p_outcome, p_code, v_now);
+		v_refused := gate(v_asks, v_now);
+		for v_row in select r.*, s.first_sent_at, s.request_hash from unnest(v_refused) r
+				join run_state s on s.run_id = p_run[r.ord] loop
+			v_i := v_row.ord;
+			p_disposition[v_i] := 1;
+			p_status[v_i] := 2;
+			p_due_at[v_i] := v_row.due_at;
+			p_run_code[v_i] := v_row.code;
+			if p_move[v_i] = 6 then
+				p_phase[v_i] := 4;
+			else
+				p_phase[v_i] := 7;
+				p_attempt[v_i] := p_attempt[v_i] - 1;
+			end if;
+			p_flags[v_i] := (p_flags[v_i] & ~69) | 128;
+			if p_visit[v_i] = p_from_visit[v_i] then
+				p_move[v_i] := 14;
+				p_code[v_i] := v_row.code;
+				p_message[v_i] := v_row.message;
+				p_first_sent_at[v_i] := v_row.first_sent_at;
+				p_hash[v_i] := v_row.request_hash;
+			else
+				p_first_sent_at[v_i] := 0;
+				p_sent_at[v_i] := 0;
+				p_hash[v_i] := null;
+			end if;
+		end loop;
+	end if;
+
 	-- 1. compare and set. The rows come in ascending order of run and are looked up
 	-- one after the other (the engine's role knows no other join), so that is the
 	-- order of the locks too. History exists only because the update returned its row.
@@ -226,18 +347,18 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
-		returning u.*, s.cancel, s.waits, s.in_held, s.pause  -- the last three are not set here: as before
+		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause  -- the last four are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
 			status, attempt, due_at, flags, outcome, code, message, detail)
 		select run_id, rev + 1, epoch, v_now, move, from_state, from_visit, state, visit, phase, status,
-			attempt, due_at, flags & 3, outcome, code, message, result
+			attempt, due_at, (flags & 3) | ((flags & 128) >> 5), outcome, code, message, result
 		from up
 	)
 	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(pause order by ord), array_agg(run_id order by ord),
 			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),
-			array_agg(run_id) filter (where waits)
-		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits from up;
+			array_agg(run_id) filter (where waits), bool_or(gated)
+		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated from up;
 	if v_ok is null then
 		return;
 	end if;
@@ -273,7 +394,7 @@ begin
 	end if;
 	if cardinality(p_key_ord) > 0 then
 		for v_row in select * from unnest(p_key_ord, p_key_scope, p_key) x(ord, scope, key)
-				where x.ord = any(v_ok) order by x.scope, x.key loop
+				where x.ord = any(v_ok) and p_flags[x.ord] & 4 <> 0 order by x.scope, x.key loop
 			v_x := take_effect_key(v_row.scope, v_row.key, p_run[v_row.ord], p_visit[v_row.ord]::int, v_now);
 			if v_x > 0 then
 				v_first[array_position(v_ok, v_row.ord)] := v_x;
@@ -322,6 +443,9 @@ begin
 			from unnest(p_annex_ord, p_annex_kind, p_annex) with ordinality x(ord, kind, doc, n)
 			where x.ord = any(v_ok) order by x.n;
 	end if;
+	if v_gated or cardinality(v_refused) > 0 then
+		perform put_refused(v_runs, v_refused, p_run, p_rev, p_visit, p_from_visit, v_now);
+	end if;
 	if v_moved then
 		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),
 			array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
@@ -331,7 +455,29 @@ begin
 	if true = any(v_pause) then
 		perform end_pauses(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2)); -- 0015
 	end if;
-	return query select t.o, t.c, t.f, v_now, t.p from unnest(v_ok, v_cancel, v_first, v_pause) t(o, c, f, p);
+	return query select t.o, t.c, t.f, v_now, t.p, (select r.code from unnest(v_refused) r where r.ord = t.o)
+		from unnest(v_ok, v_cancel, v_first, v_pause) t(o, c, f, p);
+end $$;
+
+-- Those that went on are not gated any more; those refused now are. Where a state was
+-- entered, the row in the history says how the one before it ended: the refusal is a
+-- note beside it.
+create function holdpoint.put_refused(p_runs bigint[], p_refused holdpoint.refusal[], p_run bigint[], p_rev bigint[],
+	p_visit bigint[], p_from_visit bigint[], p_now bigint) returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_refused bigint[] := array(select p_run[r.ord] from unnest(p_refused) r);
+begin
+	delete from gated where run_id = any(p_runs) and run_id <> all(v_refused);
+	update run_state s set gated = s.run_id = any(v_refused)
+		where s.run_id = any(p_runs) and s.gated <> (s.run_id = any(v_refused));
+	perform put_gated(p_run[r.ord], r.kind, r.name, r.message, p_now) from unnest(p_refused) r order by p_run[r.ord];
+	insert into history (run_id, rev, seq, at, move, state, visit, phase, status, attempt, due_at, flags, outcome,
+			code, message)
+		select s.run_id, s.rev, 1, p_now, 14, s.state, s.visit, s.phase, s.status, s.attempt, s.due_at, 0, 0,
+			r.code, r.message
+		from unnest(p_refused) r join run_state s on s.run_id = p_run[r.ord]
+		where p_visit[r.ord] <> p_from_visit[r.ord];
 end $$;
 
 -- Names come from the definition's state, keys from the run: one per event.
@@ -415,7 +561,7 @@ end $$;
 -- then says of each (run, epoch, rev) whether that very transition was written.
 create function holdpoint.look(p_run bigint[], p_epoch bigint[], p_rev bigint[])
 returns table (o_ord bigint, o_written boolean, o_unchanged boolean, o_cancel boolean,
-	o_first_sent_at bigint, o_now bigint, o_pause boolean)
+	o_first_sent_at bigint, o_now bigint, o_pause boolean, o_gated text)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
 begin
@@ -424,7 +570,9 @@ begin
 	select u.ord,
 		exists (select from history h where h.run_id = u.run_id and h.rev = u.rev + 1 and h.seq = 0
 			and h.epoch = u.epoch),
-		s.epoch = u.epoch and s.rev = u.rev, s.cancel, s.first_sent_at, now_us(), s.pause
+		s.epoch = u.epoch and s.rev = u.rev, s.cancel, s.first_sent_at, now_us(), s.pause,
+		(select n.code from history h join history n on n.run_id = h.run_id and n.rev = h.rev and n.move = 14
+			where h.run_id = u.run_id and h.rev = u.rev + 1 and h.seq = 0 and h.flags & 4 <> 0 limit 1)
 	from unnest(p_run, p_epoch, p_rev) with ordinality u(run_id, epoch, rev, ord)
 	left join run_state s on s.run_id = u.run_id;
 end $$;

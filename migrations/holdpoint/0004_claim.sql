@@ -356,7 +356,8 @@ create function holdpoint.sql_commit(p_token text,
 	p_wait_ord bigint[], p_wait_keys text[],
 	p_key_ord bigint[], p_key_scope text[], p_key text[],
 	p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[])
-returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean)
+returns table (o_ord bigint, o_cancel boolean, o_first_sent_at bigint, o_now bigint, o_pause boolean,
+	o_gated text)
 language plpgsql security definer set search_path = holdpoint, pg_temp
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 begin

@@ -102,11 +102,28 @@ begin
 		s.run_id, p_state, say_time(s.entered_at)), null)::reason_why;
 end $$;
 
+-- A run whose admission was refused. Without a row it has been woken and is on its way.
+create function holdpoint.why_gated(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	g gated;
+begin
+	select * into g from gated x where x.run_id = s.run_id;
+	if g.kind = 'breaker' then
+		return why_breaker(s, p_state, g); -- breakers
+	end if;
+	return ('gated', format('Run %s waits in state "%s" since %s: %s.', s.run_id, p_state,
+		say_time(coalesce(g.since, s.entered_at)), coalesce(g.message, 'it is being woken')), nullif(s.due_at, 0))::reason_why;
+end $$;
+
 create function holdpoint.why_waiting(s holdpoint.run_state, p_state text, p_now bigint) returns holdpoint.reason_why
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 begin
 	if s.due_at > 0 and s.due_at <= p_now then
 		return why_ready(s, s.due_at, p_now);
+	end if;
+	if s.gated then
+		return why_gated(s, p_state);
 	end if;
 	return case s.phase
 		when 3 then ('backoff', format('Run %s tries state "%s" again at %s: attempt %s failed with code %s.', s.run_id,

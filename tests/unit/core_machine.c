@@ -930,6 +930,7 @@ START_TEST(walk)
 				walk_claim();
 			} else if (W.act.type == HP_ACT_COMMIT) {
 				walk_transition();
+				W.gate = rnd(20) == 0 && (W.act.transition->admits || W.act.transition->move == HP_MOVE_PROBING);
 				if (rnd(40) == 0)
 					value_error("commit_refused");
 				else {

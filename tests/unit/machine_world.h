@@ -27,6 +27,7 @@ struct world {
 	int64_t now;
 	int commits;
 	struct hp_transition last;
+	bool gate; /* the store refuses this admission */
 };
 
 static struct world W;
@@ -106,7 +107,7 @@ static inline void claim(void)
 static inline void commit_ev(bool cancel, int64_t first_sent)
 {
 	struct hp_event ev = { .type = HP_EV_COMMITTED, .cancel = cancel, .first_sent_at = first_sent,
-			       .pause = pause_flag };
+			       .pause = pause_flag, .gated = W.gate };
 
 	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
 	ck_assert_int_eq(W.act.transition->epoch, W.run.epoch);
@@ -114,6 +115,8 @@ static inline void commit_ev(bool cancel, int64_t first_sent)
 	ck_assert_int_eq(W.act.transition->after.rev, W.run.rev + 1);
 	ck_assert_int_le(W.act.transition->after.visit, W.run.visit + 1);
 	W.last = *W.act.transition;
+	if (W.gate)
+		hp_transition_refuse(&W.last, &W.run, 0, "breaker_open", NULL);
 	W.run = W.last.after;
 	W.commits++;
 	step(&ev);

@@ -367,8 +367,17 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 		mem_ready(m, r);
 }
 
+/* Entering tells how the state before ended: the refusal is a note beside it. */
+static void note_refusal(struct mem_store *m, const struct mem_run *r, const struct mem_refusal *refused)
+{
+	struct mem_history *h = mem_log(m, r, HP_MOVE_GATED, NULL, refused->message);
+
+	h->seq = 1;
+	h->code = mem_intern_s(m, refused->code);
+}
+
 static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transition *t,
-		  struct hp_commit_result *res)
+		  const struct mem_refusal *refused, struct hp_commit_result *res)
 {
 	bool moved = t->after.visit != t->from_visit || t->disposition == HP_FINISH;
 
@@ -378,6 +387,8 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		close_approval(m, t);
 	put_row(m, r, t);
 	put_history(m, r, t);
+	if (refused->code && t->move != HP_MOVE_GATED)
+		note_refusal(m, r, refused);
 	put_saves(m, t);
 	if (moved || t->wait_keys.p)
 		mem_remove_if(&m->w, T_WAIT, wait_of, r->row.id);
@@ -387,9 +398,30 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		put_approval(m, r, t);
 	mem_annex_put(m, r, t);
 	res->first_sent_at = put_effect(m, r, t);
+	mem_gated(m, r, refused);
 	res->cancel = r->row.cancel;
 	res->pause = r->row.pause;
 	dispose(m, r, t);
+}
+
+/* Gates first: what they refuse is written as parked, and sends nothing that could be
+ * unsigned. A row that cannot be written leaves no place taken. */
+static int admit_or_refuse(struct mem_store *m, struct mem_run *r, const struct hp_transition *t,
+			   struct hp_error *err, struct hp_commit_result *res)
+{
+	struct hp_transition as = *t;
+	struct mem_refusal refused;
+
+	mem_gate(m, r, t, &refused);
+	if (refused.code)
+		hp_transition_refuse(&as, &r->row, refused.due_at, refused.code, refused.message);
+	if (check(m, &as, err) < 0) {
+		mem_breaker_forget(m, r->row.id);
+		return -1;
+	}
+	snprintf(res->gated, sizeof res->gated, "%s", refused.code ? refused.code : "");
+	apply(m, r, &as, &refused, res);
+	return 0;
 }
 
 /* One transition as its own transaction. token: NULL, or what a `sql` state proves
@@ -408,8 +440,7 @@ static void one(struct mem_store *m, const struct hp_transition *t, const char *
 	if (token && !HP_GUARD(token, hp_equal_ct(token, strlen(token), r->token, strlen(r->token))))
 		hp_fail(&err, HP_E_FORBIDDEN, "run %lld: this worker does not hold its lease",
 			(long long)t->run_id);
-	if (err.code == HP_OK && check(m, t, &err) == 0) {
-		apply(m, r, t, res);
+	if (err.code == HP_OK && admit_or_refuse(m, r, t, &err, res) == 0) {
 		res->outcome = HP_COMMIT_OK;
 		return;
 	}

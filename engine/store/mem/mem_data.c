@@ -19,6 +19,8 @@ static const size_t row_size[T__COUNT] = {
 	[T_MAIL] = sizeof(struct mem_mail),       [T_INBOX] = sizeof(struct mem_inbox),
 	[T_BUNDLE] = sizeof(struct mem_bundle),   [T_PRINCIPAL] = sizeof(struct mem_principal),
 	[T_SCHEDULE] = sizeof(struct mem_schedule), [T_TICK] = sizeof(struct mem_tick),
+	[T_BREAKER] = sizeof(struct mem_breaker), [T_BREAKER_LOG] = sizeof(struct mem_breaker_log),
+	[T_PROBE] = sizeof(struct mem_probe),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

@@ -71,6 +71,7 @@ void mem_heartbeat(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg)
 	MEM_EACH(&m->w, T_ENGINE, struct mem_engine, other)
 		if (other->lease_until < *m->now)
 			other->dead = true;
+	mem_breakers_tend(m);
 	return_runs(m, HP_CLAIM_MAX);
 }
 

@@ -5,6 +5,8 @@
  *   mem_engine.c  engines, leases, claim, reload, release
  *   mem_commit.c  the transition: compare-and-set and all that hangs on it; sql states
  *   mem_annex.c   what few transitions bring, each to its feature
+ *   mem_gate.c    admissions that may be refused: asks every gate, parks, wakes
+ *   mem_breaker.c circuit breakers: their gate, their probes, their doors
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
@@ -46,6 +48,8 @@ struct mem_run {
 	struct hp_bytes command_value;
 	int64_t paused_at;           /* row.pause: since when, by whom, why */
 	struct hp_bytes paused_by, paused_reason;
+	struct hp_bytes gate_kind, gate_name, gate_message; /* kind empty: not behind a gate */
+	int64_t gated_since;
 };
 struct mem_key { /* a run's key: survives the run */
 	struct hp_bytes workflow, key;
@@ -115,6 +119,23 @@ struct mem_principal {
 	struct hp_bytes name, kind, roles;
 };
 
+enum mem_breaker_state { B_CLOSED = 0, B_OPEN, B_HALF_OPEN, B_FORCED_OPEN, B_FORCED_CLOSED };
+struct mem_breaker {
+	struct hp_bytes name, reason, by;
+	enum mem_breaker_state state;
+	int64_t version, since, until, open_us, woken_at;
+	int32_t probes, passed, reopened, wave;
+};
+struct mem_breaker_log {
+	struct hp_bytes name, reason, by;
+	enum mem_breaker_state was, state;
+	int64_t version, at;
+};
+struct mem_probe { /* a half-open breaker's probe under way */
+	int64_t run, until;
+	struct hp_bytes name;
+};
+
 #define MEM_AHEAD_MAX 20
 struct mem_schedule {
 	struct hp_bytes workflow, spec; /* spec: canonical JSON */
@@ -140,7 +161,8 @@ struct mem_vec {
 };
 enum mem_table {
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
-	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK, T__COUNT
+	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
+	T_BREAKER, T_BREAKER_LOG, T_PROBE, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -273,6 +295,38 @@ void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_trans
 /* For a claim: JSON object kind → what is known of it; empty: nothing. */
 void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
 		     struct hp_bytes *out);
+
+/* mem_gate.c */
+struct mem_refusal {
+	const char *code;             /* NULL: let in */
+	char message[512];
+	int64_t due_at;               /* 0: who opens the gate wakes it */
+	const char *kind;
+	struct hp_bytes name;
+};
+/* One admission (or probe of doubt) that asks. */
+struct mem_ask {
+	const struct hp_transition *t;
+	char operation[2 * HP_NAME_MAX + 2]; /* "connector.operation" */
+	int64_t timeout_us;
+};
+/* Asks all gates for t, whose compare-and-set holds; outcomes first. */
+void mem_gate(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t,
+	      struct mem_refusal *out);
+/* What is left of the gate in a run that has just moved. */
+void mem_gated(struct mem_store *m, struct mem_run *r, const struct mem_refusal *refused);
+int mem_wake_gated(struct mem_store *m, const char *kind, struct hp_bytes name, int max);
+
+/* mem_breaker.c */
+void mem_breaker_gate(struct mem_store *m, const struct mem_ask *a, struct mem_refusal *out);
+void mem_breaker_outcome(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t);
+void mem_breaker_forget(struct mem_store *m, int64_t run); /* refused elsewhere: its places are free */
+void mem_breakers_tend(struct mem_store *m);
+int mem_breaker_door(struct mem_store *m, const char *name, const char *principal, const json_t *args,
+		     struct hp_buf *out, struct hp_error *err);
+const struct mem_breaker *mem_breaker_find(const struct mem_store *m, struct hp_bytes name);
+const char *mem_breaker_word(enum mem_breaker_state s);
+void mem_dump_breakers(const struct mem_store *m, json_t *root);
 
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,

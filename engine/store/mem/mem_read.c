@@ -59,9 +59,9 @@ void mem_put_time(json_t *row, const char *name, int64_t us)
 static const char *phase_word(enum hp_phase p)
 {
 	static const char *const words[] = { "",        "enter",   "admitted", "backoff",
-					     "doubt", "probing", "open" };
+					     "doubt", "probing", "open", "gated" };
 
-	return p >= HP_PH_ENTER && p <= HP_PH_OPEN ? words[p] : "";
+	return p >= HP_PH_ENTER && p <= HP_PH_GATED ? words[p] : "";
 }
 
 static const char *const approval_words[] = { "open", "approved", "rejected", "expired", "cancelled" };
@@ -252,6 +252,9 @@ static void dump_runs(const struct mem_store *m, json_t *root)
 		json_object_set_new(row, "request", text_of(r->request));
 		json_object_set_new(row, "effect_key", text_of(r->effect_key));
 		json_object_set_new(row, "request_hash", hex_of(x->request_hash));
+		if (r->gate_kind.n)
+			json_object_set_new(row, "gate", json_pack("[o, o, I]", text_of(r->gate_kind),
+							   text_of(r->gate_name), (json_int_t)r->gated_since));
 		json_array_append_new(runs, row);
 	}
 	MEM_EACH(&m->w, T_SAVED, struct mem_saved, v)
@@ -362,6 +365,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	dump_mail(m, root);
 	dump_rest(m, root);
 	mem_dump_schedules(m, root);
+	mem_dump_breakers(m, root);
 	rc = sort_rows(root, "waits", err);
 	if (rc == 0)
 		rc = sort_rows(root, "cursors", err);

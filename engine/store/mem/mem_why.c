@@ -181,6 +181,39 @@ static const char *why_open(struct why *y)
 	return waits ? "event" : "timer";
 }
 
+static const char *why_gated(struct why *y)
+{
+	const struct mem_run *r = y->r;
+	const struct mem_breaker *b = mem_breaker_find(y->m, r->gate_name);
+	char at[32], since[32], until[32];
+
+	mem_say_time(r->gated_since, at);
+	if (!mem_same(r->gate_kind, hp_bytes_of("breaker")) || !b) {
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" since %s: %.*s.", RUN(y), y->state, at,
+			      BYTES(r->gate_message));
+		return "gated";
+	}
+	mem_say_time(b->since, since);
+	if (b->state == B_CLOSED || b->state == B_FORCED_CLOSED) {
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for its turn: the breaker of %.*s is closed "
+					"again since %s, and the runs behind it go on a few at a time.",
+			      RUN(y), y->state, BYTES(b->name), since);
+		return "breaker";
+	}
+	hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" since %s because the breaker of %.*s is %s since %s (%.*s)",
+		      RUN(y), y->state, at, BYTES(b->name), mem_breaker_word(b->state), since, BYTES(b->reason));
+	if (b->state == B_OPEN)
+		hp_buf_printf(&y->text, "; it tries again at %s", mem_say_time(b->until, until));
+	else if (b->state == B_HALF_OPEN)
+		hp_buf_adds(&y->text, "; some requests probe it now");
+	else
+		hp_buf_printf(&y->text, "; %.*s opened it", BYTES(b->by));
+	hp_buf_printf(&y->text, ". An operator can close it: holdpoint breaker close %.*s --reason TEXT.",
+		      BYTES(b->name));
+	y->until = b->until;
+	return "breaker";
+}
+
 static const char *why_waiting(struct why *y)
 {
 	const struct hp_run *x = &y->r->row;
@@ -190,6 +223,8 @@ static const char *why_waiting(struct why *y)
 		return why_ready(y, x->due_at);
 	mem_say_time(x->due_at, at);
 	y->until = x->due_at;
+	if (y->r->gate_kind.n)
+		return why_gated(y);
 	if (x->phase == HP_PH_BACKOFF) {
 		hp_buf_printf(&y->text, "Run %lld tries state \"%s\" again at %s: attempt %d failed with code %s.",
 			      RUN(y), y->state, at, (int)x->attempt, code_or(y, "failed"));

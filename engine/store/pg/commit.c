@@ -128,7 +128,7 @@ static void chunk_look(struct chunk *k)
 	k->looking = true;
 	hp_pg_binary_results(u, true);
 	hp_pg_unit_deadline(u, LOOK_DEADLINE_US);
-	hp_pg_statement(u, "select o_ord, o_written, o_unchanged, o_cancel, o_first_sent_at, o_now, o_pause"
+	hp_pg_statement(u, "select o_ord, o_written, o_unchanged, o_cancel, o_first_sent_at, o_now, o_pause, o_gated"
 			   " from holdpoint.look($1, $2, $3)");
 	if (u && look_bind(u, k) < 0) {
 		hp_pg_unit_free(u);
@@ -163,6 +163,17 @@ static struct chunk *chunk_some(const struct chunk *k, const bool *which)
 	return next;
 }
 
+/* The code of a refused admission; the result of the query is gone when it is told. */
+static void keep_gated(struct hp_commit_result *res, const PGresult *q, int row, int column)
+{
+	struct hp_bytes code = hp_pg_bytes(q, row, column);
+	size_t n = code.n < sizeof res->gated ? code.n : sizeof res->gated - 1;
+
+	if (n > 0)
+		memcpy(res->gated, code.p, n);
+	res->gated[n] = 0;
+}
+
 static void chunk_answered(struct chunk *k, const PGresult *q)
 {
 	struct commit *c = k->c;
@@ -182,6 +193,7 @@ static void chunk_answered(struct chunk *k, const PGresult *q)
 		res->pause = hp_pg_bool(q, row, 4);
 		res->first_sent_at = hp_pg_int(q, row, 2);
 		c->now = hp_pg_int(q, row, 3);
+		keep_gated(res, q, row, 5);
 	}
 	for (int i = 0; i < k->n; i++)
 		if (missing[i])
@@ -215,8 +227,9 @@ static void look_answered(struct chunk *k, const PGresult *q)
 			res->outcome = HP_COMMIT_OK;
 			res->cancel = hp_pg_bool(q, row, 3);
 			res->pause = hp_pg_bool(q, row, 6);
+			keep_gated(res, q, row, 7);
 			/* commit() overwrites it only with an older admission of the key */
-			if (t->admits && t->business_key && first != t->after.first_sent_at)
+			if (t->admits && t->business_key && !res->gated[0] && first != t->after.first_sent_at)
 				res->first_sent_at = first;
 		} else if (hp_pg_bool(q, row, 2) && !k->resent && !c->look_only) {
 			again[at] = true;

@@ -21,7 +21,7 @@ enum { ADMITS = 1, IN_SQL = 2, BUSINESS_KEY = 4, APPROVAL_CLOSES = 8, UNRESOLVED
 
 const char *pgs_commit_sql(void)
 {
-	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause from holdpoint.commit($1, $2, $3, $4, $5, $6,"
+	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause, o_gated from holdpoint.commit($1, $2, $3, $4, $5, $6,"
 	       " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,"
 	       " $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41,"
 	       " $42, $43, $44)";
@@ -29,7 +29,7 @@ const char *pgs_commit_sql(void)
 
 const char *pgs_sql_commit_sql(void)
 {
-	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause from holdpoint.sql_commit($1, $2, $3, $4, $5,"
+	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause, o_gated from holdpoint.sql_commit($1, $2, $3, $4, $5,"
 	       " $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,"
 	       " $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42,"
 	       " $43, $44, $45)";

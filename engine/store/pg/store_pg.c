@@ -368,7 +368,8 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 	static const char *const names[] = { "start", "send_event", "decide", "operate", "cancel", "runs",
 		"run", "history", "why", "approvals", "approval", "events", "workflows", "metrics",
 		"pause", "resume", "workflow_pause", "workflow_resume", "token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
-		"schedule_pause", "schedule_resume", "schedule_run", "schedules_due", "schedule_fire" };
+		"schedule_pause", "schedule_resume", "schedule_run", "schedules_due", "schedule_fire",
+		"breakers", "breaker", "breaker_open", "breaker_close", "breaker_reset" };
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, door_done, arg);
 	struct hp_pg_unit *u;

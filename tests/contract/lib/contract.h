@@ -67,6 +67,7 @@ struct c_result {
 	enum hp_commit_outcome outcome;
 	bool cancel, pause;
 	int64_t first_sent_at;
+	char gated[HP_CODE_MAX];
 	char message[768];
 };
 struct c_started {
@@ -143,5 +144,6 @@ TCase *contract_operate(void);
 TCase *contract_why(void);
 TCase *contract_schedules(void);
 TCase *contract_lifecycle(void);
+TCase *contract_gates(void);
 
 #endif

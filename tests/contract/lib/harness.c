@@ -354,6 +354,7 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 		c->res[i].cancel = res[i].cancel;
 		c->res[i].pause = res[i].pause;
 		c->res[i].first_sent_at = res[i].first_sent_at;
+		memcpy(c->res[i].gated, res[i].gated, sizeof c->res[i].gated);
 		ck_assert_msg((res[i].outcome == HP_COMMIT_REFUSED) == (res[i].error != NULL),
 			      "an error comes with REFUSED and only with it");
 		snprintf(c->res[i].message, sizeof c->res[i].message, "%s",
@@ -669,6 +670,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_why());
 	add(s, contract_schedules());
 	add(s, contract_lifecycle());
+	add(s, contract_gates());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
