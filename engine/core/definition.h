@@ -168,6 +168,7 @@ struct hp_definition {
 	struct hp_schedule_trigger *schedules;
 	int n_schedules;
 	bool has_key;
+	bool takes_turns;          /* fair between keys: its first transition gives the turn back */
 	bool has_input;            /* a schema is declared: EVAL_INPUT */
 };
 

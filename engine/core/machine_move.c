@@ -53,8 +53,17 @@ void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, i
 	act->pending = &m->t;
 }
 
+void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc)
+{
+	HP_ASSERT(m->t.n_annexes < HP_ANNEXES_MAX);
+	m->t.annexes[m->t.n_annexes++] = (struct hp_annex){ kind, doc };
+}
+
 void hp_m_commit(struct hp_machine *m, struct hp_action *act)
 {
+	/* the first thing a run does lets the next one of its key start */
+	if (m->def->takes_turns && m->run.visit == 1 && m->run.phase == HP_PH_ENTER)
+		hp_m_annex(m, "turn", hp_bytes_of("{}"));
 	m->mode = HP_M_COMMIT;
 	m->dirty = false;
 	act->type = HP_ACT_COMMIT;

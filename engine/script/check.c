@@ -218,6 +218,7 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 
 	trigger_without_key(&c);
 	schedules(&c);
+	hp_c_limits(&c);
 	for (i = 0; i < w->def.n_states; i++) {
 		const struct hp_state *s = &w->def.states[i];
 

@@ -20,4 +20,6 @@ void hp_c_endless_loop(struct hp_checking *c, int i);
 void hp_c_signature(struct hp_checking *c, int i);
 void hp_c_destructive(struct hp_checking *c, int i);
 
+void hp_c_limits(struct hp_checking *c); /* check_limits.c */
+
 #endif

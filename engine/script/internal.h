@@ -7,7 +7,8 @@
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
  *   connector.c  a connector as a C structure; loader.c: a workflow, its states
- *                in loader_states.c, its triggers in loader_trigger.c
+ *                in loader_states.c, its triggers in loader_trigger.c, what limits
+ *                its starts in loader_limits.c
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
@@ -246,6 +247,18 @@ struct hp_extra {
 	const char **evidence;
 	int n_evidence;
 };
+/* max per `per_us`, at most `burst` of them at once. max 0: not limited. */
+struct hp_rate {
+	int64_t max, per_us, burst;
+};
+/* What is decided where a run is started; texts are templates over the input, NULL: none. */
+struct hp_start_limits {
+	const char *exclusive, *slots_per, *rate_per, *fair, *priority_text;
+	int64_t slots;
+	struct hp_rate rate;
+	int priority;
+	bool has_priority, skip;
+};
 struct hp_workflow {
 	struct hp_arena *arena;
 	struct hp_vm vm;
@@ -256,6 +269,7 @@ struct hp_workflow {
 	struct hp_definition def;
 	struct hp_extra *extra;
 	const struct hp_type *input;
+	struct hp_start_limits limits;
 	int line; /* of `workflow` */
 };
 /* In the sandbox: fills conns, def, extra, input. */
@@ -264,6 +278,12 @@ void hp_loader_read(lua_State *L, struct hp_workflow *w);
 void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body);
 /* Fills the definition's triggers and schedules. */
 void hp_loader_triggers(const struct hp_reader *outer, struct hp_workflow *w, int body);
+/* Fills the limits of starts (loader_limits.c), and reads the parts that calls share. */
+void hp_loader_limits(const struct hp_reader *r, struct hp_workflow *w, int body);
+bool hp_loader_limit(const struct hp_reader *r, int body, const char *field, const char *const *fields, int n);
+void hp_loader_rate(const struct hp_reader *r, int table, struct hp_rate *rate);
+int64_t hp_loader_slots(const struct hp_reader *r, int table);
+void hp_limits_summary(const struct hp_workflow *w, struct hp_buf *out);
 int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
 struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);

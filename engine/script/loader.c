@@ -124,7 +124,8 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 /* What stands beside the states. */
 static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 {
-	static const char *const fields[] = {"doc", "trigger", "key", "input"};
+	static const char *const fields[] = {"doc", "trigger", "key", "input", "exclusive", "overlap", "concurrency",
+					     "rate", "fair", "priority"};
 	static const char *const only_input[] = {"input"};
 	struct hp_words before_start = {(const char **)(uintptr_t)only_input, 1, 1};
 	struct hp_definition *d = &w->def;
@@ -132,12 +133,13 @@ static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 
 	if (n > HP_STATES_MAX)
 		hp_r_fail(r, "more than %d states", HP_STATES_MAX);
-	hp_r_only(r, body, fields, 4, HP_STATES_MAX + 1);
+	hp_r_only(r, body, fields, sizeof fields / sizeof *fields, HP_STATES_MAX + 1);
 	if (n == 0)
 		hp_r_fail(r, "there is no state; the shortest workflow is succeed \"done\" {}");
 	d->n_states = (int)n;
 	d->doc = hp_r_string(r, body, "doc");
 	hp_loader_triggers(r, w, body);
+	hp_loader_limits(r, w, body);
 	if (hp_r_get(r, body, "key")) {
 		r->known = &before_start; /* there is no run yet */
 		r->before_start = true;

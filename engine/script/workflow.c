@@ -250,6 +250,7 @@ int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct 
 	}
 	hp_buf_addc(out, ']');
 	add_schedules(d, out);
+	hp_limits_summary(w, out);
 	hp_buf_adds(out, ",\"input\":");
 	if (w->input)
 		hp_schema_json(w->input, out);

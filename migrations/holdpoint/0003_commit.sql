@@ -287,6 +287,7 @@ declare
 	v_flags bigint;
 	v_consumes boolean;
 	v_had_waits bigint[]; -- those that had waits
+	v_limited bigint[];   -- those that end and have permits of their own
 	v_i bigint;
 	v_x bigint;
 	v_row record;
@@ -347,7 +348,7 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
-		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause  -- the last four are not set here: as before
+		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause, s.limited  -- the last five are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
 			status, attempt, due_at, flags, outcome, code, message, detail)
@@ -357,8 +358,9 @@ begin
 	)
 	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(pause order by ord), array_agg(run_id order by ord),
 			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),
-			array_agg(run_id) filter (where waits), bool_or(gated)
-		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated from up;
+			array_agg(run_id) filter (where waits), bool_or(gated),
+			array_agg(run_id order by ord) filter (where limited and disposition = 2)
+		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated, v_limited from up;
 	if v_ok is null then
 		return;
 	end if;
@@ -401,6 +403,13 @@ begin
 				update run_state set first_sent_at = v_x where run_id = p_run[v_row.ord];
 			end if;
 		end loop;
+	end if;
+	if v_limited is not null then
+		perform leave_starts(v_limited, null, v_now); -- 0013
+	end if;
+	if 'turn' = any(p_annex_kind) then
+		perform leave_starts(array(select p_run[x.ord] from unnest(p_annex_ord, p_annex_kind) x(ord, kind)
+			where x.kind = 'turn' and x.ord = any(v_ok)), 'turn', v_now);
 	end if;
 
 	-- 4. what follows is rare: waits, approvals, holds, the end

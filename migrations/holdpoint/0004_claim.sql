@@ -155,7 +155,7 @@ end $$;
 
 -- One run, or the run that has this key already. p_engine: claim it at once.
 create function holdpoint.start_run(p_workflow text, p_input jsonb, p_key text, p_requester text,
-	p_engine bigint, p_no bigint, p_now bigint, out o_run bigint, out o_existed boolean, out o_paused boolean)
+	p_engine bigint, p_no bigint, p_now bigint, out o_run bigint, out o_existed boolean, out o_own boolean)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_workflow workflow;
@@ -179,11 +179,11 @@ begin
 		raise exception using errcode = 'HP413', message = 'the key is longer than 512 bytes';
 	end if;
 	o_existed := false;
+	o_own := false;
 	if v_workflow.paused_at is not null then -- who resumes it now is waited for, or finds this run
 		select * into v_workflow from workflow where name = p_workflow for share;
 	end if;
-	o_paused := v_workflow.paused_at is not null;
-	if o_paused then
+	if v_workflow.paused_at is not null then
 		p_engine := null;
 	end if;
 	while v_key is not null loop
@@ -200,6 +200,14 @@ begin
 			return;
 		end if;
 	end loop;
+	if v_workflow.limits ->> 'overlap' = 'skip' then
+		o_run := overlapping(v_workflow.limits, p_input); -- 0013
+		if o_run is not null then
+			delete from run_key where workflow = p_workflow and key_hash = hash(v_key) and run_id is null;
+			o_existed := true;
+			return;
+		end if;
+	end if;
 	insert into run (workflow, key, input, digest, requester, created_at)
 		values (p_workflow, v_key, p_input, v_workflow.digest, p_requester, p_now) returning id into o_run;
 	if v_key is not null then
@@ -211,11 +219,16 @@ begin
 			(p_engine is not null)::int, 0, 1, 1, 0, 0, false, false, false, false, p_now, 0, 0, 0);
 	insert into history (run_id, rev, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, actor)
 		values (o_run, 0, p_now, 1, 0, 1, 1, 1, 0, 0, 0, 0, p_requester);
-	if o_paused then
+	if v_workflow.paused_at is not null then
 		perform start_paused(o_run, v_workflow, p_now); -- 0015
 		return;
 	end if;
-	insert into ready (run_id, due_at, engine_id, claim_no) values (o_run, p_now, p_engine, p_no);
+	o_own := p_engine is not null;
+	if v_workflow.limits is null then
+		insert into ready (run_id, due_at, engine_id, claim_no) values (o_run, p_now, p_engine, p_no);
+	elsif not start_limited(o_run, p_workflow, v_workflow.limits, p_input, p_engine, p_no, p_now) then -- 0013
+		o_own := false;
+	end if;
 	if p_engine is null then
 		perform hint();
 	end if;
@@ -256,8 +269,7 @@ declare
 begin
 	select * into v from start_run(p_workflow, p_input, p_key, p_requester, v_engine, p_no, v_now);
 	return query select v.o_run, v.o_existed, v_now, l.run_id is not null, l
-		from (select 1) one left join lateral load(case when v.o_existed or v.o_paused or v_engine is null then '{}'
-			else array[v.o_run] end) l on true;
+		from (select 1) one left join lateral load(case when v.o_own then array[v.o_run] else '{}' end) l on true;
 end $$;
 
 -- An engine that was marked dead owns nothing any more.
@@ -292,8 +304,7 @@ begin
 		select * into v from start_run(p_workflow[i], p_input[i], p_key[i], p_requester[i],
 			case when v_own then v_engine end, p_no, v_now);
 		return query select i, v.o_run, v.o_existed, v_now, l.run_id is not null, l
-			from (select 1) one left join lateral load(case when v_own and not v.o_existed and not v.o_paused
-				then array[v.o_run] else '{}' end) l on true;
+			from (select 1) one left join lateral load(case when v.o_own then array[v.o_run] else '{}' end) l on true;
 	end loop;
 	perform deliver(b.name, b.key, p_payload, 'webhook:' || p_source, v_now)
 		from (select name, key from unnest(p_box, p_box_key) b(name, key) group by 1, 2 order by 1, hash(key)) b;
@@ -317,6 +328,7 @@ begin
 		on conflict (name) do update set digest = excluded.digest, deployed_at = excluded.deployed_at
 		where workflow.digest <> excluded.digest;
 	perform put_schedules(p_workflow, p_summary, v_now); -- 0008
+	perform put_limits(p_workflow, p_summary); -- 0013
 	return v_now;
 end $$;
 

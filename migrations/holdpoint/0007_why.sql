@@ -126,6 +126,7 @@ begin
 		return why_gated(s, p_state);
 	end if;
 	return case s.phase
+		when 1 then why_start(s) -- 0013
 		when 3 then ('backoff', format('Run %s tries state "%s" again at %s: attempt %s failed with code %s.', s.run_id,
 			p_state, say_time(s.due_at), s.attempt, coalesce(s.code, 'failed')), s.due_at)::reason_why
 		when 4 then ('doubt', format('Run %s is in doubt in state "%s": whether attempt %s happened is not known; it looks at %s.',

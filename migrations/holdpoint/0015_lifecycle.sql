@@ -75,7 +75,9 @@ begin
 	delete from paused where run_id = s.run_id;
 	perform note_door(s, not v_owned, 16::smallint, null, p_reason, p_principal, null, p_now);
 	-- one that is held stays with its operator, unless it has been told something
-	if s.status <> 3 or s.command <> 0 then
+	if not_started(s) then
+		perform go_on(array[s.run_id], p_now); -- 0013
+	elsif s.status <> 3 or s.command <> 0 then
 		perform wake(array[s.run_id], p_now);
 	end if;
 end $$;
@@ -109,7 +111,7 @@ $$;
 -- Called by start_run(): the run is stored and waits.
 create function holdpoint.start_paused(p_run bigint, w holdpoint.workflow, p_now bigint) returns void
 language sql set search_path = holdpoint, pg_temp as $$
-	update run_state set pause = true, status = 2 where run_id = p_run;
+	update run_state set pause = true, status = 2, limited = w.limits is not null where run_id = p_run;
 	insert into paused (run_id, at, by, reason, workflow) values (p_run, p_now, w.paused_by, w.paused_reason, w.name);
 $$;
 

@@ -64,6 +64,9 @@ static const struct {
 	{"jitter_too_wide", 0,
 	 "lints/jitter_too_wide.lua:4: warning jitter_too_wide: schedule: the jitter is as long as the time between two ticks of "
 	 "\"*/5 * * * *\" or longer, so runs come in bunches\n"},
+	{"limit_not_in_input", 1,
+	 "lints/limit_not_in_input.lua:1: error limit_not_in_input: fair: the declared input has no \"tennant\", so all runs "
+	 "would share one limit\n"},
 	{"schedule_input", 1,
 	 "lints/schedule_input.lua:3: error schedule_input: schedule: its input is not what the workflow declares: input.kind must "
 	 "be a text, not a whole number\n"},

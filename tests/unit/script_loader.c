@@ -194,6 +194,31 @@ START_TEST(schedules_are_triggers)
 }
 END_TEST
 
+START_TEST(limits_of_starts_are_cut_into_parts)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = must_load(
+		"return workflow \"w\" {\n"
+		"  exclusive = \"user:{input.user.id}\", overlap = \"skip\",\n"
+		"  concurrency = { max = 10, per = \"{input.tenant}\" }, fair = \"{{{input.tenant}\",\n"
+		"  rate = { max = 100, every = \"1m\", burst = 7 }, priority = \"{input.p}\",\n"
+		"  succeed \"done\" {} }");
+	struct hp_buf out;
+
+	ck_assert(hp_workflow_definition(w)->takes_turns);
+	hp_buf_init(&out, 65536);
+	ck_assert_int_eq(hp_workflow_summary(w, &out, &err), 0);
+	ck_assert_ptr_nonnull(strstr(
+		hp_buf_str(&out),
+		",\"limits\":{\"overlap\":\"skip\",\"exclusive\":[\"user:\",[\"user\",\"id\"]],"
+		"\"concurrency\":{\"max\":10,\"per\":[[\"tenant\"]]},"
+		"\"rate\":{\"max\":100,\"per_us\":60000000,\"burst\":7,\"per\":[]},"
+		"\"fair\":[\"{\",[\"tenant\"]],\"priority\":[[\"p\"]]},\"input\""));
+	hp_buf_free(&out);
+	hp_workflow_free(w);
+}
+END_TEST
+
 #define W(body) "local bank = connector \"bank\"\nreturn workflow \"w\" {\n" body "\n}"
 #define APPROVAL(more) "approval \"a\" { ask = \"?\", approvers = \"1 of x\", " more " }, succeed \"b\" {}"
 #define AT3 "t.lua:3: state \"a\": "
@@ -237,6 +262,25 @@ static const struct {
 	{W("succeed \"a\" {}, trigger = { 5 }"), "t.lua:2: trigger: entry 1 must be webhook { … } or schedule { … }"},
 	{W("succeed \"a\" {}, trigger = webhook { \"bank\" }"),
 	 "t.lua:3: trigger: events is missing: the types of events that start a run"},
+
+	{W("succeed \"a\" {}, exclusive = function() end"),
+	 "t.lua:2: exclusive must be a text like \"{input.tenant}\": it is filled in where the run is started, where no "
+	 "function runs"},
+	{W("succeed \"a\" {}, exclusive = \"{run.id}\""),
+	 "t.lua:2: exclusive: \"{run.id}\" may only use the input, like {input.tenant}: there is no run yet"},
+	{W("succeed \"a\" {}, exclusive = \"{input.x\""), "t.lua:2: exclusive: a { without its }; write {{ for a brace"},
+	{W("succeed \"a\" {}, exclusive = \"\""), "t.lua:2: exclusive must have from 1 to 512 bytes"},
+	{W("succeed \"a\" {}, overlap = \"skip\""), "t.lua:2: overlap belongs to exclusive"},
+	{W("succeed \"a\" {}, exclusive = \"x\", overlap = \"queue\""),
+	 "t.lua:2: overlap must be \"wait\" (in order, the default) or \"skip\" (join the one that runs), not \"queue\""},
+	{W("succeed \"a\" {}, concurrency = 5"), "t.lua:2: concurrency must be a table like { max = 10 }"},
+	{W("succeed \"a\" {}, concurrency = { per = \"{input.x}\" }"),
+	 "t.lua:2: concurrency needs how many at once: concurrency = { max = 10 }"},
+	{W("succeed \"a\" {}, rate = { max = 5 }"),
+	 "t.lua:2: rate needs how many and how often: rate = { max = 100, every = \"1m\" }"},
+	{W("succeed \"a\" {}, rate = { max = 5, every = \"1m\", burst = 6 }"), "t.lua:2: burst must be from 1 to 5"},
+	{W("succeed \"a\" {}, rate = { max = 5, evry = \"1m\" }"), "t.lua:2: unknown field \"evry\", did you mean \"every\"?"},
+	{W("succeed \"a\" {}, priority = 10"), "t.lua:2: priority must be from 0 to 9"},
 
 	{W("call \"a\" { bank.transfers.create, retrys = {} }, succeed \"b\" {}"),
 	 AT3 "unknown field \"retrys\", did you mean \"retry\"?"},
@@ -395,6 +439,7 @@ int main(void)
 	tcase_add_test(t, a_bundle_holds_what_is_used_and_its_digest_does_not_move);
 	tcase_add_test(t, a_missing_connector_is_named);
 	tcase_add_test(t, a_summary_tells_the_store);
+	tcase_add_test(t, limits_of_starts_are_cut_into_parts);
 	tcase_add_test(t, schedules_are_triggers);
 	tcase_add_loop_test(t, a_refusal_says_where_and_what, 0, (int)(sizeof refusals / sizeof *refusals));
 	tcase_add_test(t, not_a_bundle);

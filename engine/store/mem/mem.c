@@ -247,6 +247,7 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 		memcpy(known->digest, b->digest, HP_SHA256_LEN);
 	}
 	known->current = true;
+	known->limited = json_object_get(summary, "limits") != NULL;
 	mem_put_schedules(m, known->workflow, summary);
 	json_decref(summary);
 }

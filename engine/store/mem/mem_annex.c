@@ -15,7 +15,15 @@ struct kind {
 	json_t *(*found)(const struct mem_store *m, const struct mem_run *r);
 };
 
+static void put_turn(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc)
+{
+	(void)t;
+	(void)doc;
+	mem_leave_starts(m, r->row.id, "turn");
+}
+
 static const struct kind kinds[] = {
+	{ "turn", NULL, put_turn, NULL },
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 

@@ -359,6 +359,7 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 	r->ready = false;
 	if (t->disposition == HP_FINISH) {
 		free_key(m, r);
+		mem_leave_starts(m, r->row.id, NULL);
 		return;
 	}
 	if ((row->due_at > 0 && row->due_at <= *m->now && !row->pause) ||

@@ -21,6 +21,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_SCHEDULE] = sizeof(struct mem_schedule), [T_TICK] = sizeof(struct mem_tick),
 	[T_BREAKER] = sizeof(struct mem_breaker), [T_BREAKER_LOG] = sizeof(struct mem_breaker_log),
 	[T_PROBE] = sizeof(struct mem_probe),
+	[T_LIMITER] = sizeof(struct mem_limiter), [T_PERMIT] = sizeof(struct mem_permit),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

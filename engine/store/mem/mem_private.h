@@ -7,6 +7,7 @@
  *   mem_annex.c   what few transitions bring, each to its feature
  *   mem_gate.c    admissions that may be refused: asks every gate, parks, wakes
  *   mem_breaker.c circuit breakers: their gate, their probes, their doors
+ *   mem_limit.c   limiters and permits: what limits starts
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
@@ -24,6 +25,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/list.h"
+#include "core/budget.h"
 #include "store/mem/mem.h"
 
 #define MEM_POOL_MAX ((size_t)1 << 31)  /* interned bytes of one store */
@@ -114,6 +116,7 @@ struct mem_bundle {
 	struct hp_bytes workflow, bundle, summary;
 	uint8_t digest[HP_SHA256_LEN];
 	bool current;
+	bool limited;                /* its summary has limits of starts */
 };
 struct mem_principal {
 	struct hp_bytes name, kind, roles;
@@ -154,6 +157,20 @@ struct mem_tick {
 	int64_t tick, run, at, n;
 };
 
+#define MEM_QUEUED INT64_MAX
+struct mem_limiter {
+	struct hp_bytes kind, name, key;
+	struct hp_quota quota;
+	struct hp_meter meter;          /* slots: used, how many are taken */
+	int64_t waiting;
+};
+struct mem_permit {
+	int64_t run, amount, rank, since;
+	int64_t at;                     /* valid from; MEM_QUEUED: stands in the queue */
+	int32_t visit;                  /* 0: the run's own */
+	int32_t limiter;                /* place in T_LIMITER */
+};
+
 /* A table. `size` is that of a row. */
 struct mem_vec {
 	void *p;
@@ -162,7 +179,7 @@ struct mem_vec {
 enum mem_table {
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
-	T_BREAKER, T_BREAKER_LOG, T_PROBE, T__COUNT
+	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -288,6 +305,19 @@ int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp
 const struct mem_mail *mem_mail_first(const struct mem_store *m, const struct mem_run *r,
 				      int32_t *index);
 void mem_mail_consume(struct mem_store *m, const struct mem_run *r, int64_t mail);
+
+/* mem_limit.c */
+struct mem_limiter *mem_limiter_at(const struct mem_store *m, int32_t i);
+int32_t mem_limiter(struct mem_store *m, const char *kind, struct hp_bytes name, struct hp_bytes key,
+		    const struct hp_quota *q); /* made if need be; asked with q from now on */
+struct mem_permit *mem_permit(const struct mem_store *m, int64_t run, int32_t visit, int32_t limiter);
+bool mem_take_slot(struct mem_store *m, int32_t limiter, int64_t run, int32_t visit, int64_t rank);
+int64_t mem_admit_waiting(struct mem_store *m, int32_t limiter); /* the run, 0: nobody */
+void mem_permit_drop(struct mem_store *m, struct mem_permit *p);
+void mem_permits_sweep(struct mem_store *m); /* after drops */
+bool mem_start_limited(struct mem_store *m, struct mem_run *r);
+int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);
+void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
 
 /* mem_annex.c */
 int mem_annex_check(const struct hp_transition *t, struct hp_error *err);

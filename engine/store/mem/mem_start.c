@@ -76,11 +76,16 @@ struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, 
 	struct mem_key *k;
 	struct mem_run *r;
 	int32_t generation = 1;
+	int64_t running;
 
 	k = st->key.n ? live_key(m, st, &generation) : NULL;
 	*existed = k && !HP_MUTANT(key_join);
 	if (*existed)
 		return mem_run_find(&m->w, k->run);
+	running = mem_overlapping(m, current_of(&m->w, hp_bytes_of(st->workflow)), st->input);
+	*existed = running != 0;
+	if (*existed)
+		return mem_run_find(&m->w, running);
 	r = insert_run(m, st);
 	if (st->key.n) {
 		k = mem_add(&m->w, T_KEY);
@@ -89,10 +94,8 @@ struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, 
 		k->run = r->row.id;
 		k->generation = generation;
 	}
-	if (st->own && e && !e->dead)
+	if (mem_start_limited(m, r) && st->own && e && !e->dead)
 		mem_own(m, r, engine);
-	else
-		mem_ready(m, r);
 	mem_log(m, r, HP_MOVE_STARTED, st->requester, NULL);
 	return r;
 }

@@ -214,6 +214,49 @@ static const char *why_gated(struct why *y)
 	return "breaker";
 }
 
+/* Not started yet: its workflow limits how many may. */
+static const char *why_start(struct why *y)
+{
+	const struct mem_permit *mine = NULL;
+	const struct mem_limiter *l;
+	long long before = 0;
+	int64_t other = 0;
+	char at[32];
+
+	y->until = y->r->row.due_at;
+	MEM_EACH(&y->m->w, T_PERMIT, struct mem_permit, p)
+		if (p->run == y->r->row.id && p->visit == 0 && p->at == MEM_QUEUED)
+			mine = p;
+	if (!mine) {
+		hp_buf_printf(&y->text, "Run %lld starts at %s: so many starts its workflow allows.", RUN(y),
+			      mem_say_time(y->until, at));
+		return "rate";
+	}
+	l = mem_limiter_at(y->m, mine->limiter);
+	MEM_EACH(&y->m->w, T_PERMIT, struct mem_permit, p) {
+		if (p->limiter != mine->limiter)
+			continue;
+		if (p->at != MEM_QUEUED)
+			other = p->run;
+		else if (p->rank < mine->rank || (p->rank == mine->rank && p->run < mine->run))
+			before++;
+	}
+	if (strcmp(l->kind.p, "exclusive") == 0) {
+		hp_buf_printf(&y->text, "Run %lld waits to start: \"%.*s\" belongs to run %lld; %lld before it.", RUN(y),
+			      BYTES(l->key), (long long)other, before);
+		return "exclusive";
+	}
+	if (strcmp(l->kind.p, "turn") == 0) {
+		hp_buf_printf(&y->text, "Run %lld waits for its turn among those of \"%.*s\"; %lld before it.", RUN(y),
+			      BYTES(l->key), before);
+		return "turn";
+	}
+	hp_buf_printf(&y->text, "Run %lld waits to start: %lld of %lld runs of %.*s%s%.*s are going; %lld before it.", RUN(y),
+		      (long long)l->meter.used, (long long)l->quota.max, BYTES(l->name), l->key.n ? " for " : "",
+		      BYTES(l->key), before);
+	return "concurrency";
+}
+
 static const char *why_waiting(struct why *y)
 {
 	const struct hp_run *x = &y->r->row;
@@ -221,6 +264,8 @@ static const char *why_waiting(struct why *y)
 
 	if (x->due_at > 0 && x->due_at <= *y->m->now)
 		return why_ready(y, x->due_at);
+	if (x->phase == HP_PH_ENTER)
+		return why_start(y);
 	mem_say_time(x->due_at, at);
 	y->until = x->due_at;
 	if (y->r->gate_kind.n)

@@ -85,6 +85,7 @@ int64_t c_register(void);
 void c_deploy(const char *workflow, uint8_t tag); /* digest: 32 times tag */
 /* The same states with schedules: a JSON array with ' for ". */
 void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules);
+void c_deploy_limited(const char *workflow, uint8_t tag, const char *limits); /* the same with limits */
 /* A call in the air: filled when done. */
 bool c_wait(const bool *done);
 
@@ -92,6 +93,8 @@ enum hp_code c_heartbeat(int64_t engine);
 void c_stop(int64_t engine);
 int c_claim(int64_t engine, int max, struct c_run *out); /* -1: refused */
 struct c_run c_claim_one(void); /* by c_engine; fails unless exactly one is there */
+/* Claims two: that they are a and b, in this order; gives a. */
+struct c_run c_claim_one_of(int64_t a, int64_t b);
 void c_claim_none(void);
 bool c_reload(int64_t engine, int64_t run, int32_t epoch, struct c_run *out);
 void c_release(int64_t engine, const struct c_run *r);
@@ -143,6 +146,7 @@ TCase *contract_mail(void);
 TCase *contract_operate(void);
 TCase *contract_why(void);
 TCase *contract_schedules(void);
+TCase *contract_limits(void);
 TCase *contract_lifecycle(void);
 TCase *contract_gates(void);
 

@@ -168,6 +168,16 @@ struct c_run c_claim_one(void)
 	return r[0];
 }
 
+struct c_run c_claim_one_of(int64_t a, int64_t b)
+{
+	struct c_run r[3];
+
+	ck_assert_int_eq(c_claim(c_engine, 3, r), 2);
+	ck_assert_int_eq(r[0].row.id, a);
+	ck_assert_int_eq(r[1].row.id, b);
+	return r[0];
+}
+
 void c_claim_none(void)
 {
 	static struct c_run r[4];
@@ -591,13 +601,23 @@ static void quote(char *text)
 			*p = '"';
 }
 
-void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules)
+static void deploy_with(const char *workflow, uint8_t tag, const char *member, const char *json)
 {
 	char text[8192];
 
-	snprintf(text, sizeof text, "%.*s,\"schedules\":%s}", (int)sizeof summary - 2, summary, schedules);
+	snprintf(text, sizeof text, "%.*s,\"%s\":%s}", (int)sizeof summary - 2, summary, member, json);
 	quote(text);
 	deploy(workflow, tag, text);
+}
+
+void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules)
+{
+	deploy_with(workflow, tag, "schedules", schedules);
+}
+
+void c_deploy_limited(const char *workflow, uint8_t tag, const char *limits)
+{
+	deploy_with(workflow, tag, "limits", limits);
 }
 
 void c_door_two(const char *name, const char *args0, const char *args1, json_t *answers[2])
@@ -669,6 +689,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_operate());
 	add(s, contract_why());
 	add(s, contract_schedules());
+	add(s, contract_limits());
 	add(s, contract_lifecycle());
 	add(s, contract_gates());
 	r = srunner_create(s);
