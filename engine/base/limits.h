@@ -24,11 +24,13 @@
 #define HP_BRANCHES_MAX 64
 #define HP_AWAIT_EVENTS_MAX 8
 #define HP_REMINDERS_MAX 8
+#define HP_ARMS_MAX 8
 
 /* A run's life */
 #define HP_VISITS_MAX 10000             /* state entries; past it the run is held */
 #define HP_CLAIMS_STALLED_MAX 16        /* claims without a commit; past it the run is held */
 #define HP_ATTEMPTS_MAX 1000
+#define HP_CHECK_NOTES_MAX 100          /* rows of history about the checks of one visit */
 
 /* Lua */
 #define HP_LUA_MEMORY_MAX (32u * 1024 * 1024)

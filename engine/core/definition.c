@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/error.h"
+#include "base/limits.h"
 
 const char *hp_class_name(enum hp_class c)
 {
@@ -43,6 +44,24 @@ const char *hp_kind_name(enum hp_kind k)
 		return "fail";
 	}
 	return "unknown";
+}
+
+const char *hp_arm_kind_name(enum hp_arm_kind k)
+{
+	switch (k) {
+	case HP_ARM_EVENT:
+		return "event";
+	case HP_ARM_TIMER:
+		return "timer";
+	case HP_ARM_CHECK:
+		return "check";
+	}
+	return "unknown";
+}
+
+int hp_state_events(const struct hp_state *s)
+{
+	return s->kind == HP_AWAIT ? s->await.n_events : 0;
 }
 
 int hp_definition_find(const struct hp_definition *d, const char *name)
@@ -92,6 +111,20 @@ static void branch_edges(const struct walk *w, const struct hp_state *s)
 	edge(w, s->choose.otherwise, "otherwise", s->line);
 }
 
+static void arm_edges(const struct walk *w, const struct hp_state *s)
+{
+	char label[HP_NAME_MAX + 16];
+
+	for (int i = 0; i < s->n_arms; i++) {
+		const struct hp_arm *arm = &s->arms[i];
+
+		snprintf(label, sizeof label, "on %s", arm->name);
+		edge(w, arm->next, label, arm->line);
+		snprintf(label, sizeof label, "on %s failed", arm->name);
+		edge(w, arm->failed, label, arm->line);
+	}
+}
+
 void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn, void *arg)
 {
 	const struct walk w = {fn, arg, state};
@@ -126,4 +159,5 @@ void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn
 	case HP_FAIL:
 		break; /* no way out, by meaning */
 	}
+	arm_edges(&w, s);
 }

@@ -77,6 +77,30 @@ struct hp_branch {
 	int line;
 };
 
+/* Beside the main wait of an approval, a wait or an await: on = { name = { … } }.
+ * The first to be committed, main wait or arm, is the way out. */
+enum hp_arm_kind {
+	HP_ARM_EVENT = 1, /* an event arrives */
+	HP_ARM_TIMER = 2, /* a time has come */
+	HP_ARM_CHECK = 3, /* a read, asked again and again, says so */
+};
+const char *hp_arm_kind_name(enum hp_arm_kind k); /* "event", … */
+
+struct hp_arm {
+	const char *name;
+	enum hp_arm_kind kind;
+	int line;
+	int next;
+	const char *save;    /* event: the event; check: the reply that made it go on; NULL: nothing */
+	const char *event;   /* event: mailbox name; its key is an expression */
+	int64_t after_us;    /* timer: after the state was entered; 0: `at`, an expression */
+	int64_t every_us;    /* check: from the end of one to the next */
+	int64_t timeout_us;
+	struct hp_operation op; /* a read */
+	int failures;        /* so many failed checks in a row go on too; 0: never */
+	int failed;          /* where that leads; HP_NO_STATE: next */
+};
+
 enum hp_sql_mode { HP_SQL_EXEC = 1, HP_SQL_ONE = 2, HP_SQL_MANY = 3 };
 
 struct hp_state {
@@ -93,6 +117,10 @@ struct hp_state {
 	int64_t timeout_us;
 	struct hp_catch *catches;
 	int n_catches;
+
+	/* approval, wait, await: by name, at most HP_ARMS_MAX */
+	struct hp_arm *arms;
+	int n_arms;
 
 	struct { /* HP_CALL */
 		struct hp_operation op;
@@ -125,6 +153,10 @@ struct hp_state {
 		int rejected;
 		int expired;
 	} approval;
+
+	struct { /* HP_WAIT */
+		int64_t for_us;        /* 0: until a time that an expression gives */
+	} wait;
 
 	struct { /* HP_AWAIT */
 		const char *events[8]; /* mailbox names: "stripe.refund.updated" */
@@ -174,6 +206,8 @@ struct hp_definition {
 
 /* Index by name, or HP_NO_STATE. */
 int hp_definition_find(const struct hp_definition *d, const char *name);
+/* Number of mailboxes the state itself waits for: those of its arms come after them. */
+int hp_state_events(const struct hp_state *s);
 /* Calls fn for every declared way out of state s: label is "next", "otherwise",
  * "rejected", "catch charge_already_refunded", "when 1", …. The one place that
  * knows all edges: check, graph and the machine's tests use it. */

@@ -4,6 +4,7 @@
  * machine_effect.c (calls, statements) and machine_state.c (the rest); how the
  * transition is built in machine_move.c.
  */
+#include <stddef.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -51,7 +52,7 @@ void hp_run_start(struct hp_run *run, int64_t id, int64_t now)
 void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,
 		     int64_t lease_us)
 {
-	memset(m, 0, sizeof *m);
+	memset(m, 0, offsetof(struct hp_machine, arms_json)); /* what follows is written before it is read */
 	m->def = def;
 	m->run = *run;
 	m->lease_us = lease_us;
@@ -312,6 +313,9 @@ static void on_reply(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		return;
 	case HP_M_SQL:
 		hp_m_reply_sql(m, ev, act);
+		return;
+	case HP_M_CHECK:
+		hp_m_reply_check(m, ev, act);
 		return;
 	default:
 		HP_ASSERT(0 && "a reply nobody waits for");

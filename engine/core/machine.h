@@ -13,7 +13,9 @@
  *     HP_ACT_COMMIT  write act.transition; when it is durable answer
  *                    HP_EV_COMMITTED. Nothing else happens to the run meanwhile:
  *                    one unacknowledged transition per run.
- *     HP_ACT_SEND    the admission is committed: send, answer HP_EV_REPLY
+ *     HP_ACT_SEND    the admission is committed: send, answer HP_EV_REPLY. (The
+ *                    check of an arm only reads: the claim that found it due is
+ *                    the commit that allows it, one check per claim.)
  *     HP_ACT_SQL     run the statement in its own transaction, answer HP_EV_REPLY;
  *                    the COMMIT that follows has transition.in_sql set and must be
  *                    part of that very transaction; if it has not, abort that
@@ -39,6 +41,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "core/definition.h"
 
 /* Stored as smallint: never renumber. */
@@ -174,9 +177,12 @@ enum hp_eval {
 	HP_EVAL_ARGS,      /* sql: JSON {"args": […], "user": …} */
 	HP_EVAL_APPROVAL,  /* JSON {ask, evidence, request?, key?}, hash of request */
 	HP_EVAL_UNTIL,     /* wait: the time */
-	HP_EVAL_MAILBOX,   /* await: keys */
+	HP_EVAL_MAILBOX,   /* keys of the state's events and then of its arms' */
 	HP_EVAL_SET,       /* JSON object of values to save; sees the pending save */
 	HP_EVAL_RESULT,    /* succeed, fail: JSON result (may be empty) */
+	HP_EVAL_AT,        /* arm `index`: the time at which it goes on */
+	HP_EVAL_CHECK,     /* arm `index`: the request of its check */
+	HP_EVAL_ALARM,     /* arm `index`: does the check's reply (in `value`) make it go on? */
 };
 
 /* What history says of a transition. Stored as smallint: never renumber. */
@@ -199,6 +205,7 @@ enum hp_move {
 	HP_MOVE_RESUMED = 16,  /* written by doors */
 	HP_MOVE_MOVED = 17,    /* written by doors: pinned to another definition */
 	HP_MOVE_RESTARTED = 18, /* an operator let it go on from another state */
+	HP_MOVE_CHECKED = 20,  /* parked again: an arm's check failed, or no longer fails */
 };
 const char *hp_move_name(enum hp_move m);
 
@@ -231,6 +238,8 @@ struct hp_transition {
 	struct hp_run after;        /* rev + 1 */
 	int32_t from_state, from_visit; /* before */
 	bool in_sql;                /* part of a `sql` state's own transaction */
+	bool quiet;                 /* parks again and there is nothing to tell: rev is raised
+	                             * without a row of history, as by a claim */
 	bool admits;                /* sets attempt, sent_at, request_hash in `after` */
 	struct hp_bytes request;    /* admits: bytes that will be sent */
 	struct hp_bytes effect_key; /* admits: the key */
@@ -264,12 +273,23 @@ struct hp_action {
 	struct hp_bytes value; /* SEND: request; SQL: args; EVAL_FOUND: reply */
 	struct hp_bytes key;   /* SEND: the effect's key */
 	bool probe;          /* SEND: this is the probe */
+	const struct hp_arm *arm; /* SEND: this is the check of that arm */
+	const struct hp_operation *op; /* SEND: whose request it is */
 	int64_t timeout_us;  /* SEND, SQL */
 	const struct hp_transition *transition; /* COMMIT: owned by the machine */
 	/* EVAL: NULL, or what is not yet committed: the expression sees its `saves` on top
 	 * of the run's data, and its `after` (state, visit) is the run to evaluate for. */
 	const struct hp_transition *pending;
 };
+
+/* Where an arm of the state stands. */
+struct hp_arm_clock {
+	int64_t due;         /* 0: never by itself */
+	int64_t checks;
+	int32_t failures;    /* in a row */
+	char code[HP_CODE_MAX]; /* of the last one */
+};
+#define HP_ARMS_JSON_MAX (HP_ARMS_MAX * 640)
 
 /* A run being worked on. Treat as opaque; allocated by the driver. */
 struct hp_machine {
@@ -287,9 +307,21 @@ struct hp_machine {
 	struct hp_bytes request, key;
 	uint8_t hash[HP_SHA256_LEN];
 	struct hp_bytes reply;
+	struct {             /* of a waiting state: what is known of it until it is parked */
+		struct hp_bytes approval, keys;
+		uint8_t hash[HP_SHA256_LEN];
+		bool has_keys;
+		bool ticks;  /* an arm has a clock: all that is due is kept in the annex "arms" */
+		int arm;     /* being asked for or checked */
+		int64_t due; /* of the main wait */
+		int32_t reminded, notes;
+		struct hp_arm_clock clocks[HP_ARMS_MAX];
+	} wait;
 	char code_buf[HP_CODE_MAX];
 	char message_buf[512];
 	char error_json[1600];    /* the `error` value of a caught failure */
+	char arms_json[HP_ARMS_JSON_MAX]; /* the annex of a waiting state's arms; from here on … */
+	char won_json[1200];      /* … and of the arm that left the state before it */
 };
 
 void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,

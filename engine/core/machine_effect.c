@@ -137,6 +137,7 @@ void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe)
 	act->key = m->key;
 	act->probe = probe;
 	act->timeout_us = hp_m_state(m)->timeout_us;
+	act->op = probe ? &hp_m_state(m)->call.probe : operation(m);
 }
 
 /* The admission is durable: now, and only now, the request may leave. */

@@ -86,6 +86,12 @@ void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value)
 	m->t.saves[m->t.n_saves++] = (struct hp_save){ name, value };
 }
 
+void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc)
+{
+	HP_ASSERT(m->t.n_annexes < HP_ANNEXES_MAX);
+	m->t.annexes[m->t.n_annexes++] = (struct hp_annex){ kind, doc };
+}
+
 void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message)
 {
 	/* code and message may belong to an event that is gone by the commit, or be
@@ -157,6 +163,7 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	/* an open approval stays open only while the run waits for it */
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
+	hp_m_wait_over(m);
 	hp_m_park(m, act, HP_MOVE_HELD, a->phase, 0);
 }
 
@@ -168,6 +175,7 @@ void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status sta
 	HP_ASSERT(hp_status_final(status));
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
+	hp_m_wait_over(m);
 	a->status = status;
 	a->due_at = 0;
 	a->command = HP_CMD_NONE;
@@ -232,6 +240,7 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 			  "the run entered more states than the limit allows");
 		return;
 	}
+	hp_m_wait_over(m);
 	if (from->kind == HP_CALL && from->call.signed_by != HP_NO_STATE)
 		a->signed_visit = 0; /* a signature is for one sending */
 	a->visit++;
@@ -269,7 +278,7 @@ void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save,
 	hp_m_pass(m, act, hp_m_state(m)->next);
 }
 
-static size_t json_escape(char *dst, size_t size, const char *s)
+size_t hp_m_json_escape(char *dst, size_t size, const char *s)
 {
 	static const char hex[] = "0123456789abcdef";
 	size_t n = 0;
@@ -306,7 +315,7 @@ static size_t put(char *dst, size_t size, size_t at, const char *text)
 }
 
 /* {"class":…,"code":…,"message":…,"state":…}: what a `catch` road can look at. */
-static struct hp_bytes error_value(struct hp_machine *m, enum hp_class c, const char *state)
+struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const char *state)
 {
 	char *e = m->error_json;
 	const size_t size = sizeof m->error_json;
@@ -314,9 +323,9 @@ static struct hp_bytes error_value(struct hp_machine *m, enum hp_class c, const 
 
 	n = put(e, size, n, hp_class_name(c));
 	n = put(e, size, n, "\",\"code\":\"");
-	n += json_escape(e + n, 6 * HP_CODE_MAX, m->code_buf);
+	n += hp_m_json_escape(e + n, 6 * HP_CODE_MAX, m->code_buf);
 	n = put(e, size, n, "\",\"message\":\"");
-	n += json_escape(e + n, 900, m->message_buf);
+	n += hp_m_json_escape(e + n, 900, m->message_buf);
 	n = put(e, size, n, "\",\"state\":\"");
 	n = put(e, size, n, state);
 	n = put(e, size, n, "\"}");
@@ -364,6 +373,6 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 		hp_m_finish(m, act, HP_FAILED, nothing);
 		return;
 	}
-	hp_m_save(m, "error", error_value(m, c, s->name));
+	hp_m_save(m, "error", hp_m_error_value(m, c, s->name));
 	hp_m_leave(m, act, next);
 }

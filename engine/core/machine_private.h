@@ -4,6 +4,7 @@
  *   machine_move.c    building the one transition: leave, hold, park, finish
  *   machine_effect.c  call and sql: admission, retry, doubt, probe
  *   machine_state.c   the other kinds of state
+ *   machine_arm.c     what stands beside a wait: `on`
  *
  * All of them work on m->t.after, the row as it will be. m->run is the row as it
  * was last committed and changes only when a commit is acknowledged.
@@ -23,6 +24,7 @@ enum hp_mode {
 	HP_M_SEND,     /* REPLY of the call */
 	HP_M_PROBE,    /* REPLY of the probe */
 	HP_M_SQL,      /* REPLY of the statement */
+	HP_M_CHECK,    /* REPLY of an arm's check */
 	HP_M_DONE,     /* nothing: the run was dropped */
 };
 
@@ -53,6 +55,11 @@ void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save,
 void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message);
 
+void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc);
+size_t hp_m_json_escape(char *dst, size_t size, const char *s);
+/* {"class":…,"code":…,"message":…,"state":…} of the outcome as noted. */
+struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const char *state);
+
 /* machine_effect.c */
 void hp_m_call(struct hp_machine *m, struct hp_action *act);
 void hp_m_sql(struct hp_machine *m, struct hp_action *act);
@@ -73,5 +80,27 @@ void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_act
 void hp_m_work(struct hp_machine *m, struct hp_action *act);
 void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* When an open approval is due by itself: reminders, deadline. */
+int64_t hp_m_approval_due(const struct hp_state *s, const struct hp_run *a, int64_t now);
+
+/* machine_arm.c */
+/* A waiting state begins: nothing of it is known. */
+void hp_m_wait_begin(struct hp_machine *m);
+/* Asks what its arms still need, then parks it. m->wait.due is the main wait's. */
+void hp_m_wait_park(struct hp_machine *m, struct hp_action *act);
+/* Claimed again: what was stored of its clocks. m->wait.due is set. */
+void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex);
+/* Did an arm go on, by an event or a clock that is due before the main wait is? */
+bool hp_m_arm_goes(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* Nothing has happened: checks what is due, or parks again. */
+void hp_m_wait_on(struct hp_machine *m, struct hp_action *act);
+/* The state is no longer waited in. */
+void hp_m_wait_over(struct hp_machine *m);
+void hp_m_arm_at(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_arm_keys(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_check_send(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_check_said(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_check_failed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_reply_check(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 
 #endif

@@ -25,12 +25,15 @@ void hp_m_work(struct hp_machine *m, struct hp_action *act)
 			hp_m_pass(m, act, s->choose.otherwise);
 		return;
 	case HP_APPROVAL:
+		hp_m_wait_begin(m);
 		hp_m_eval(m, act, s->approval.has_when ? HP_EVAL_WHEN : HP_EVAL_APPROVAL, 0);
 		return;
 	case HP_WAIT:
+		hp_m_wait_begin(m);
 		hp_m_eval(m, act, HP_EVAL_UNTIL, 0);
 		return;
 	case HP_AWAIT:
+		hp_m_wait_begin(m);
 		hp_m_eval(m, act, HP_EVAL_MAILBOX, 0);
 		return;
 	case HP_SUCCEED:
@@ -47,7 +50,7 @@ static int64_t approval_deadline(const struct hp_state *s, const struct hp_run *
 }
 
 /* The next thing that happens to an open approval by itself. */
-static int64_t approval_due(const struct hp_state *s, const struct hp_run *a, int64_t now)
+int64_t hp_m_approval_due(const struct hp_state *s, const struct hp_run *a, int64_t now)
 {
 	int64_t deadline = approval_deadline(s, a);
 
@@ -62,13 +65,10 @@ static int64_t approval_due(const struct hp_state *s, const struct hp_run *a, in
 
 static void open_approval(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	const struct hp_state *s = hp_m_state(m);
-	struct hp_run *a = hp_m_after(m);
-
-	m->t.approval = ev->value;
-	memcpy(m->t.approval_hash, ev->hash, sizeof m->t.approval_hash);
-	m->t.approval_deadline = approval_deadline(s, a);
-	hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, approval_due(s, a, m->now));
+	m->wait.approval = ev->value;
+	memcpy(m->wait.hash, ev->hash, sizeof m->wait.hash);
+	m->wait.due = approval_deadline(hp_m_state(m), hp_m_after(m));
+	hp_m_wait_park(m, act);
 }
 
 static void when_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -119,6 +119,8 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 			/* still in doubt: no catch may make that look settled */
 			m->t.after.phase = HP_PH_DOUBT;
 			hp_m_hold(m, act, HP_AMBIGUOUS, ev->code, ev->message);
+		} else if (m->asked == HP_EVAL_CHECK || m->asked == HP_EVAL_ALARM) {
+			hp_m_check_failed(m, ev, act);
 		} else if (m->asked == HP_EVAL_REQUEST && m->t.after.unresolved) {
 			hp_m_doubt(m, act, ev->message);
 		} else {
@@ -149,11 +151,20 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 		open_approval(m, ev, act);
 		return;
 	case HP_EVAL_UNTIL:
-		hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, ev->number);
+		m->wait.due = ev->number;
+		hp_m_wait_park(m, act);
 		return;
 	case HP_EVAL_MAILBOX:
-		m->t.wait_keys = ev->value.n ? ev->value : ev->key;
-		hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, m->now + hp_m_state(m)->await.within_us);
+		hp_m_arm_keys(m, ev, act);
+		return;
+	case HP_EVAL_AT:
+		hp_m_arm_at(m, ev, act);
+		return;
+	case HP_EVAL_CHECK:
+		hp_m_check_send(m, ev, act);
+		return;
+	case HP_EVAL_ALARM:
+		hp_m_check_said(m, ev, act);
 		return;
 	case HP_EVAL_SET:
 		if (ev->value.n > 0)
@@ -167,34 +178,30 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	HP_ASSERT(0 && "unknown value");
 }
 
-static void repark(struct hp_machine *m, struct hp_action *act, enum hp_move move, int64_t due_at)
+static void open_wait(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	hp_m_park(m, act, move, m->t.after.phase, due_at);
-}
-
-static void open_wait(struct hp_machine *m, struct hp_action *act)
-{
-	struct hp_run *a = hp_m_after(m);
-
-	if (HP_GUARD(timer, m->now >= a->due_at))
+	if (hp_m_arm_goes(m, ev, act))
+		return;
+	if (HP_GUARD(timer, m->now >= m->wait.due))
 		hp_m_succeed(m, act, NULL, (struct hp_bytes){ NULL, 0 });
 	else
-		repark(m, act, HP_MOVE_WOKEN, a->due_at);
+		hp_m_wait_on(m, act);
 }
 
 static void open_await(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	struct hp_run *a = hp_m_after(m);
 	const struct hp_state *s = hp_m_state(m);
 
-	if (ev->mail_id > 0) {
+	if (ev->mail_id > 0 && ev->mail_wait < s->await.n_events) {
 		m->t.consume_mail = ev->mail_id;
 		hp_m_succeed(m, act, s->save, ev->mail);
-	} else if (m->now >= a->due_at) {
+	} else if (hp_m_arm_goes(m, ev, act)) {
+		return;
+	} else if (m->now >= m->wait.due) {
 		hp_m_outcome(m, HP_TERMINAL, "timeout", "no event arrived in time");
 		hp_m_leave(m, act, s->await.timeout);
 	} else {
-		repark(m, act, HP_MOVE_WOKEN, a->due_at);
+		hp_m_wait_on(m, act);
 	}
 }
 
@@ -217,7 +224,6 @@ static void approved(struct hp_machine *m, const struct hp_event *ev, struct hp_
 
 static void open_approval_state(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	struct hp_run *a = hp_m_after(m);
 	const struct hp_state *s = hp_m_state(m);
 
 	switch (ev->decision) {
@@ -236,10 +242,10 @@ static void open_approval_state(struct hp_machine *m, const struct hp_event *ev,
 	case HP_UNDECIDED:
 		break;
 	}
-	if (m->now < approval_deadline(s, a)) {
-		bool reminds = a->due_at > 0 && m->now >= a->due_at;
-
-		repark(m, act, reminds ? HP_MOVE_REMINDED : HP_MOVE_WOKEN, approval_due(s, a, m->now));
+	if (hp_m_arm_goes(m, ev, act))
+		return;
+	if (m->now < m->wait.due) {
+		hp_m_wait_on(m, act);
 		return;
 	}
 	/* never an automatic yes */
@@ -253,9 +259,13 @@ static void open_approval_state(struct hp_machine *m, const struct hp_event *ev,
 
 void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	switch (hp_m_state(m)->kind) {
+	const struct hp_state *s = hp_m_state(m);
+
+	m->wait.due = s->kind == HP_APPROVAL ? approval_deadline(s, hp_m_after(m)) : m->t.after.due_at;
+	hp_m_wait_read(m, ev->annex);
+	switch (s->kind) {
 	case HP_WAIT:
-		open_wait(m, act);
+		open_wait(m, ev, act);
 		return;
 	case HP_AWAIT:
 		open_await(m, ev, act);

@@ -37,10 +37,7 @@ static void reply(struct hp_owned *r, struct hp_event *ev)
 
 static const char *connector_of(const struct hp_owned *r)
 {
-	const struct hp_state *s = &r->m.def->states[r->act.state];
-	const struct hp_operation *op = r->act.probe ? &s->call.probe : &s->call.op;
-
-	return op->connector ? op->connector : "none";
+	return r->act.op->connector ? r->act.op->connector : "none";
 }
 
 static void count_reply(struct hp_owned *r, const struct hp_event *ev)

@@ -130,6 +130,42 @@ static void unknown_code(struct hp_checking *c, int i, const struct hp_state *s)
 	}
 }
 
+/* ---- arms ---- */
+
+/* How long the main wait lasts at most; 0: only the run knows. */
+static int64_t longest_wait(const struct hp_state *s)
+{
+	switch (s->kind) {
+	case HP_APPROVAL:
+		return s->approval.deadline_us;
+	case HP_AWAIT:
+		return s->await.within_us;
+	case HP_WAIT:
+		return s->wait.for_us;
+	default:
+		return 0;
+	}
+}
+
+static void arms(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	int64_t longest = longest_wait(s);
+
+	for (int k = 0; k < s->n_arms; k++) {
+		const struct hp_arm *arm = &s->arms[k];
+		int64_t first = arm->kind == HP_ARM_CHECK ? arm->every_us : arm->after_us;
+
+		if (longest > 0 && first >= longest)
+			hp_c_report(c, "arm_never_fires", false, i, arm->line,
+				    "on \"%s\": the wait itself is over before this arm can go on for the first time", arm->name);
+		if (arm->kind == HP_ARM_CHECK && arm->failures == 0)
+			hp_c_report(c, "check_without_failures", false, i, arm->line,
+				    "on \"%s\": when %s.%s never answers, nothing comes of it; say after how many failed checks "
+				    "the run goes on, like failures = 3",
+				    arm->name, arm->op.connector, arm->op.name);
+	}
+}
+
 /* ---- the workflow as a whole ---- */
 
 static void trigger_without_key(struct hp_checking *c)
@@ -229,6 +265,7 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 		doubt_without_probe(&c, i, s);
 		approval_ways(&c, i, s);
 		unknown_code(&c, i, s);
+		arms(&c, i, s);
 		hp_c_signature(&c, i);
 		hp_c_destructive(&c, i);
 	}
@@ -244,6 +281,8 @@ static const char *lint_of(const char *message)
 		{"unknown field", "unknown_field"},         {"nothing is saved as", "unknown_value"},
 		{"otherwise is missing", "missing_way"},    {"timeout is missing", "await_without_timeout"},
 		{"nothing can be saved as", "reserved_name"}, {"is not a read; a probe", "probe_not_a_read"},
+		{"is not a read; a check", "check_not_a_read"}, {"every is ", "check_too_fast"},
+		{": next is missing", "missing_way"},
 		{"only the request of a call", "signature_of_no_call"}, {"never fires", "never_fires"},
 	};
 	size_t i;

@@ -112,6 +112,60 @@ static int eval_probe(struct hp_job *j, const struct hp_action *act, struct answ
 	return rendered(j, act->state, true, a, ev, code, err);
 }
 
+/* The check of arm `index`. */
+static int eval_check(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	struct hp_buf key;
+	int rc;
+
+	(void)ev;
+	hp_buf_init(&key, HP_KEY_MAX + 1);
+	rc = hp_request_render_check(j, act->state, act->index, (int32_t)j->number, a->out, &key, code, err);
+	if (rc == 0) {
+		a->value_n = a->key_at = a->out->n;
+		a->key_n = key.n;
+		hp_buf_add(a->out, key.p, key.n);
+		rc = hp_buf_check(a->out, "a request", err);
+	}
+	hp_buf_free(&key);
+	return rc;
+}
+
+static void alarm_function(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	luaL_checkstack(L, 20, NULL);
+	hp_push_arm(L, j->state, j->arm);
+	lua_getfield(L, -1, "when");
+	hp_lua_push_json(L, j->in);
+	hp_expr_push_run(L, j);
+	hp_sandbox_call(L, 2, 1);
+	if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+		fail_in(L, j, "when", lua_pushfstring(L, "of arm \"%s\" must give true or false, not a %s", j->arm->name,
+						      luaL_typename(L, -1)));
+	j->truth = lua_toboolean(L, -1);
+}
+
+static int eval_alarm(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		      const char **code, struct hp_error *err)
+{
+	json_t *reply = hp_json_parse(act->value.p, act->value.n, "the check's reply", err);
+	int rc;
+
+	(void)a;
+	(void)code;
+	if (!reply)
+		return -1;
+	j->in = reply;
+	j->arm = &state_of(j)->arms[act->index];
+	rc = hp_vm_run(j->vm, alarm_function, j, err);
+	json_decref(reply);
+	ev->truth = j->truth;
+	return rc;
+}
+
 static void found_function(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
@@ -180,6 +234,19 @@ static int eval_when(struct hp_job *j, const struct hp_action *act, struct answe
 	return 0;
 }
 
+/* Pushes nothing: the time that the expression at index gives, into j->number. */
+static void time_of(lua_State *L, struct hp_job *j, int index, const char *field)
+{
+	hp_expr(L, j, index, field);
+	if (lua_isinteger(L, -1))
+		j->number = lua_tointeger(L, -1);
+	else if (lua_type(L, -1) != LUA_TSTRING || hp_time_parse(lua_tostring(L, -1), &j->number) < 0)
+		fail_in(L, j, field, "must be a time: microseconds since 1970 or a text like 2026-11-23T02:04:05Z");
+	if (j->number <= 0 || j->number > j->data->now + HP_DURATION_MAX)
+		fail_in(L, j, field, "is before 1970 or more than ten years away");
+	lua_pop(L, 1);
+}
+
 static void until_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
@@ -194,13 +261,29 @@ static void until_expression(lua_State *L, void *arg)
 		return;
 	}
 	push_field(L, j, "until_");
-	hp_expr(L, j, -1, "until_");
-	if (lua_isinteger(L, -1))
-		j->number = lua_tointeger(L, -1);
-	else if (lua_type(L, -1) != LUA_TSTRING || hp_time_parse(lua_tostring(L, -1), &j->number) < 0)
-		fail_in(L, j, "until_", "must be a time: microseconds since 1970 or a text like 2026-11-23T02:04:05Z");
-	if (j->number <= 0 || j->number > j->data->now + HP_DURATION_MAX)
-		fail_in(L, j, "until_", "is before 1970 or more than ten years away");
+	time_of(L, j, -1, "until_");
+}
+
+static void at_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	luaL_checkstack(L, 20, NULL);
+	hp_push_arm(L, j->state, j->arm);
+	lua_getfield(L, -1, "at");
+	time_of(L, j, -1, "on: at");
+}
+
+static int eval_at(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		   const char **code, struct hp_error *err)
+{
+	(void)a;
+	(void)code;
+	j->arm = &state_of(j)->arms[act->index];
+	if (hp_vm_run(j->vm, at_expression, j, err) < 0)
+		return -1;
+	ev->number = j->number;
+	return 0;
 }
 
 static int eval_until(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
@@ -223,7 +306,12 @@ static void mailbox_key(lua_State *L, void *arg)
 	const char *s;
 	size_t n;
 
-	push_field(L, j, "key");
+	luaL_checkstack(L, 20, NULL);
+	if (j->arm)
+		hp_push_arm(L, j->state, j->arm);
+	else
+		hp_push_state(L, j->state);
+	lua_getfield(L, -1, "key");
 	hp_expr(L, j, -1, "key");
 	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
 		fail_in(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
@@ -251,22 +339,38 @@ static int check_text(const struct hp_buf *b, const char *what, struct hp_error 
 	return 0;
 }
 
+/* Adds one more key to those of the state. */
+static int add_mailbox(struct hp_job *j, const struct hp_arm *arm, int n, struct answer *a, struct hp_error *err)
+{
+	hp_buf_clear(&j->text);
+	j->arm = arm;
+	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0 || check_text(&j->text, "the mailbox's key", err) < 0)
+		return -1;
+	for (int i = 0; i < n; i++) {
+		if (a->value_n)
+			hp_buf_addc(a->out, '\n');
+		hp_buf_add(a->out, j->text.p, j->text.n);
+		a->value_n = a->out->n;
+	}
+	return 0;
+}
+
+/* The state's own events have one key; then those of its arms, each with its own. */
 static int eval_mailbox(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 			const char **code, struct hp_error *err)
 {
-	int i;
+	const struct hp_state *s = state_of(j);
+	int own = hp_state_events(s);
 
 	(void)act;
 	(void)ev;
 	*code = "key_invalid";
-	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0 || check_text(&j->text, "the mailbox's key", err) < 0)
+	if (own > 0 && add_mailbox(j, NULL, own, a, err) < 0)
 		return -1;
-	for (i = 0; i < state_of(j)->await.n_events; i++) {
-		if (i)
-			hp_buf_addc(a->out, '\n');
-		hp_buf_add(a->out, j->text.p, j->text.n);
-	}
-	a->key_n = a->value_n = a->out->n; /* value and key are the same bytes */
+	for (int i = 0; i < s->n_arms; i++)
+		if (s->arms[i].kind == HP_ARM_EVENT && add_mailbox(j, &s->arms[i], 1, a, err) < 0)
+			return -1;
+	a->key_n = a->value_n; /* value and key are the same bytes */
 	return 0;
 }
 
@@ -464,7 +568,8 @@ static const eval_fn evals[] = {
 	[HP_EVAL_INPUT] = eval_input,       [HP_EVAL_REQUEST] = eval_request, [HP_EVAL_PROBE] = eval_probe,
 	[HP_EVAL_FOUND] = eval_found,       [HP_EVAL_WHEN] = eval_when,       [HP_EVAL_ARGS] = eval_args,
 	[HP_EVAL_APPROVAL] = eval_approval, [HP_EVAL_UNTIL] = eval_until,     [HP_EVAL_MAILBOX] = eval_mailbox,
-	[HP_EVAL_SET] = eval_set,           [HP_EVAL_RESULT] = eval_result,
+	[HP_EVAL_SET] = eval_set,           [HP_EVAL_RESULT] = eval_result,   [HP_EVAL_AT] = eval_at,
+	[HP_EVAL_CHECK] = eval_check,       [HP_EVAL_ALARM] = eval_alarm,
 };
 
 /* The message goes into out, which is emptied for it. */
@@ -488,7 +593,7 @@ void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, con
 	struct hp_job j;
 	int rc;
 
-	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_RESULT);
+	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_ALARM);
 	HP_ASSERT(act->state >= 0 && act->state < w->def.n_states);
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_VALUE;

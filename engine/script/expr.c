@@ -327,6 +327,16 @@ void hp_push_state(lua_State *L, int state)
 	HP_ASSERT(lua_istable(L, -1));
 }
 
+void hp_push_arm(lua_State *L, int state, const struct hp_arm *arm)
+{
+	hp_push_state(L, state);
+	lua_getfield(L, -1, "on");
+	lua_getfield(L, -1, arm->name);
+	lua_replace(L, -3);
+	lua_pop(L, 1);
+	HP_ASSERT(lua_istable(L, -1));
+}
+
 void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field)
 {
 	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_CONNECTORS);

@@ -7,8 +7,8 @@
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
  *   connector.c  a connector as a C structure; loader.c: a workflow, its states
- *                in loader_states.c, its triggers in loader_trigger.c, what limits
- *                its starts in loader_limits.c
+ *                in loader_states.c (`on` in loader_arms.c), its triggers in
+ *                loader_trigger.c, what limits its starts in loader_limits.c
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
@@ -210,6 +210,7 @@ struct hp_job {
 	int index;
 	const struct hp_op *op;
 	bool probe;
+	const struct hp_arm *arm;  /* whose expressions; NULL: the state's own */
 	json_t *in;                /* borrowed: value pushed as an argument */
 	const char *key;
 	const struct hp_incoming *incoming;
@@ -228,6 +229,8 @@ void hp_expr(lua_State *L, struct hp_job *j, int index, const char *field);
 void hp_expr_push_run(lua_State *L, struct hp_job *j);
 /* Pushes the state's table (or the probe's inside it). */
 void hp_push_state(lua_State *L, int state);
+/* Pushes the table of an arm of that state. */
+void hp_push_arm(lua_State *L, int state, const struct hp_arm *arm);
 /* Pushes connectors[connector].operations[name][field]. */
 void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field);
 
@@ -246,6 +249,7 @@ struct hp_extra {
 	struct hp_op *op, *probe;
 	const char **evidence;
 	int n_evidence;
+	struct hp_op *checks[HP_ARMS_MAX]; /* by arm; NULL: it is no check */
 };
 /* max per `per_us`, at most `burst` of them at once. max 0: not limited. */
 struct hp_rate {
@@ -284,6 +288,13 @@ bool hp_loader_limit(const struct hp_reader *r, int body, const char *field, con
 void hp_loader_rate(const struct hp_reader *r, int table, struct hp_rate *rate);
 int64_t hp_loader_slots(const struct hp_reader *r, int table);
 void hp_limits_summary(const struct hp_workflow *w, struct hp_buf *out);
+/* `on` of a waiting state (loader_arms.c). */
+void hp_loader_arms(const struct hp_reader *r, struct hp_workflow *w, struct hp_state *s, struct hp_extra *x, int body);
+/* Names that the arms of the state on top save, for fn. */
+void hp_loader_arms_saved(const struct hp_reader *r, void (*fn)(const struct hp_reader *r, void *arg, const char *name),
+			  void *arg);
+/* Raises when nothing can be saved under that name. */
+const char *hp_loader_saved_name(const struct hp_reader *r, const char *name);
 int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
 struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);
@@ -295,6 +306,9 @@ int hp_read_file(const char *path, size_t max, struct hp_buf *out, struct hp_err
 /* Renders the request of call `state` (its probe) into out; key into key. */
 int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, struct hp_buf *out,
 		      struct hp_buf *key, const char **code, struct hp_error *err) HP_MUST_CHECK;
+/* The same for the check of an arm. */
+int hp_request_render_check(struct hp_job *j, int state, int arm, int32_t visit, struct hp_buf *out, struct hp_buf *key,
+			    const char **code, struct hp_error *err) HP_MUST_CHECK;
 /* From what the operation's request() gave: canonical bytes. */
 int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json_t *parts, const char *key,
 		     struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;

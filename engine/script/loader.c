@@ -69,6 +69,11 @@ static void add_word(const struct hp_reader *r, struct hp_words *words, const ch
 	words->list[words->n++] = hp_r_dup(r, word);
 }
 
+static void add_arm_word(const struct hp_reader *r, void *words, const char *word)
+{
+	add_word(r, words, word);
+}
+
 /* Names that the state on top saves; wrong ones are found in the second pass. */
 static void collect_saved(const struct hp_reader *r, enum hp_kind kind, struct hp_words *words)
 {
@@ -81,6 +86,7 @@ static void collect_saved(const struct hp_reader *r, enum hp_kind kind, struct h
 	} else if (kind == HP_APPROVAL || kind == HP_AWAIT) {
 		add_word(r, words, kind == HP_APPROVAL ? "decision" : "event");
 	}
+	hp_loader_arms_saved(r, add_arm_word, words);
 	if (!hp_r_get(r, -1, "set"))
 		return;
 	if (lua_istable(L, -1))

@@ -25,16 +25,16 @@ static int way(const struct state_reader *sr, const char *field)
 	return hp_loader_way(sr->r, sr->w, sr->body, field);
 }
 
-static const char *saved_name(const struct state_reader *sr, const char *name)
+const char *hp_loader_saved_name(const struct hp_reader *r, const char *name)
 {
 	static const char *const reserved[] = {"input", "id", "key", "now", "error", "run"};
 	size_t i;
 
 	if (!hp_name_ok(name))
-		hp_r_fail(sr->r, "\"%s\" cannot be the name of a saved value: use lower-case letters, digits and _", name);
+		hp_r_fail(r, "\"%s\" cannot be the name of a saved value: use lower-case letters, digits and _", name);
 	for (i = 0; i < sizeof reserved / sizeof *reserved; i++)
 		if (strcmp(name, reserved[i]) == 0)
-			hp_r_fail(sr->r, "nothing can be saved as \"%s\": the name is the engine's own", name);
+			hp_r_fail(r, "nothing can be saved as \"%s\": the name is the engine's own", name);
 	return name;
 }
 
@@ -42,7 +42,7 @@ static const char *read_save(const struct state_reader *sr, const char *fallback
 {
 	const char *name = hp_r_string(sr->r, sr->body, "save");
 
-	return name ? saved_name(sr, name) : fallback;
+	return name ? hp_loader_saved_name(sr->r, name) : fallback;
 }
 
 static void read_set(const struct state_reader *sr)
@@ -56,7 +56,7 @@ static void read_set(const struct state_reader *sr)
 		hp_r_fail(sr->r, "set must be a table of expressions");
 	n = hp_r_keys(sr->r, -1, "set", HP_WORDS_MAX, &names);
 	for (i = 0; i < n; i++) {
-		saved_name(sr, names[i]);
+		hp_loader_saved_name(sr->r, names[i]);
 		if (sr->s->save && strcmp(sr->s->save, names[i]) == 0)
 			hp_r_fail(sr->r, "save and set both write \"%s\"", names[i]);
 	}
@@ -346,7 +346,7 @@ static void read_approval(const struct state_reader *sr)
 	struct hp_error err = {0};
 
 	ONLY(sr, 0, COMMON, "when", "of", "ask", "evidence", "approvers", "deadline", "reminders", "rejected", "expired",
-	     "save");
+	     "save", "on");
 	sr->s->approval.has_when = expression(sr, sr->body, "when");
 	sr->s->approval.of = way(sr, "of");
 	if (sr->s->approval.of != HP_NO_STATE && sr->w->def.states[sr->s->approval.of].kind != HP_CALL)
@@ -362,6 +362,7 @@ static void read_approval(const struct state_reader *sr)
 	sr->s->approval.rejected = way(sr, "rejected");
 	sr->s->approval.expired = way(sr, "expired");
 	sr->s->save = read_save(sr, "decision");
+	hp_loader_arms(r, sr->w, sr->s, sr->x, sr->body);
 }
 
 static void read_wait(const struct state_reader *sr)
@@ -369,12 +370,14 @@ static void read_wait(const struct state_reader *sr)
 	const struct hp_reader *r = sr->r;
 	bool has_for, has_until;
 
-	ONLY(sr, 0, COMMON, "for_", "until_");
-	has_for = hp_r_duration(r, sr->body, "for_", 0) > 0;
+	ONLY(sr, 0, COMMON, "for_", "until_", "on");
+	sr->s->wait.for_us = hp_r_duration(r, sr->body, "for_", 0);
+	has_for = sr->s->wait.for_us > 0;
 	has_until = expression(sr, sr->body, "until_");
 	if (has_for == has_until)
 		hp_r_fail(r, "%s", has_for ? "for_ and until_ exclude each other"
 					   : "how long is missing: for_ = \"10m\" or until_ = expression");
+	hp_loader_arms(r, sr->w, sr->s, sr->x, sr->body);
 }
 
 static void read_await(const struct state_reader *sr)
@@ -383,7 +386,7 @@ static void read_await(const struct state_reader *sr)
 	const char **events;
 	int i;
 
-	ONLY(sr, 0, COMMON, "event", "key", "within", "timeout", "save");
+	ONLY(sr, 0, COMMON, "event", "key", "within", "timeout", "save", "on");
 	sr->s->await.n_events = hp_r_list(r, sr->body, "event", true, HP_AWAIT_EVENTS_MAX, &events);
 	if (sr->s->await.n_events == 0)
 		hp_r_fail(r, "event is missing: the name of the event, like \"stripe.refund.updated\"");
@@ -397,6 +400,7 @@ static void read_await(const struct state_reader *sr)
 	if (sr->s->await.timeout == HP_NO_STATE)
 		hp_r_fail(r, "timeout is missing: where to go on when the event does not come");
 	sr->s->save = read_save(sr, "event");
+	hp_loader_arms(r, sr->w, sr->s, sr->x, sr->body);
 }
 
 static void read_succeed(const struct state_reader *sr)

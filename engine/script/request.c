@@ -276,7 +276,10 @@ static void arg_and_key(lua_State *L, void *arg)
 	int state;
 
 	luaL_checkstack(L, 20, NULL);
-	hp_push_state(L, j->state);
+	if (j->arm)
+		hp_push_arm(L, j->state, j->arm);
+	else
+		hp_push_state(L, j->state);
 	state = lua_gettop(L);
 	if (j->probe)
 		lua_getfield(L, state, "probe");
@@ -284,7 +287,7 @@ static void arg_and_key(lua_State *L, void *arg)
 		lua_pushvalue(L, state);
 	lua_getfield(L, -1, "with");
 	if (!lua_isnil(L, -1))
-		hp_expr(L, j, -1, j->probe ? "probe: with" : "with");
+		hp_expr(L, j, -1, j->probe ? "probe: with" : j->arm ? "on: with" : "with");
 	if (lua_isnil(L, -1))
 		lua_newtable(L);
 	hp_lua_write_json(L, -1, &j->text);
@@ -335,12 +338,13 @@ static int check_key(const char *key, size_t n, struct hp_error *err)
 	return 0;
 }
 
-static int make_key(struct hp_job *j, int state, int32_t visit, struct hp_buf *key, struct hp_error *err)
+/* index: 0 the state's own effect, then those of its arms */
+static int make_key(struct hp_job *j, int state, int32_t visit, int index, struct hp_buf *key, struct hp_error *err)
 {
 	char derived[HP_EFFECT_KEY_LEN];
 
 	if (!j->has_text2) {
-		hp_effect_key(j->data->installation, j->data->id, j->w->def.states[state].name, visit, 0, derived);
+		hp_effect_key(j->data->installation, j->data->id, j->w->def.states[state].name, visit, index, derived);
 		hp_buf_adds(key, derived);
 		return hp_buf_check(key, "the key", err);
 	}
@@ -368,18 +372,15 @@ static int parts_of(struct hp_job *j, json_t *arg, json_t **parts, const char **
 	return *parts ? 0 : -1;
 }
 
-int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, struct hp_buf *out, struct hp_buf *key,
-		      const char **code, struct hp_error *err)
+/* j->op, and j->probe or j->arm, say whose. */
+static int render(struct hp_job *j, int state, int index, int32_t visit, struct hp_buf *out, struct hp_buf *key,
+		  const char **code, struct hp_error *err)
 {
-	const struct hp_extra *x = &j->w->extra[state];
 	const struct hp_state *s = &j->w->def.states[state];
 	json_t *arg = NULL, *parts = NULL;
 	int rc = -1;
 
-	HP_ASSERT(s->kind == HP_CALL && (!probe || x->probe));
 	j->state = state;
-	j->probe = probe;
-	j->op = probe ? x->probe : x->op;
 	j->has_text2 = false;
 	hp_buf_clear(&j->text);
 	hp_buf_clear(&j->text2);
@@ -387,7 +388,7 @@ int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, st
 	if (hp_vm_run(j->vm, arg_and_key, j, err) < 0)
 		return -1;
 	*code = "key_invalid";
-	if (make_key(j, state, visit, key, err) < 0)
+	if (make_key(j, state, visit, index, key, err) < 0)
 		goto out;
 	*code = "request_invalid";
 	if (hp_buf_check(&j->text, "the argument", err) < 0)
@@ -406,6 +407,28 @@ out:
 	json_decref(arg);
 	json_decref(parts);
 	return rc;
+}
+
+int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, struct hp_buf *out, struct hp_buf *key,
+		      const char **code, struct hp_error *err)
+{
+	const struct hp_extra *x = &j->w->extra[state];
+
+	HP_ASSERT(j->w->def.states[state].kind == HP_CALL && (!probe || x->probe));
+	j->probe = probe;
+	j->arm = NULL;
+	j->op = probe ? x->probe : x->op;
+	return render(j, state, 0, visit, out, key, code, err);
+}
+
+int hp_request_render_check(struct hp_job *j, int state, int arm, int32_t visit, struct hp_buf *out, struct hp_buf *key,
+			    const char **code, struct hp_error *err)
+{
+	HP_ASSERT(arm < j->w->def.states[state].n_arms && j->w->extra[state].checks[arm]);
+	j->probe = false;
+	j->arm = &j->w->def.states[state].arms[arm];
+	j->op = j->w->extra[state].checks[arm];
+	return render(j, state, arm + 1, visit, out, key, code, err);
 }
 
 struct hp_op_ref hp_op_ref_of(const struct hp_workflow *w, const struct hp_conn *c, const struct hp_op *op)

@@ -182,6 +182,44 @@ static void add_way(void *arg, int from, int to, const char *label, int line)
 	hp_buf_addc(w->out, '}');
 }
 
+/* The store names a wait's mailboxes by them: the state's own, then those of its arms. */
+static void add_events(const struct hp_state *s, struct hp_buf *out)
+{
+	const char *events[HP_AWAIT_EVENTS_MAX + HP_ARMS_MAX];
+	int n = hp_state_events(s);
+
+	if (n)
+		memcpy(events, s->await.events, sizeof *events * (size_t)n);
+	for (int i = 0; i < s->n_arms; i++)
+		if (s->arms[i].kind == HP_ARM_EVENT)
+			events[n++] = s->arms[i].event;
+	if (n)
+		add_texts(out, "events", events, n);
+}
+
+/* For `why` and for people: wait is the arm's place among the state's events. */
+static void add_arms(const struct hp_definition *d, const struct hp_state *s, struct hp_buf *out)
+{
+	int wait = hp_state_events(s);
+
+	hp_buf_printf(out, ",\"own_events\":%d,\"arms\":[", wait);
+	for (int i = 0; i < s->n_arms; i++) {
+		const struct hp_arm *arm = &s->arms[i];
+
+		hp_buf_adds(out, i ? ",{" : "{");
+		add_text(out, "name", arm->name);
+		hp_buf_printf(out, ",\"kind\":\"%s\",", hp_arm_kind_name(arm->kind));
+		add_text(out, "next", d->states[arm->next].name);
+		if (arm->kind == HP_ARM_EVENT)
+			hp_buf_printf(out, ",\"wait\":%d", wait++);
+		if (arm->kind == HP_ARM_CHECK)
+			hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"every_us\":%" PRId64, arm->op.connector,
+				      arm->op.name, arm->every_us);
+		hp_buf_addc(out, '}');
+	}
+	hp_buf_addc(out, ']');
+}
+
 static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 {
 	const struct hp_state *s = &w->def.states[i];
@@ -196,8 +234,9 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 			      s->call.op.name, s->call.op.destructive ? "true" : "false",
 			      s->call.op.read ? "true" : "false");
 	}
-	if (s->kind == HP_AWAIT) /* the store names a wait's mailboxes by them */
-		add_texts(out, "events", s->await.events, s->await.n_events);
+	add_events(s, out);
+	if (s->n_arms)
+		add_arms(&w->def, s, out);
 	if (s->kind == HP_APPROVAL) {
 		hp_buf_addc(out, ',');
 		add_text(out, "approvers", s->approval.approvers);

@@ -13,7 +13,7 @@
 /* ---- declaring ---- */
 
 struct names {
-	const char *list[2 * HP_STATES_MAX];
+	const char *list[HP_ARMS_MAX * HP_STATES_MAX];
 	size_t n;
 };
 
@@ -46,9 +46,12 @@ static void operation_names(lua_State *L, const struct hp_definition *d, struct 
 	for (int i = 0; i < d->n_states; i++) {
 		const struct hp_state *s = &d->states[i];
 
+		luaL_checkstack(L, 4 + HP_ARMS_MAX, NULL);
+		for (int k = 0; k < s->n_arms; k++)
+			if (s->arms[k].kind == HP_ARM_CHECK)
+				n->list[n->n++] = lua_pushfstring(L, "%s.%s", s->arms[k].op.connector, s->arms[k].op.name);
 		if (s->kind != HP_CALL)
 			continue;
-		luaL_checkstack(L, 4, NULL);
 		n->list[n->n++] = lua_pushfstring(L, "%s.%s", s->call.op.connector, s->call.op.name);
 		if (s->call.has_probe)
 			n->list[n->n++] = lua_pushfstring(L, "%s.%s", s->call.probe.connector, s->call.probe.name);
@@ -325,7 +328,7 @@ int hp_t_on_send(void *arg, const struct hp_drive_send *s, struct hp_buf *out, s
 		return -1;
 	if (!v)
 		return hp_fail(err, HP_E_INVALID, "state \"%s\" %s %s (attempt %d) and the test has no answer left for it: "
-			       "add reply(\"%s\", …)", s->state, s->probe ? "looks with" : "calls", s->operation, s->attempt,
+			       "add reply(\"%s\", …)", s->state, s->probe ? "looks with" : s->check ? "checks with" : "calls", s->operation, s->attempt,
 			       s->operation);
 	return give_reply(t, s, v, out, ev, err);
 }

@@ -23,6 +23,7 @@ struct hp_drive_send {
 	const char *state;
 	int attempt;
 	bool probe;
+	const char *check;      /* name of the arm whose check it is; NULL: none */
 	struct hp_bytes request; /* as stored, for hp_workflow_reply() */
 	const json_t *seen;      /* the request for people: path, query, body, key, … */
 	int64_t now;

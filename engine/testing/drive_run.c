@@ -90,6 +90,10 @@ static void note_transition(struct hp_drive *d, const struct hp_transition *t)
 				"status", hp_status_name(t->after.status));
 	char at[32];
 
+	if (t->quiet) {
+		json_decref(row);
+		return;
+	}
 	if (t->after.visit != d->seen_visit)
 		json_array_append_new(d->path, json_string(to));
 	d->seen_visit = t->after.visit;
@@ -167,13 +171,14 @@ static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_e
 /* ---- effects ---- */
 
 /* The entry of this very effect, when it was sent before. */
-static json_t *effect_of(struct hp_drive *d, int32_t visit, bool probe)
+static json_t *effect_of(struct hp_drive *d, int32_t visit, const struct hp_drive_send *s)
 {
 	json_t *e;
 	size_t i;
 
 	json_array_foreach(d->effects, i, e)
-		if (hp_json_int(e, "visit", 0) == visit && hp_json_bool(e, "probe", 0) == probe)
+		if (hp_json_int(e, "visit", 0) == visit && hp_json_bool(e, "probe", 0) == s->probe &&
+		    strcmp(s->check ? s->check : "", hp_json_str(e, "check") ? hp_json_str(e, "check") : "") == 0)
 			return e;
 	return NULL;
 }
@@ -181,7 +186,7 @@ static json_t *effect_of(struct hp_drive *d, int32_t visit, bool probe)
 /* Notes the request among the effects; a repeat must carry the key of the first. */
 static int note_effect(struct hp_drive *d, const struct hp_drive_send *s, const char *key, struct hp_error *err)
 {
-	json_t *e = effect_of(d, d->m.run.visit, s->probe);
+	json_t *e = effect_of(d, d->m.run.visit, s);
 	const char *before = e ? hp_json_str(e, "key") : NULL;
 
 	if (before && strcmp(before, key) != 0)
@@ -194,18 +199,21 @@ static int note_effect(struct hp_drive *d, const struct hp_drive_send *s, const 
 	json_object_set_new(e, "visit", json_integer(d->m.run.visit));
 	json_object_set_new(e, "probe", json_boolean(s->probe));
 	json_object_set_new(e, "attempts", json_integer(1));
+	if (s->check)
+		json_object_set_new(e, "check", json_string(s->check));
 	return json_array_append_new(d->effects, e);
 }
 
 static int send_effect(struct hp_drive *d, const struct hp_action *act, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_state *st = &d->def->states[act->state];
-	const struct hp_operation *op = act->probe ? &st->call.probe : &st->call.op;
+	const struct hp_operation *op = act->op;
 	char operation[2 * HP_NAME_MAX + 64], key[HP_KEY_MAX + 1];
 	struct hp_drive_send s = {.operation = operation,
 				  .state = st->name,
 				  .attempt = d->m.run.attempt,
 				  .probe = act->probe,
+				  .check = act->arm ? act->arm->name : NULL,
 				  .request = act->value,
 				  .now = d->now};
 	json_t *seen = hp_drive_seen(act->value);

@@ -253,7 +253,8 @@ end $$;
 -- Commits transitions. Every array has one element per transition unless it has
 -- an ordinal array (p_…_ord, from 1) beside it. Returns only those it changed.
 -- p_flags: 1 admits, 2 in_sql, 4 business key, 8 approval closes, 16 unresolved,
--- 32 cancel as the worker knows it, 64 sends the signed request; 128 (set here) refused.
+-- 32 cancel as the worker knows it, 64 sends the signed request; 128 (set here) refused; 256
+-- quiet: parks again as it was, without a row of history.
 -- p_disposition: 0 keep, 1 park, 2 finish.
 create function holdpoint.commit(
 	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
@@ -354,7 +355,7 @@ begin
 			status, attempt, due_at, flags, outcome, code, message, detail)
 		select run_id, rev + 1, epoch, v_now, move, from_state, from_visit, state, visit, phase, status,
 			attempt, due_at, (flags & 3) | ((flags & 128) >> 5), outcome, code, message, result
-		from up
+		from up where flags & 256 = 0
 	)
 	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(pause order by ord), array_agg(run_id order by ord),
 			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),

@@ -235,8 +235,9 @@ begin
 			say_time(p_approval.decided_at), p_approval.status));
 	end if;
 	if p_approval.status <> 'open' then
-		perform fail('HP409', format('approval %s %s at %s', p_approval.id,
-			case p_approval.status when 'expired' then 'expired' else 'was cancelled' end, say_time(p_approval.decided_at)));
+		perform fail('HP409', format('approval %s %s at %s%s', p_approval.id,
+			case p_approval.status when 'expired' then 'expired' else 'was cancelled' end, say_time(p_approval.decided_at),
+			coalesce(': ' || p_approval.reason, ''))); -- the reason is an arm's that went first
 	end if;
 	if p_now >= p_approval.deadline_at then
 		perform fail('HP409', format('the deadline of approval %s was %s', p_approval.id, say_time(p_approval.deadline_at)));

@@ -88,7 +88,8 @@ begin
 			select distinct on (name) name, value from saved where run_id = v_id order by name, rev desc) x), '{}'),
 		'approvals', coalesce((select jsonb_agg(approval_json(a) order by a.id) from approval a where a.run_id = v_id), '[]'),
 		'waits', coalesce((select jsonb_agg(jsonb_build_object('name', w.name, 'key', w.key) order by w.wait)
-			from mail_wait w where w.run_id = v_id), '[]'));
+			from mail_wait w where w.run_id = v_id), '[]'),
+		'arms', coalesce(arms_json(s), '[]')); -- 0011
 end $$;
 
 create function holdpoint.history_json(h holdpoint.history, p_digest bytea) returns jsonb

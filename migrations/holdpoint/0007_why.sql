@@ -83,7 +83,8 @@ create function holdpoint.why_open(s holdpoint.run_state, p_state text) returns 
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
 	a approval;
-	v_until text := case when s.due_at > 0 then ' until ' || say_time(s.due_at) else '' end;
+	v_due bigint := case when s.has_annex then main_due(s) else s.due_at end; -- 0011
+	v_until text := case when v_due > 0 then ' until ' || say_time(v_due) else '' end;
 	v_waits text;
 begin
 	select * into a from approval x where x.run_id = s.run_id and x.visit = s.visit and x.status = 'open';
@@ -91,12 +92,13 @@ begin
 		return why_approval(s, a);
 	end if;
 	select string_agg(format('%s with key "%s"', w.name, w.key), ' or ' order by w.wait) into v_waits
-		from mail_wait w where w.run_id = s.run_id;
+		from mail_wait w where w.run_id = s.run_id and w.wait < coalesce( -- those of arms come after
+			(select (state_summary(r.digest, s.state) ->> 'own_events')::int from run r where r.id = s.run_id), w.wait + 1);
 	if v_waits is not null then
-		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), s.due_at)::reason_why;
+		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), v_due)::reason_why;
 	end if;
-	if s.due_at > 0 then
-		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), s.due_at)::reason_why;
+	if v_due > 0 then
+		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), v_due)::reason_why;
 	end if;
 	return ('parked', format('Run %s is parked in state "%s" since %s and nothing will wake it by itself: an operator can cancel it.',
 		s.run_id, p_state, say_time(s.entered_at)), null)::reason_why;
@@ -166,7 +168,8 @@ begin
 		when s.status = 3 then why_held(s, v_state)
 		else why_waiting(s, v_state, v_now) end;
 	return jsonb_strip_nulls(jsonb_build_object('run', v_id,
-		'sentence', w.sentence || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end
+		'sentence', w.sentence || case when w.cause in ('approval', 'event', 'timer', 'parked')
+			then coalesce(why_arms(s), '') else '' end || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end
 			|| case when s.pause and w.cause <> 'paused' then ' It is to be paused.' else '' end,
 		'cause', w.cause, 'state', v_state, 'status', status_name(s.status), 'since', json_time(s.entered_at),
 		'until', json_time(w.until_us)));

@@ -15,14 +15,19 @@ begin
 		return; -- read by commit() for all its runs at once, in the order of the locks: 0013
 	end if;
 	update run_state set has_annex = true where run_id = p_run and not has_annex;
-	raise exception using errcode = 'HP400', message = format('run %s brings an annex "%s", which nobody reads',
-		p_run, p_kind);
+	case p_kind
+		when 'arms' then perform annex_arms(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0011
+		else raise exception using errcode = 'HP400',
+			message = format('run %s brings an annex "%s", which nobody reads', p_run, p_kind);
+	end case;
 end $$;
 
 -- For a claim: kind → what is known of it. Null: nothing.
 create function holdpoint.found_annex(s holdpoint.run_state) returns jsonb
-language sql stable set search_path = holdpoint, pg_temp as $$
-	select null::jsonb
-$$;
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	return nullif(jsonb_strip_nulls(jsonb_build_object(
+		'arms', found_arms(s))), '{}'); -- 0011
+end $$;
 
 reset role;

@@ -5,6 +5,7 @@
  * and checks invariants over every transition; its seed is printed and can be
  * given again in HP_SEED.
  */
+#include "base/json.h"
 #include "machine_world.h"
 
 /* ---- calls ---- */
@@ -574,6 +575,7 @@ START_TEST(await_takes_mail_or_times_out)
 	for (int late = 0; late < 2; late++) {
 		setup();
 		s = state(0, "confirm", HP_AWAIT);
+		s->await.n_events = 1;
 		s->await.within_us = HP_DAY;
 		s->await.timeout = 2;
 		s->save = "event";
@@ -830,6 +832,63 @@ struct sent {
 	uint8_t hash;
 };
 
+static void walk_arms(struct hp_state *s, int n)
+{
+	bool waits = s->kind == HP_APPROVAL || s->kind == HP_WAIT || s->kind == HP_AWAIT;
+	int count = waits ? (int)rnd(4) : 0;
+
+	s->arms = W.arms[s - W.states];
+	for (int i = 0; i < count; i++) {
+		static const char *const names[] = { "a", "b", "c" };
+		struct hp_arm *arm = &s->arms[s->n_arms++];
+
+		*arm = (struct hp_arm){ .name = names[i], .kind = (enum hp_arm_kind)(1 + rnd(3)), .event = "e",
+					.next = (int)rnd((uint32_t)n + 1), .save = rnd(2) ? "y" : NULL,
+					.after_us = rnd(2) ? (int64_t)rnd(5000) * HP_SECOND : 0,
+					.every_us = (1 + (int64_t)rnd(100)) * HP_SECOND, .timeout_us = HP_SECOND,
+					.op = { "look", "up", HP_REPEAT_BY_NATURE, 0, true, false },
+					.failures = (int)rnd(3), .failed = rnd(2) ? n : HP_NO_STATE };
+	}
+}
+
+/* What a store would say of the mailboxes the state looks into. */
+static void walk_mail(struct hp_event *ev)
+{
+	const struct hp_state *s = &W.states[W.run.state];
+	int boxes = hp_state_events(s);
+
+	for (int i = 0; i < s->n_arms; i++)
+		boxes += s->arms[i].kind == HP_ARM_EVENT;
+	if (boxes > 0 && rnd(3) == 0) {
+		ev->mail_id = 1;
+		ev->mail_wait = (int32_t)rnd((uint32_t)boxes);
+	}
+	ev->annex = hp_bytes_of(W.annex);
+}
+
+/* … and of what it was given to keep. */
+static void walk_keep(const struct hp_transition *t)
+{
+	for (int i = 0; i < t->n_annexes; i++) {
+		json_t *doc = hp_json_parse(t->annexes[i].doc.p, t->annexes[i].doc.n, "annex", NULL);
+
+		ck_assert_ptr_nonnull(doc);
+		ck_assert(json_object_get(doc, "over") ||
+			  (i == t->n_annexes - 1 && t->after.phase == HP_PH_OPEN && t->after.status == HP_WAITING));
+		json_decref(doc);
+		snprintf(W.annex, sizeof W.annex, "{\"arms\":%.*s}", (int)t->annexes[i].doc.n, t->annexes[i].doc.p);
+	}
+	ck_assert_int_le(t->n_annexes, 2); /* one state is left, another is waited in */
+	if (t->quiet) { /* nothing but the time of waking may change without a trace */
+		ck_assert_int_eq(t->disposition, HP_PARK);
+		ck_assert_int_eq(t->after.visit, W.run.visit);
+		ck_assert_int_eq(t->after.phase, HP_PH_OPEN);
+		ck_assert_int_eq(t->after.status, HP_WAITING);
+		ck_assert_int_eq(t->n_saves, 0);
+		ck_assert(!t->code && !t->result.n && t->consume_mail == 0);
+	}
+}
+
 static void walk_definition(int n)
 {
 	for (int i = 0; i < n; i++) {
@@ -847,6 +906,8 @@ static void walk_definition(int n)
 		s->approval.rejected = rnd(2) ? n : HP_NO_STATE;
 		s->await.timeout = n;
 		s->await.within_us = HP_HOUR;
+		s->await.n_events = 1;
+		walk_arms(s, n);
 		s->choose.otherwise = (int)rnd((uint32_t)n + 1);
 		s->sql.none = rnd(2) ? n : HP_NO_STATE;
 		W.catches[0].next = n;
@@ -870,9 +931,10 @@ static void walk_value(void)
 static void walk_claim(void)
 {
 	struct hp_event ev = { .cancel = rnd(60) == 0, .decision = (enum hp_decision)rnd(3),
-			       .mail_id = rnd(2), .mail = hp_bytes_of("{}"),
-			       .decision_value = hp_bytes_of("{}"), .command_value = hp_bytes_of("0") };
+			       .mail = hp_bytes_of("{}"), .decision_value = hp_bytes_of("{}"),
+			       .command_value = hp_bytes_of("0") };
 
+	walk_mail(&ev);
 	pause_flag = rnd(10) == 0;
 	if (W.run.status == HP_HELD)
 		W.run.command = rnd(20) ? (enum hp_command)rnd(4) : HP_CMD_RESTART;
@@ -889,6 +951,7 @@ static void walk_transition(void)
 	bool was_final = hp_status_final(W.run.status);
 
 	ck_assert(!was_final);
+	walk_keep(t);
 	ck_assert_int_eq(t->after.epoch, W.run.epoch);
 	ck_assert(t->after.visit == W.run.visit || t->after.visit == W.run.visit + 1);
 	ck_assert(t->after.visit != W.run.visit || t->after.state == W.run.state);
@@ -940,7 +1003,10 @@ START_TEST(walk)
 			} else if (W.act.type == HP_ACT_EVAL) {
 				walk_value();
 			} else {
-				if (W.act.type == HP_ACT_SEND) { /* only what is committed is sent */
+				if (W.act.type == HP_ACT_SEND && W.act.arm) { /* a look beside an open wait */
+					ck_assert(W.act.op->read);
+					ck_assert_int_eq(W.run.phase, HP_PH_OPEN);
+				} else if (W.act.type == HP_ACT_SEND) { /* only what is committed is sent */
 					ck_assert(W.run.phase == HP_PH_ADMITTED || W.run.phase == HP_PH_PROBING);
 					ck_assert_int_eq(W.run.phase == HP_PH_PROBING, W.act.probe);
 				}

@@ -21,6 +21,8 @@ struct world {
 	struct hp_state states[8];
 	struct hp_catch catches[8];
 	struct hp_branch branches[4];
+	struct hp_arm arms[8][3];
+	char annex[HP_ARMS_JSON_MAX];
 	struct hp_run run;
 	struct hp_machine m;
 	struct hp_action act;

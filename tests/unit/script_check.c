@@ -70,6 +70,12 @@ static const struct {
 	{"schedule_input", 1,
 	 "lints/schedule_input.lua:3: error schedule_input: schedule: its input is not what the workflow declares: input.kind must "
 	 "be a text, not a whole number\n"},
+	{"arm_never_fires", 0,
+	 "lints/arm_never_fires.lua:3: warning arm_never_fires: state \"a\": on \"late\": the wait itself is over before this arm "
+	 "can go on for the first time\n"},
+	{"check_without_failures", 0,
+	 "lints/check_without_failures.lua:4: warning check_without_failures: state \"a\": on \"ill\": when bank.ping never "
+	 "answers, nothing comes of it; say after how many failed checks the run goes on, like failures = 3\n"},
 	{"unknown_code", 1,
 	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
 	 "mean \"declined\"?\n"},
@@ -111,6 +117,12 @@ static const struct {
 	 "state \"a\": of: \"done\" is not a call; only the request of a call can be signed", 3},
 	{"reserved_name", "reserved_name", "state \"a\": nothing can be saved as \"input\": the name is the engine's own", 3},
 	{"probe_not_a_read", "probe_not_a_read", "state \"a\": probe: bank.letters.send is not a read; a probe must only look", 3},
+	{"arm_without_next", "missing_way", "state \"a\": on \"stop\": next is missing: the state to go on with", 3},
+	{"check_not_a_read", "check_not_a_read",
+	 "state \"a\": on \"ill\": bank.letters.send is not a read; a check must only look, because it is asked again and again",
+	 4},
+	{"check_too_fast", "check_too_fast",
+	 "state \"a\": on \"ill\": every is shorter than the timeout of one check", 4},
 };
 
 START_TEST(errors_of_loading_are_findings_too)

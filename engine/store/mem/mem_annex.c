@@ -24,6 +24,7 @@ static void put_turn(struct mem_store *m, struct mem_run *r, const struct hp_tra
 
 static const struct kind kinds[] = {
 	{ "turn", NULL, put_turn, NULL },
+	{ "arms", NULL, mem_arms_put, mem_arms_found },
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 

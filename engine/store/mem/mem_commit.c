@@ -169,7 +169,7 @@ static void put_waits(struct mem_store *m, const struct mem_run *r, struct hp_by
 	const json_t *events = json_object_get(state, "events");
 	const char *at = keys.p, *end = keys.p + keys.n;
 
-	for (int32_t i = 0; at <= end && i < HP_AWAIT_EVENTS_MAX; i++) {
+	for (int32_t i = 0; at <= end && i < HP_AWAIT_EVENTS_MAX + HP_ARMS_MAX; i++) {
 		const char *nl = memchr(at, '\n', (size_t)(end - at));
 		const char *name = json_string_value(json_array_get(events, (size_t)i));
 		struct mem_wait *w = mem_add(&m->w, T_WAIT);
@@ -387,7 +387,8 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 	if (t->approval_closes)
 		close_approval(m, t);
 	put_row(m, r, t);
-	put_history(m, r, t);
+	if (!t->quiet)
+		put_history(m, r, t);
 	if (refused->code && t->move != HP_MOVE_GATED)
 		note_refusal(m, r, refused);
 	put_saves(m, t);

@@ -22,6 +22,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_BREAKER] = sizeof(struct mem_breaker), [T_BREAKER_LOG] = sizeof(struct mem_breaker_log),
 	[T_PROBE] = sizeof(struct mem_probe),
 	[T_LIMITER] = sizeof(struct mem_limiter), [T_PERMIT] = sizeof(struct mem_permit),
+	[T_ARMS] = sizeof(struct mem_arms),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

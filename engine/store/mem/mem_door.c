@@ -181,9 +181,10 @@ static int check_open(const struct mem_store *m, const struct mem_approval *a, s
 			       (int)a->decided_by.n, a->decided_by.p, mem_say_time(a->decided_at, at),
 			       a->status == MEM_APPROVED ? "approved" : "rejected");
 	if (a->status != MEM_OPEN)
-		return hp_fail(err, HP_E_CONFLICT, "approval %lld %s at %s", (long long)a->id,
+		return hp_fail(err, HP_E_CONFLICT, "approval %lld %s at %s%s%.*s", (long long)a->id,
 			       a->status == MEM_EXPIRED ? "expired" : "was cancelled",
-			       mem_say_time(a->decided_at, at));
+			       mem_say_time(a->decided_at, at), a->reason.n ? ": " : "", /* of an arm that went first */
+			       (int)a->reason.n, a->reason.n ? a->reason.p : "");
 	if (!HP_GUARD(deadline, *m->now < a->deadline))
 		return hp_fail(err, HP_E_CONFLICT, "the deadline of approval %lld was %s",
 			       (long long)a->id, mem_say_time(a->deadline, at));

@@ -8,6 +8,7 @@
  *   mem_gate.c    admissions that may be refused: asks every gate, parks, wakes
  *   mem_breaker.c circuit breakers: their gate, their probes, their doors
  *   mem_limit.c   limiters and permits: what limits starts
+ *   mem_arms.c    what stands beside the main wait of a state
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
@@ -100,6 +101,11 @@ struct mem_wait {
 	int32_t index;
 	struct hp_bytes name, key;
 };
+struct mem_arms { /* of the state a run waits in */
+	int64_t run;
+	int32_t visit;
+	struct hp_bytes doc;         /* what is due by itself, as the machine wrote it */
+};
 struct mem_cursor { /* a run's place in one mailbox */
 	int64_t run, mail;
 	struct hp_bytes name, key;
@@ -179,7 +185,7 @@ struct mem_vec {
 enum mem_table {
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
-	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T__COUNT
+	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -389,6 +395,15 @@ int mem_pause(struct mem_store *m, const char *principal, const json_t *args, st
 	      struct hp_error *err);
 int mem_resume(struct mem_store *m, const char *principal, const json_t *args, struct hp_buf *out,
 	       struct hp_error *err);
+
+/* mem_arms.c */
+void mem_arms_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+json_t *mem_arms_found(const struct mem_store *m, const struct mem_run *r); /* NULL: nothing. Owner: caller */
+/* The arms of a state that is waited in, with where each stands. NULL: none. Owner: caller. */
+json_t *mem_arms_json(const struct mem_store *m, const struct mem_run *r);
+int64_t mem_arms_due(const struct mem_store *m, const struct mem_run *r); /* of the main wait */
+int64_t mem_own_events(const struct mem_store *m, const struct mem_run *r); /* those of arms come after */
+void mem_why_arms(const struct mem_store *m, const struct mem_run *r, struct hp_buf *out);
 
 /* mem_schedule.c */
 void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json_t *summary);

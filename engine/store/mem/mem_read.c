@@ -161,9 +161,8 @@ static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	const struct mem_run *r = mem_arg_run(m, args, err);
-	json_t *approvals;
+	json_t *approvals, *waits, *arms, *root;
 	struct hp_buf saved;
-	json_t *root;
 
 	if (!r)
 		return -1;
@@ -173,8 +172,14 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 			json_array_append_new(approvals, approval_row(m, a));
 	hp_buf_init(&saved, HP_RUN_DATA_MAX);
 	mem_saved_json(m, r->row.id, &saved);
-	root = json_pack("{s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
-			 "approvals", approvals);
+	waits = json_array();
+	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w)
+		if (w->run == r->row.id)
+			json_array_append_new(waits, json_pack("{s:o, s:s%}", "name", text_of(w->name), "key",
+							       w->key.n ? w->key.p : "", w->key.n));
+	arms = mem_arms_json(m, r);
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
+			 "approvals", approvals, "waits", waits, "arms", arms ? arms : json_array());
 	hp_buf_free(&saved);
 	return write_and_drop(root, out, err);
 }

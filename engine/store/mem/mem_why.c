@@ -141,10 +141,11 @@ static const char *why_approval(struct why *y, const struct mem_approval *a)
 
 static bool add_waits(struct why *y)
 {
+	int64_t own = mem_own_events(y->m, y->r);
 	bool any = false;
 
 	MEM_EACH(&y->m->w, T_WAIT, struct mem_wait, w) {
-		if (w->run != y->r->row.id)
+		if (w->run != y->r->row.id || w->index >= own)
 			continue;
 		if (!any)
 			hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for the event ", RUN(y), y->state);
@@ -166,8 +167,8 @@ static const char *why_open(struct why *y)
 	if (a && a->status == MEM_OPEN)
 		return why_approval(y, a);
 	waits = add_waits(y);
-	y->until = x->due_at;
-	if (!waits && x->due_at == 0) {
+	y->until = mem_arms_due(y->m, y->r);
+	if (!waits && y->until == 0) {
 		hp_buf_printf(&y->text, "Run %lld is parked in state \"%s\" since %s and nothing will wake it "
 					"by itself: an operator can cancel it.",
 			      RUN(y), y->state, mem_say_time(x->entered_at, at));
@@ -175,8 +176,8 @@ static const char *why_open(struct why *y)
 	}
 	if (!waits)
 		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\"", RUN(y), y->state);
-	if (x->due_at > 0)
-		hp_buf_printf(&y->text, " until %s", mem_say_time(x->due_at, at));
+	if (y->until > 0)
+		hp_buf_printf(&y->text, " until %s", mem_say_time(y->until, at));
 	hp_buf_addc(&y->text, '.');
 	return waits ? "event" : "timer";
 }
@@ -260,6 +261,7 @@ static const char *why_start(struct why *y)
 static const char *why_waiting(struct why *y)
 {
 	const struct hp_run *x = &y->r->row;
+	const char *cause;
 	char at[32];
 
 	if (x->due_at > 0 && x->due_at <= *y->m->now)
@@ -281,7 +283,9 @@ static const char *why_waiting(struct why *y)
 			      RUN(y), y->state, (int)x->attempt, at);
 		return "doubt";
 	}
-	return why_open(y);
+	cause = why_open(y);
+	mem_why_arms(y->m, y->r, &y->text);
+	return cause;
 }
 
 static const char *why_paused(struct why *y)
