@@ -89,6 +89,13 @@ if [ "$n" -lt 5 ]; then
 	fail=$((fail + 1))
 fi
 
+# ---- docs/authoring.md: arms ----
+
+block "$root/docs/authoring.md" '```lua file=late_refund.lua' >late_refund.lua
+cp "$root/tests/fixtures/workflows/late_refund_test.lua" .
+like 'the example of arms is clean' 0 '1 file: 0 errors, 0 warnings' holdpoint check late_refund.lua
+like 'every arm of it' 0 '6 passed, 0 failed' holdpoint test late_refund_test.lua
+
 # ---- the command ----
 
 cat >one_test.lua <<'LUA'

@@ -153,6 +153,41 @@ static void show_approvals(const json_t *approvals)
 	}
 }
 
+/* What can also end the wait. */
+static void show_arms(const json_t *arms)
+{
+	const json_t *arm;
+	char buf[32];
+	size_t i;
+
+	if (json_array_size(arms))
+		printf("\n%sarms%s\n", cli_colour("bold"), cli_colour(""));
+	json_array_foreach(arms, i, arm) {
+		const char *event = hp_json_str(arm, "event"), *code = hp_json_str(arm, "code");
+		const char *operation = hp_json_str(arm, "operation");
+
+		(void)fputs("  ", stdout);
+		cli_put(hp_json_str(arm, "name"));
+		(void)fputs(" -> ", stdout);
+		cli_put(hp_json_str(arm, "next"));
+		if (event) {
+			printf("  event ");
+			cli_put(event);
+			printf(" with key ");
+			cli_put(hp_json_str(arm, "key"));
+		} else {
+			printf("  %s%sat %s", operation ? operation : "", operation ? ", next " : "",
+			       cli_time(hp_json_str(arm, "due_at"), buf, sizeof buf));
+		}
+		if (operation)
+			printf(", %lld so far", (long long)hp_json_int(arm, "checks", 0));
+		if (hp_json_int(arm, "failures", 0) > 0)
+			printf(", %lld failed in a row, the last with %s", (long long)hp_json_int(arm, "failures", 0),
+			       code ? code : "no code");
+		putchar('\n');
+	}
+}
+
 static void show_timeline(const json_t *rows)
 {
 	const json_t *row;
@@ -183,6 +218,7 @@ static int show(const struct cli_args *a, struct cli_client *c, int64_t id, stru
 	show_head(json_object_get(doc, "run"), hp_json_str(why, "sentence"));
 	show_timeline(rows);
 	show_approvals(json_object_get(doc, "approvals"));
+	show_arms(json_object_get(doc, "arms"));
 	show_values("input", json_object_get(json_object_get(doc, "run"), "input"));
 	show_values("saved", json_object_get(doc, "saved"));
 	if (json_is_object(json_object_get(json_object_get(doc, "run"), "result")))

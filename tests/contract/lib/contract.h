@@ -39,7 +39,7 @@ int contract_main(const struct contract_driver *d);
 
 /* The states of `flow`. */
 enum {
-	S_REFUND = 0, S_REVIEW, S_CONFIRM, S_EITHER, S_PAUSE, S_QUORUM, S_LOOK, S_RECORD, S_DONE
+	S_REFUND = 0, S_REVIEW, S_CONFIRM, S_EITHER, S_PAUSE, S_QUORUM, S_LOOK, S_RECORD, S_DONE, S_CANARY
 };
 #define CONFIRM_EVENT "stripe.refund.updated"
 #define DEADLINE (4 * HP_HOUR)
@@ -145,6 +145,7 @@ TCase *contract_approvals(void);
 TCase *contract_mail(void);
 TCase *contract_operate(void);
 TCase *contract_why(void);
+TCase *contract_arms(void);
 TCase *contract_schedules(void);
 TCase *contract_limits(void);
 TCase *contract_lifecycle(void);

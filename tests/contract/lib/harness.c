@@ -19,7 +19,13 @@ static const char summary[] =
 	"\"deadline_us\":14400000000},"
 	"{\"name\":\"look\",\"kind\":\"call\",\"operation\":\"stripe.refunds.list\",\"read\":true},"
 	"{\"name\":\"record\",\"kind\":\"sql\"},"
-	"{\"name\":\"done\",\"kind\":\"succeed\"}],\"triggers\":[]}";
+	"{\"name\":\"done\",\"kind\":\"succeed\"},"
+	"{\"name\":\"canary\",\"kind\":\"approval\",\"approvers\":\"2 of sre\",\"events\":[\"canary.abort\"],"
+	"\"own_events\":0,\"arms\":["
+	"{\"name\":\"abort\",\"kind\":\"event\",\"next\":\"look\",\"wait\":0},"
+	"{\"name\":\"ill\",\"kind\":\"check\",\"next\":\"look\",\"operation\":\"prometheus.query\","
+	"\"every_us\":30000000},"
+	"{\"name\":\"late\",\"kind\":\"timer\",\"next\":\"done\"}]}],\"triggers\":[]}";
 
 static struct hp_store *store(int i)
 {
@@ -688,6 +694,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_mail());
 	add(s, contract_operate());
 	add(s, contract_why());
+	add(s, contract_arms());
 	add(s, contract_schedules());
 	add(s, contract_limits());
 	add(s, contract_lifecycle());
