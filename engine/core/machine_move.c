@@ -86,12 +86,6 @@ void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value)
 	m->t.saves[m->t.n_saves++] = (struct hp_save){ name, value };
 }
 
-void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc)
-{
-	HP_ASSERT(m->t.n_annexes < HP_ANNEXES_MAX);
-	m->t.annexes[m->t.n_annexes++] = (struct hp_annex){ kind, doc };
-}
-
 void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message)
 {
 	/* code and message may belong to an event that is gone by the commit, or be

@@ -55,7 +55,6 @@ void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save,
 void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message);
 
-void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc);
 size_t hp_m_json_escape(char *dst, size_t size, const char *s);
 /* {"class":…,"code":…,"message":…,"state":…} of the outcome as noted. */
 struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const char *state);
