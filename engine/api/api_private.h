@@ -5,6 +5,7 @@
  *   auth.c     Bearer token → principal, remembered for a few seconds
  *   doors.c    the general handler: one store door per route
  *   tokens.c   making and revoking tokens
+ *   secrets.c  setting, promoting and retiring secrets
  *   start.c    POST /api/v1/runs
  *   deploy.c   POST /api/v1/workflows
  *   webhook.c  POST /api/webhooks/{source}
@@ -131,6 +132,11 @@ void api_door(struct api_request *rq);
 void api_token(struct api_request *rq);
 void api_token_made(struct api_request *rq, struct hp_bytes json);
 void api_token_revoked(struct api_request *rq, struct hp_bytes json);
+void api_secret_set(struct api_request *rq);
+void api_secret_which(struct api_request *rq);
+void api_secret_rekey(struct api_request *rq);
+void api_secret_promoted(struct api_request *rq, struct hp_bytes json);
+void api_secret_retired(struct api_request *rq, struct hp_bytes json);
 void api_start(struct api_request *rq);
 void api_deploy(struct api_request *rq);
 void api_webhook(struct api_request *rq);

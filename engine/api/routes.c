@@ -33,6 +33,11 @@
 	  .handler = api_door, .door = "decide", .id_name = "approval", .constant = { "decision", word }, \
 	  .fields = { REASON }, .before = HP_CRASH_DECIDE_BEFORE, .after = HP_CRASH_DECIDE_STORED }
 
+#define SECRET(word, door_word) \
+	{ .method = "POST", .path = "/api/v1/secrets/{name}/" word, .scope = "admin", .no_agents = true, \
+	  .handler = api_door, .door = "secret_" door_word, .name_name = "name", \
+	  .fields = { { "version", API_INT, false } }, OPEN
+
 static const struct api_route routes[] = {
 	{ .method = "GET", .path = "/livez", .handler = api_livez, OPEN },
 	{ .method = "GET", .path = "/readyz", .handler = api_readyz, OPEN },
@@ -91,6 +96,19 @@ static const struct api_route routes[] = {
 	  .door = "workflow_pause", .name_name = "workflow", .fields = { REASON }, OPEN },
 	{ .method = "POST", .path = "/api/v1/workflows/{name}/resume", .scope = "operate", .handler = api_door,
 	  .door = "workflow_resume", .name_name = "workflow", .fields = { { "limit", API_INT, false } }, OPEN },
+	{ .method = "GET", .path = "/api/v1/secrets", .scope = "admin", .handler = api_door, .door = "secrets",
+	  .fields = { { "name", API_STRING, false } }, OPEN },
+	{ .method = "POST", .path = "/api/v1/secrets/rekey", .scope = "admin", .no_agents = true,
+	  .handler = api_secret_rekey, OPEN },
+	{ .method = "POST", .path = "/api/v1/secrets/{name}", .scope = "admin", .no_agents = true,
+	  .handler = api_secret_set,
+	  .fields = { { "value", API_STRING, true }, { "state", API_STRING, false },
+		      { "expires_in", API_INT, false } }, /* seconds */
+	  OPEN },
+	SECRET("promote", "promote"), .heard = api_secret_promoted },
+	SECRET("retire", "retire"), .heard = api_secret_retired },
+	{ .method = "POST", .path = "/api/v1/secrets/{name}/which", .scope = "admin", .no_agents = true,
+	  .handler = api_secret_which, .fields = { { "value", API_STRING, true } }, OPEN },
 	{ .method = "GET", .path = "/api/v1/tokens", .scope = "admin", .handler = api_door, .door = "tokens",
 	  .fields = { PAGE }, OPEN },
 	{ .method = "POST", .path = "/api/v1/tokens/{id}/revoke", .scope = "admin", .handler = api_door,

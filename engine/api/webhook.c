@@ -21,6 +21,7 @@
 
 #define STARTS_MAX 16
 #define DELIVERIES_MAX 16
+#define WEBHOOK_SECRETS_MAX 32
 
 struct webhook {
 	struct api_request *rq;
@@ -91,15 +92,21 @@ static const char *header_of(void *arg, const char *lower_name)
 static int verify(struct api_request *rq, const struct hp_webhook *wh, const char **result, struct hp_error *err)
 {
 	struct hp_server *s = rq->api->server;
-	char *secrets[sizeof wh->secrets / sizeof wh->secrets[0]];
+	const char *secrets[WEBHOOK_SECRETS_MAX];
 	int n = 0;
 
+	/* In the middle of a rotation the sender may sign with the previous version of a
+	 * secret still, or with the pending one already. */
 	for (int i = 0; i < wh->n_secrets; i++) {
-		/* copied: the value is good until the next question only */
-		const char *value = hp_server_secret(s, wh->secrets[i]);
+		int first = n;
 
-		secrets[n] = value && *value ? hp_arena_strdup(rq->arena, value) : NULL;
-		n += secrets[n] != NULL;
+		n += hp_server_secret_all(s, wh->secrets[i], secrets + n, WEBHOOK_SECRETS_MAX - n);
+		for (int k = first; k < n; k++) {
+			/* copied: the value is good until the next question only */
+			secrets[k] = hp_arena_strdup(rq->arena, secrets[k]);
+			if (!secrets[k])
+				return hp_fail(err, HP_E_NOMEM, "no memory for the request");
+		}
 	}
 	*result = "not_configured";
 	if (n == 0) {
@@ -107,7 +114,7 @@ static int verify(struct api_request *rq, const struct hp_webhook *wh, const cha
 		return hp_error_hint(err, "Set the secret %s.", wh->n_secrets ? wh->secrets[0] : "it needs");
 	}
 	switch (hp_signature_verify(hp_scheme_find(wh->scheme), header_of, rq->call, hp_http_call_body(rq->call),
-				    (const char *const *)secrets, n, hp_server_now(s), wh->tolerance_us)) {
+				    secrets, n, hp_server_now(s), wh->tolerance_us)) {
 	case HP_SIGNATURE_GOOD:
 		return 0;
 	case HP_SIGNATURE_STALE:

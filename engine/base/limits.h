@@ -16,6 +16,13 @@
 #define HP_REASON_MAX 2000              /* a person's reason */
 #define HP_JSON_DEPTH_MAX 64
 
+/* Secrets */
+#define HP_SECRET_MAX 8192              /* one value */
+#define HP_SECRET_NAME_MAX 64           /* with the NUL */
+#define HP_SECRETS_MAX 1000             /* names in the table */
+#define HP_SECRETS_LOOK (2500 * INT64_C(1000)) /* how often an engine asks for changes: seen within 5 s */
+#define HP_SECRETS_PER_REPLY 8          /* that one reply may bring */
+
 /* Definitions */
 #define HP_SOURCE_MAX (512 * 1024)      /* one Lua source file */
 #define HP_BUNDLE_MAX (4 * 1024 * 1024) /* a workflow with its connectors */

@@ -17,6 +17,7 @@ static const struct cli_option options[] = {
 	{ "pooled", NULL, "a pooler in transaction mode is in front of the database" },
 	{ "simulated", "NAMES", "simulated providers to run and use: stripe,duffel,resend" },
 	{ "secrets", "DIR", "files NAME with the value of a secret (else the environment)" },
+	{ "secrets-key", "FILE", "keys of the table of secrets ($HOLDPOINT_SECRETS_KEY; a private one is made)" },
 	{ "roles", "ROLES", "roles of the local administrator, made at the first start (payments)" },
 	{ "plugins", "DIR", "connectors (beside the program)" },
 	{ "workflows", "DIR", "workflows to deploy at the start (beside the program)" },
@@ -63,6 +64,7 @@ static int read_options(const struct cli_args *a, struct hp_serve_options *o, co
 		.postgres_bin = cli_value(a, "postgres-bin"),
 		.simulated = cli_value(a, "simulated"),
 		.secrets_dir = cli_value(a, "secrets"),
+		.secrets_key = cli_value(a, "secrets-key"),
 		.roles = cli_value(a, "roles"),
 		.log = cli_value(a, "log"),
 		.echo = cli_has(a, "echo"),
@@ -73,6 +75,8 @@ static int read_options(const struct cli_args *a, struct hp_serve_options *o, co
 		base_urls[o->n_base_urls] = cli_value_at(a, "base-url", o->n_base_urls);
 		o->n_base_urls++;
 	}
+	if (!o->secrets_key)
+		o->secrets_key = getenv("HOLDPOINT_SECRETS_KEY");
 	if (!o->place.data)
 		o->place.data = getenv("HOLDPOINT_DATA");
 	if (cli_process_log(a, "supervisor", err) != 0 ||

@@ -46,6 +46,7 @@ int hp_cmd_events(int argc, char **argv);
 int hp_cmd_workflows(int argc, char **argv);
 int hp_cmd_schedules(int argc, char **argv);
 int hp_cmd_token(int argc, char **argv);
+int hp_cmd_secret(int argc, char **argv);
 int hp_cmd_migrate(int argc, char **argv);
 int hp_cmd_deploy(int argc, char **argv);
 int hp_cmd_check(int argc, char **argv);

@@ -13,6 +13,7 @@
 #include "base/digest.h"
 #include "base/list.h"
 #include "runtime/files.h"
+#include "runtime/secret_table.h"
 
 struct secret {
 	struct hp_list node;
@@ -25,6 +26,7 @@ struct secret {
 struct hp_secrets {
 	int dir_fd; /* -1: none */
 	struct hp_list list;
+	struct hp_secret_table *table; /* NULL: none */
 };
 
 static bool name_is_good(const char *name)
@@ -187,13 +189,44 @@ static const char *from_dir(struct hp_secrets *s, const char *name)
 	return x->value;
 }
 
+void hp_secrets_use_table(struct hp_secrets *s, struct hp_secret_table *table)
+{
+	s->table = table;
+}
+
+const char *hp_secrets_version(struct hp_secrets *s, const char *name, const char *version)
+{
+	if (!version || strcmp(version, "current") == 0)
+		return hp_secrets_get(s, name);
+	return s->table && name_is_good(name) ? hp_secret_table_get(s->table, name, version, NULL) : NULL;
+}
+
+int hp_secrets_all(struct hp_secrets *s, const char *name, const char **out, int max)
+{
+	const char *current = hp_secrets_get(s, name);
+	bool known = false;
+	int n = 0;
+
+	if (s->table)
+		(void)hp_secret_table_get(s->table, name, NULL, &known);
+	if (current && !known && n < max)
+		out[n++] = current;
+	return s->table ? n + hp_secret_table_all(s->table, name, out + n, max - n) : n;
+}
+
 const char *hp_secrets_get(struct hp_secrets *s, const char *name)
 {
 	const char *v = NULL;
 	struct secret *x;
+	bool known;
 
 	if (!name_is_good(name))
 		return NULL;
+	if (s->table) {
+		v = hp_secret_table_get(s->table, name, NULL, &known);
+		if (known)
+			return v;
+	}
 	if (s->dir_fd >= 0)
 		v = from_dir(s, name);
 	if (!v) {

@@ -52,6 +52,7 @@ struct hp_server {
 	struct hp_http_server *doors;  /* NULL: none */
 	struct hp_counters *counters;
 	struct hp_secrets *secrets;
+	struct hp_secret_table *table; /* NULL: no key for it */
 	struct hp_definitions *definitions;
 	struct hp_worker *worker;
 	hp_http_handler handler;
@@ -64,6 +65,7 @@ struct hp_server {
 	struct connector connectors[CONNECTORS_MAX];
 	int n_connectors;
 
+	bool started;                  /* the worker */
 	bool draining;
 	struct ev_timer closing;       /* waits for answers to clients while draining */
 };
@@ -91,9 +93,21 @@ struct hp_connector *hp_server_connector(const struct hp_server *s, const char *
 	return NULL;
 }
 
-static const char *env_secret(void *arg, const char *name)
+int hp_server_secret_all(const struct hp_server *s, const char *name, const char **out, int max)
 {
-	return hp_server_secret(arg, name);
+	return hp_secrets_all(s->secrets, name, out, max);
+}
+
+struct hp_secret_table *hp_server_secret_table(const struct hp_server *s)
+{
+	return s->table;
+}
+
+static const char *env_secret(void *arg, const char *name, const char *version)
+{
+	const struct hp_server *s = arg;
+
+	return hp_secrets_version(s->secrets, name, version);
 }
 
 static const char *env_base_url(void *arg, const char *connector)
@@ -339,6 +353,13 @@ static void on_fenced(void *arg, const struct hp_error *err)
 	s->o.on_end(s->o.arg, EXIT_FENCED);
 }
 
+static void start_worker(struct hp_server *s)
+{
+	if (!s->started)
+		hp_worker_start(s->worker);
+	s->started = true;
+}
+
 void hp_server_drain(struct hp_server *s)
 {
 	if (s->draining)
@@ -349,6 +370,7 @@ void hp_server_drain(struct hp_server *s)
 		/* If our supervisor is gone, the next one wants this address now. */
 		close(s->o.listen_fd);
 	}
+	start_worker(s); /* only one that lives can end in order */
 	hp_worker_drain(s->worker);
 }
 
@@ -422,13 +444,35 @@ static int open_worker(struct hp_server *s, struct hp_error *err)
 	return s->worker ? 0 : -1;
 }
 
+static void on_secrets(void *arg)
+{
+	start_worker(arg);
+}
+
+static int open_table(struct hp_server *s, struct hp_error *err)
+{
+	struct hp_secret_table_options o = {.loop = s->o.loop,
+					    .store = s->store,
+					    .key_file = s->o.secrets_key,
+					    .on_ready = on_secrets,
+					    .arg = s};
+
+	if (!s->o.secrets_key)
+		return 0;
+	s->table = hp_secret_table_new(&o, err);
+	if (!s->table)
+		return -1;
+	hp_secrets_use_table(s->secrets, s->table);
+	return 0;
+}
+
 static int open_parts(struct hp_server *s, struct hp_error *err)
 {
 	s->counters = hp_counters_open(s->o.counters_fd, s->o.slot, err);
 	if (!s->counters)
 		return -1;
 	s->secrets = hp_secrets_new(s->o.secrets_dir, s->o.secrets_env, err);
-	if (!s->secrets || load_connectors(s, err) != 0 || open_store(s, err) != 0)
+	if (!s->secrets || load_connectors(s, err) != 0 || open_store(s, err) != 0 || open_table(s, err) != 0)
 		return -1;
 	s->definitions = hp_definitions_new(s->store, err);
 	s->http = hp_http_client_new(s->o.loop, s->o.allow_private, err);
@@ -474,7 +518,11 @@ static void open_doors(struct hp_server *s)
 void hp_server_start(struct hp_server *s)
 {
 	open_doors(s);
-	hp_worker_start(s->worker);
+	/* A run must not find a secret missing because the table was not read yet. */
+	if (s->table)
+		hp_secret_table_start(s->table);
+	else
+		start_worker(s);
 	hp_server_refresh(s);
 }
 
@@ -484,6 +532,7 @@ void hp_server_free(struct hp_server *s)
 		return;
 	hp_http_server_free(s->doors);
 	hp_worker_close(s->worker);
+	hp_secret_table_close(s->table);
 	hp_store_close(s->store, s->o.loop);
 	ev_timer_stop(s->o.loop, &s->refresh);
 	ev_timer_stop(s->o.loop, &s->closing);
@@ -495,6 +544,7 @@ void hp_server_free(struct hp_server *s)
 	for (int i = 0; i < s->n_connectors; i++)
 		hp_connector_free(s->connectors[i].connector);
 	hp_secrets_free(s->secrets);
+	hp_secret_table_free(s->table);
 	hp_counters_close(s->counters);
 	hp_free(s);
 }

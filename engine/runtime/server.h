@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include "net/http_server.h"
 #include "runtime/counters.h"
+#include "runtime/secret_table.h"
 #include "runtime/worker.h"
 #include "script/script.h"
 #include "store/store.h"
@@ -42,6 +43,7 @@ struct hp_server_options {
 	const char *plugins_dir;
 	const char *secrets_dir;    /* files NAME → content; NULL: environment only */
 	const char *secrets_env;    /* file of NAME=value lines (simulated providers); NULL: none */
+	const char *secrets_key;    /* file of keys of the table of secrets; NULL: the table is not used */
 	const struct hp_base_url *base_urls; /* overrides: simulated providers */
 	int n_base_urls;
 	bool allow_private;         /* requests to loopback and private addresses: simulated only */
@@ -78,6 +80,10 @@ bool hp_server_draining(const struct hp_server *s);
 struct hp_connector *hp_server_connector(const struct hp_server *s, const char *source);
 /* Value of a secret by name, NULL: not configured. Never log it. */
 const char *hp_server_secret(const struct hp_server *s, const char *name);
+/* All its values that a signature may have been made with: current, previous, pending. */
+int hp_server_secret_all(const struct hp_server *s, const char *name, const char **out, int max);
+/* NULL: this engine has no key for it. */
+struct hp_secret_table *hp_server_secret_table(const struct hp_server *s);
 /* The current definition of a workflow; NULL: not deployed (or not loaded yet, see
  * hp_server_ready()). Valid until the next turn of the loop. */
 struct hp_workflow *hp_server_workflow(const struct hp_server *s, const char *name);

@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/http_server.h"
+#include "runtime/files.h"
+#include "runtime/secret_table.h"
 
 #define LISTEN_DEFAULT "127.0.0.1:8080"
 #define SQL_ROLE "holdpoint_workflow"
@@ -290,10 +292,48 @@ static int find_secrets(struct hp_supervisor *s, struct hp_error *err)
 	return 0;
 }
 
+/* The servers read it, not we: it must be theirs. */
+static int check_key_owner(const struct hp_supervisor *s, struct hp_error *err)
+{
+	struct stat st;
+
+	if (!s->place.privileged || (stat(s->secrets_key, &st) == 0 && st.st_uid == s->place.uid))
+		return 0;
+	hp_fail(err, HP_E_FORBIDDEN, "the file of keys %s does not belong to %s, as whom the servers run", s->secrets_key,
+		s->place.user);
+	return hp_error_hint(err, "chown %s %s", s->place.user, s->secrets_key);
+}
+
+/* A private database has a key of its own beside it. */
+static int find_secrets_key(struct hp_supervisor *s, struct hp_error *err)
+{
+	char line[2 * HP_SEAL_KEY_LEN + 2];
+	struct hp_seal_keys keys;
+	int rc;
+
+	if (s->o->secrets_key && !realpath(s->o->secrets_key, s->secrets_key))
+		return hp_fail(err, HP_E_INVALID, "--secrets-key %s: %s", s->o->secrets_key, strerror(errno));
+	if (!s->o->secrets_key && s->o->database)
+		return 0;
+	if (!s->o->secrets_key && hp_place_path(&s->place, "secrets.key", s->secrets_key, err) != 0)
+		return -1;
+	if (!s->o->secrets_key && !hp_file_exists(s->secrets_key)) {
+		hp_seal_key_line(line);
+		rc = hp_place_write(&s->place, "secrets.key", line, 0600, err);
+		explicit_bzero(line, sizeof line);
+		if (rc != 0)
+			return -1;
+	}
+	rc = hp_seal_keys_read(s->secrets_key, &keys, err);
+	hp_seal_keys_forget(&keys);
+	return rc == 0 ? check_key_owner(s, err) : -1;
+}
+
 static int boot(struct hp_supervisor *s, struct hp_error *err)
 {
 	if (hp_place_find(&s->place, &s->o->place, err) != 0 || hp_sup_lock(s, err) != 0 ||
-	    hp_sup_lock_orphans(s, err) != 0 || find_secrets(s, err) != 0 || open_doors(s, err) != 0 || open_shared(s, err) != 0 || hp_place_stage(&s->place, err) != 0)
+	    hp_sup_lock_orphans(s, err) != 0 || find_secrets(s, err) != 0 || find_secrets_key(s, err) != 0 ||
+	    open_doors(s, err) != 0 || open_shared(s, err) != 0 || hp_place_stage(&s->place, err) != 0)
 		return -1;
 	if (find_database(s, err) != 0 || set_up_database(s, err) != 0 || prepare_simulated(s, err) != 0 ||
 	    hp_sup_add_servers(s, err) != 0 || tell_address(s, err) != 0)

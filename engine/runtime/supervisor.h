@@ -26,6 +26,7 @@ struct hp_serve_options {
 	const char *postgres_bin;
 	const char *simulated;      /* "stripe,duffel,resend"; NULL: none */
 	const char *secrets_dir;
+	const char *secrets_key;    /* NULL: with a private database one of its own, else none */
 	const char *roles;          /* of the local administrator */
 	const char *log;            /* level for the workers */
 	int slots;

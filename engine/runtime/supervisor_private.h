@@ -40,6 +40,7 @@ struct hp_kept {
 struct hp_supervisor {
 	const struct hp_serve_options *o;
 	char secrets_dir[PATH_MAX]; /* absolute; "": none */
+	char secrets_key[PATH_MAX]; /* the same */
 	struct ev_loop *loop;
 	struct hp_arena *arena;    /* arguments of servers */
 	struct hp_place place;

@@ -79,6 +79,7 @@ static void worker_args(struct hp_kept *k, int index)
 	number(k, "slot", index);
 	option(k, "plugins", k->s->place.plugins);
 	option(k, "secrets", k->s->secrets_dir[0] ? k->s->secrets_dir : NULL);
+	option(k, "secrets-key", k->s->secrets_key[0] ? k->s->secrets_key : NULL);
 	option(k, "log", o->log);
 	if (k->s->n_simulated > 0) {
 		option(k, "secrets-env", k->s->secrets_env);

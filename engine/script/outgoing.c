@@ -27,7 +27,7 @@ static const char *secret(const struct building *b, const char *name)
 			name ? name : "?");
 		return NULL;
 	}
-	value = b->env->secret(b->env->arg, name);
+	value = b->env->secret(b->env->arg, name, NULL);
 	if (!value || !*value) {
 		hp_fail(b->err, HP_E_UNAVAILABLE, "connector \"%s\" needs the secret %s, which is not configured", b->c->name,
 			name);

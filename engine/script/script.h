@@ -85,8 +85,9 @@ struct hp_outgoing {
 };
 /* Where secrets and base URLs come from at the time of sending. */
 struct hp_environment {
-	/* Value of a secret by name, NULL when it is not configured. */
-	const char *(*secret)(void *arg, const char *name);
+	/* Value of a secret by name, NULL when it is not configured. version: NULL (the
+	 * current one), "pending", "previous" or a number. */
+	const char *(*secret)(void *arg, const char *name, const char *version);
 	/* Overrides a connector's base URL (simulated providers); NULL: its own. */
 	const char *(*base_url)(void *arg, const char *connector);
 	void *arg;

@@ -155,6 +155,14 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   schedule_pause m   {schedule, reason}       → the same as in the list
  *   schedule_resume m  {schedule}
  *   schedule_run m     {schedule}               → {schedule, run}
+ *   secrets m          {name?} → {secrets: [{name, version, state, fingerprint, …}]}, never a value
+ *   secret_promote m   {name, version?} → the version; the newest pending one, if none is given
+ *   secret_retire m    {name, version?} → the version, without its value; else the previous one
+ * For engines only, sealed values (base/seal.h) pass through them:
+ *   secret_reserve m   {name}   → {name, version, installation}
+ *   secret_put m       {name, version, sealed, key_id, fingerprint, state?, expires_in?} → the version
+ *   secret_reseal m    {name, version, sealed, key_id, was} → {resealed}
+ *   secrets_live m     {serial?} → {serial, installation, versions?}; versions if serial moved
  * Two are for engines only and have no route; core/schedule.h says what comes between:
  *   schedules_due m    {limit}  → {now, next?, schedules: [{workflow, index, schedule, version, spec,
  *                        position, busy, idle_since}]}

@@ -14,6 +14,10 @@ begin
 	if p_kind in ('turn', 'limits') then
 		return; -- read by commit() for all its runs at once, in the order of the locks: 0013
 	end if;
+	if p_kind = 'secrets' then -- 0017: no claim needs to know
+		perform annex_secrets(p_run, p_doc, p_now);
+		return;
+	end if;
 	update run_state set has_annex = true where run_id = p_run and not has_annex;
 	case p_kind
 		when 'arms' then perform annex_arms(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0011

@@ -30,7 +30,7 @@ async function fails(words, code, sentence, o) {
 }
 
 const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'retry', 'skip', 'give-up', 'approvals',
-  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token',
+  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token', 'secret',
   'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {
@@ -212,6 +212,7 @@ test('completion: what comes after a command of two words', async () => {
   { encoding: 'utf8', cwd: engine.dir }).split('\n').filter(Boolean)
   assert.deepEqual(complete('holdpoint', 'token', ''), ['create', 'list', 'revoke'])
   assert.deepEqual(complete('holdpoint', 'token', 'revoke', '--r'), ['--reason', '--role'])
+  assert.deepEqual(complete('holdpoint', 'secret', 're'), ['rekey', 'retire'])
   assert.deepEqual(complete('holdpoint', 'tok'), ['token'])
 })
 

@@ -84,9 +84,10 @@ static const char connector_source[] =
 	"  },\n"
 	"}\n";
 
-static const char *secret(void *arg, const char *name)
+static const char *secret(void *arg, const char *name, const char *version)
 {
 	(void)arg;
+	(void)version;
 	return strcmp(name, "TOY_KEY") == 0 ? "s3cret" : NULL;
 }
 

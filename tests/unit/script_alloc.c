@@ -10,8 +10,9 @@ static const char source[] = "local bank = connector \"bank\"\nreturn workflow \
 			     "call \"pay\" { bank.transfers.create, with = { amount = '{input.n}', to = 'x' } },\n"
 			     "succeed \"done\" { result = { n = '{input.n}' } } }";
 
-static const char *secret_of(void *arg, const char *name)
+static const char *secret_of(void *arg, const char *name, const char *version)
 {
+	(void)version;
 	(void)arg;
 	return name;
 }

@@ -9,8 +9,9 @@
 #define RQ(op, more) "{\"connector\":\"bank\",\"operation\":\"" op "\",\"method\":\"POST\",\"path\":\"/x\"," \
 		     "\"headers\":{" more "},\"body\":\"a=b\",\"key\":\"k\"}"
 
-static const char *secret_of(void *arg, const char *name)
+static const char *secret_of(void *arg, const char *name, const char *version)
 {
+	(void)version;
 	(void)arg;
 	if (strcmp(name, "BANK_KEY") == 0)
 		return "sk_1";
@@ -18,8 +19,9 @@ static const char *secret_of(void *arg, const char *name)
 		return "Aladdin"; /* RFC 7617 section 2 */
 	return strcmp(name, "BANK_PASSWORD") == 0 ? "open sesame" : NULL;
 }
-static const char *broken_secret(void *arg, const char *name)
+static const char *broken_secret(void *arg, const char *name, const char *version)
 {
+	(void)version;
 	(void)arg;
 	(void)name;
 	return "a\r\nx-evil: 1";
@@ -77,7 +79,7 @@ START_TEST(secrets_are_put_in_last)
 }
 END_TEST
 
-static void not_sent(const char *rq, const char *(*secret)(void *, const char *), const char *message)
+static void not_sent(const char *rq, const char *(*secret)(void *, const char *, const char *), const char *message)
 {
 	struct hp_environment env = {.secret = secret};
 	struct hp_arena *a = hp_arena_new(1 << 20);
@@ -105,8 +107,9 @@ START_TEST(what_must_not_leave)
 }
 END_TEST
 
-static const char *no_secret(void *arg, const char *name)
+static const char *no_secret(void *arg, const char *name, const char *version)
 {
+	(void)version;
 	(void)arg;
 	(void)name;
 	return NULL;

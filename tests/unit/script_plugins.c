@@ -102,8 +102,9 @@ static void teardown(void)
 
 /* ---- asking the fakes ---- */
 
-static const char *secret(void *arg, const char *name)
+static const char *secret(void *arg, const char *name, const char *version)
 {
+	(void)version;
 	(void)arg;
 	if (strcmp(name, "STRIPE_SECRET_KEY") == 0)
 		return stripe_key;

@@ -25,6 +25,7 @@ static void put_turn(struct mem_store *m, struct mem_run *r, const struct hp_tra
 static const struct kind kinds[] = {
 	{ "turn", NULL, put_turn, NULL },
 	{ "arms", NULL, mem_arms_put, mem_arms_found },
+	{ "secrets", NULL, mem_secret_annex, NULL }, /* mem_commit.c has it checked */
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 

@@ -97,7 +97,7 @@ static int check_waits(const struct mem_store *m, const struct hp_transition *t,
 		       (long long)t->run_id, keys, events);
 }
 
-static int check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
+static int check(struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
 {
 	if (t->after.status < HP_RUNNING || t->after.status > HP_CANCELLED)
 		return hp_fail(err, HP_E_INVALID, "run %lld: status %d is unknown",
@@ -113,7 +113,7 @@ static int check(const struct mem_store *m, const struct hp_transition *t, struc
 		return -1;
 	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0 || check_shown(t, err) < 0)
 		return -1;
-	if (check_waits(m, t, err) < 0 || mem_annex_check(t, err) < 0)
+	if (check_waits(m, t, err) < 0 || mem_annex_check(t, err) < 0 || mem_secret_check(m, t, err) < 0)
 		return -1;
 	return check_signed(m, t, err);
 }

@@ -23,6 +23,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_PROBE] = sizeof(struct mem_probe),
 	[T_LIMITER] = sizeof(struct mem_limiter), [T_PERMIT] = sizeof(struct mem_permit),
 	[T_ARMS] = sizeof(struct mem_arms),
+	[T_SECRET] = sizeof(struct mem_secret),   [T_SECRET_VERSION] = sizeof(struct mem_secret_version),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

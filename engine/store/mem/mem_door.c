@@ -507,6 +507,8 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 		return mem_schedule_door(m, name, principal, args, out, err);
 	if (strncmp(name, "breaker", 7) == 0)
 		return mem_breaker_door(m, name, principal, args, out, err);
+	if (strncmp(name, "secret", 6) == 0)
+		return mem_secret_door(m, name, principal, args, out, err);
 	return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", name);
 }
 

@@ -10,8 +10,6 @@
 #include "base/mutant.h"
 #include "store/mem/mem_private.h"
 
-#define INSTALLATION "00000000-0000-4000-8000-000000000001"
-
 void mem_engine_register(struct hp_store *s, const char *host, int64_t pid, int64_t lease_us,
 			 hp_engine_cb cb, void *arg)
 {
@@ -27,7 +25,7 @@ void mem_engine_register(struct hp_store *s, const char *host, int64_t pid, int6
 	e->lease_until = *m->now + lease_us;
 	info->id = e->id;
 	info->now = *m->now;
-	memcpy(info->installation, INSTALLATION, sizeof INSTALLATION);
+	memcpy(info->installation, HP_MEM_INSTALLATION, sizeof HP_MEM_INSTALLATION);
 	an->cb.engine = cb;
 	an->result = info;
 }

@@ -13,6 +13,7 @@
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
  *   mem_lifecycle.c  pause and resume
+ *   mem_secret.c  secrets: versions, doors, the annex of runs
  *   mem_read.c    run, history, approval: JSON for readers; the canonical dump
  *   mem_why.c     one sentence for a run that does not move
  *
@@ -31,6 +32,19 @@
 
 #define MEM_POOL_MAX ((size_t)1 << 31)  /* interned bytes of one store */
 #define MEM_ANSWER_MAX ((size_t)1 << 30) /* what one answer may hold */
+
+enum mem_secret_state { MEM_PENDING = 0, MEM_CURRENT, MEM_PREVIOUS, MEM_RETIRED };
+struct mem_secret {
+	struct hp_bytes name;
+	int64_t last_version, changes;
+};
+struct mem_secret_version {
+	struct hp_bytes name, sealed, key_id, fingerprint; /* sealed: base64 */
+	int64_t version;
+	enum mem_secret_state state;
+	int64_t created_at, expires_at, promoted_at, retired_at;
+	struct hp_bytes created_by, promoted_by, retired_by;
+};
 
 struct mem_engine {
 	int64_t id, lease_us, lease_until, pid;
@@ -183,6 +197,7 @@ struct mem_vec {
 	size_t n, cap, size;
 };
 enum mem_table {
+	T_SECRET, T_SECRET_VERSION,
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
 	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T__COUNT
@@ -404,6 +419,13 @@ json_t *mem_arms_json(const struct mem_store *m, const struct mem_run *r);
 int64_t mem_arms_due(const struct mem_store *m, const struct mem_run *r); /* of the main wait */
 int64_t mem_own_events(const struct mem_store *m, const struct mem_run *r); /* those of arms come after */
 void mem_why_arms(const struct mem_store *m, const struct mem_run *r, struct hp_buf *out);
+/* mem_secret.c */
+#define HP_MEM_INSTALLATION "00000000-0000-4000-8000-000000000001"
+int mem_secret_check(struct mem_store *m, const struct hp_transition *t, struct hp_error *err);
+void mem_secret_annex(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+int mem_secret_door(struct mem_store *m, const char *door, const char *principal, const json_t *args,
+		    struct hp_buf *out, struct hp_error *err);
+void mem_dump_secrets(const struct mem_store *m, json_t *root);
 
 /* mem_schedule.c */
 void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json_t *summary);

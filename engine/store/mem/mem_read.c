@@ -371,6 +371,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	dump_rest(m, root);
 	mem_dump_schedules(m, root);
 	mem_dump_breakers(m, root);
+	mem_dump_secrets(m, root);
 	rc = sort_rows(root, "waits", err);
 	if (rc == 0)
 		rc = sort_rows(root, "cursors", err);

@@ -150,5 +150,6 @@ TCase *contract_schedules(void);
 TCase *contract_limits(void);
 TCase *contract_lifecycle(void);
 TCase *contract_gates(void);
+TCase *contract_secrets(void);
 
 #endif

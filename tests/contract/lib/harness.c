@@ -699,6 +699,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_limits());
 	add(s, contract_lifecycle());
 	add(s, contract_gates());
+	add(s, contract_secrets());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -1,0 +1,387 @@
+/* mem_secret.c: secrets: names, versions, their doors and the annex of runs; the twin
+ * of 0017_secrets.sql. Values are sealed by the engines and opaque here.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "store/mem/mem_private.h"
+
+static const char *const states[] = { "pending", "current", "previous", "retired" };
+
+static struct mem_secret *find_name(struct mem_store *m, const char *name)
+{
+	MEM_EACH(&m->w, T_SECRET, struct mem_secret, s)
+		if (mem_same(s->name, hp_bytes_of(name)))
+			return s;
+	return NULL;
+}
+
+static struct mem_secret_version *find_version(struct mem_store *m, const char *name, int64_t version)
+{
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
+		if (v->version == version && mem_same(v->name, hp_bytes_of(name)))
+			return v;
+	return NULL;
+}
+
+static struct mem_secret_version *newest(struct mem_store *m, const char *name, enum mem_secret_state state)
+{
+	struct mem_secret_version *found = NULL;
+
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
+		if (v->state == state && mem_same(v->name, hp_bytes_of(name)) && (!found || v->version > found->version))
+			found = v;
+	return found;
+}
+
+static int arg_name(const json_t *args, const char **name, struct hp_error *err)
+{
+	if (mem_arg_text(args, "name", true, HP_SECRET_NAME_MAX, name, err) < 0)
+		return -1;
+	if (strlen(*name) < HP_SECRET_NAME_MAX &&
+	    (*name)[strspn(*name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")] == 0)
+		return 0;
+	hp_fail(err, HP_E_INVALID, "\"%s\" cannot be the name of a secret", *name);
+	return hp_error_hint(err, "A name has 1 to 63 capital letters, digits and \"_\".");
+}
+
+/* The version that is meant: args' number, or the newest in that state. */
+static struct mem_secret_version *meant(struct mem_store *m, const json_t *args, const char *name,
+					enum mem_secret_state state, struct hp_error *err)
+{
+	struct mem_secret_version *v;
+	const int64_t none = 0;
+	int64_t number;
+
+	if (mem_arg_int(args, "version", &none, &number, err) < 0)
+		return NULL;
+	if (!find_name(m, name)) {
+		hp_fail(err, HP_E_NOT_FOUND, "there is no secret %s in the table", name);
+		return NULL;
+	}
+	v = number ? find_version(m, name, number) : newest(m, name, state);
+	if (!v && number)
+		hp_fail(err, HP_E_NOT_FOUND, "%s has no version %lld", name, (long long)number);
+	else if (!v)
+		hp_fail(err, HP_E_CONFLICT, "%s has no %s version", name, states[state]);
+	return v;
+}
+
+/* ---- the three changes ---- */
+
+static void end_version(struct mem_store *m, struct mem_secret_version *v, const char *by)
+{
+	v->state = MEM_RETIRED;
+	v->sealed = v->key_id = (struct hp_bytes){ NULL, 0 };
+	v->retired_at = *m->now;
+	v->retired_by = mem_intern_s(m, by);
+}
+
+static struct mem_secret_version *promote(struct mem_store *m, const json_t *args, const char *name, const char *by,
+					  struct hp_error *err)
+{
+	struct mem_secret_version *v = meant(m, args, name, MEM_PENDING, err);
+
+	if (!v || v->state == MEM_CURRENT)
+		return v;
+	if (v->state != MEM_PENDING) {
+		hp_fail(err, HP_E_CONFLICT, "%s version %lld is %s, not pending: it cannot be promoted", name,
+			(long long)v->version, states[v->state]);
+		return NULL;
+	}
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, o) {
+		if (o == v || !mem_same(o->name, v->name))
+			continue;
+		if (o->state == MEM_PREVIOUS || (o->state == MEM_PENDING && o->version < v->version))
+			end_version(m, o, by);
+	}
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, o)
+		if (o->state == MEM_CURRENT && mem_same(o->name, v->name))
+			o->state = MEM_PREVIOUS;
+	v->state = MEM_CURRENT;
+	v->promoted_at = *m->now;
+	v->promoted_by = mem_intern_s(m, by);
+	find_name(m, name)->changes++;
+	return v;
+}
+
+static struct mem_secret_version *retire(struct mem_store *m, const json_t *args, const char *name, const char *by,
+					 struct hp_error *err)
+{
+	struct mem_secret_version *v = meant(m, args, name, MEM_PREVIOUS, err);
+
+	if (!v || v->state == MEM_RETIRED)
+		return v;
+	end_version(m, v, by);
+	find_name(m, name)->changes++;
+	return v;
+}
+
+static struct mem_secret_version *put(struct mem_store *m, const json_t *args, const char *name, const char *by,
+				      struct hp_error *err)
+{
+	const char *state, *sealed, *key_id, *fingerprint;
+	struct mem_secret *s = find_name(m, name);
+	struct mem_secret_version *v;
+	const int64_t none = 0;
+	int64_t version, expires;
+
+	if (mem_arg_text(args, "state", false, 64, &state, err) < 0 ||
+	    mem_arg_int(args, "expires_in", &none, &expires, err) < 0 ||
+	    mem_arg_int(args, "version", NULL, &version, err) < 0 ||
+	    mem_arg_text(args, "sealed", true, 20000, &sealed, err) < 0 ||
+	    mem_arg_text(args, "key_id", true, 64, &key_id, err) < 0 ||
+	    mem_arg_text(args, "fingerprint", true, 64, &fingerprint, err) < 0)
+		return NULL;
+	if ((state && strcmp(state, "pending") != 0 && strcmp(state, "current") != 0) || expires < 0) {
+		hp_fail(err, HP_E_INVALID, "a new version is pending or current, and expires in the future");
+		return NULL;
+	}
+	if (!s || find_version(m, name, version)) {
+		if (s)
+			hp_fail(err, HP_E_CONFLICT, "%s version %lld is there already, or its value is malformed", name,
+				(long long)version);
+		else
+			hp_fail(err, HP_E_NOT_FOUND, "there is no secret %s in the table", name);
+		return NULL;
+	}
+	v = mem_add(&m->w, T_SECRET_VERSION);
+	*v = (struct mem_secret_version){ .name = s->name,
+					  .version = version,
+					  .state = MEM_PENDING,
+					  .sealed = mem_intern_s(m, sealed),
+					  .key_id = mem_intern_s(m, key_id),
+					  .fingerprint = mem_intern_s(m, fingerprint),
+					  .created_at = *m->now,
+					  .created_by = mem_intern_s(m, by),
+					  .expires_at = expires ? *m->now + expires * 1000000 : 0 };
+	s->changes++;
+	return state && strcmp(state, "current") == 0 ? promote(m, args, name, by, err) : v;
+}
+
+/* ---- of runs ---- */
+
+static int apply(struct mem_store *m, int64_t run, const json_t *doc, struct hp_error *err)
+{
+	const json_t *op;
+	const char *name;
+	char by[32];
+	size_t i;
+
+	snprintf(by, sizeof by, "run:%lld", (long long)run);
+	json_array_foreach(json_object_get(doc, "ops"), i, op) {
+		const char *word = hp_json_str(op, "op");
+		struct mem_secret_version *v;
+
+		if (arg_name(op, &name, err) < 0)
+			return -1;
+		if (word && strcmp(word, "put") == 0)
+			v = put(m, op, name, by, err);
+		else if (word && strcmp(word, "promote") == 0)
+			v = promote(m, op, name, by, err);
+		else if (word && strcmp(word, "retire") == 0)
+			v = retire(m, op, name, by, err);
+		else
+			return hp_fail(err, HP_E_INVALID, "there is no \"%s\" of secrets", word ? word : "");
+		if (!v)
+			return -1;
+	}
+	return 0;
+}
+
+/* Tried on a copy: a transition is written whole or refused. */
+int mem_secret_check(struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
+{
+	struct mem_world real;
+	int rc = 0;
+
+	for (int i = 0; i < t->n_annexes && rc == 0; i++) {
+		json_t *doc;
+
+		if (strcmp(t->annexes[i].kind, "secrets") != 0)
+			continue;
+		doc = hp_json_parse(t->annexes[i].doc.p, t->annexes[i].doc.n, "secrets", err);
+		real = m->w;
+		mem_world_init(&m->w);
+		mem_world_copy(&m->w, &real);
+		rc = doc ? apply(m, t->run_id, doc, err) : -1;
+		mem_world_free(&m->w);
+		m->w = real;
+		json_decref(doc);
+	}
+	return rc;
+}
+
+void mem_secret_annex(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc)
+{
+	struct hp_error err;
+	int rc = apply(m, r->row.id, doc, &err);
+
+	(void)t;
+	HP_ASSERT(rc == 0); /* mem_secret_check() has tried it */
+}
+
+/* ---- doors ---- */
+
+static void put_text(json_t *row, const char *name, struct hp_bytes b)
+{
+	if (b.n)
+		json_object_set_new(row, name, json_stringn(b.p, b.n));
+}
+
+static json_t *version_json(const struct mem_secret_version *v)
+{
+	json_t *row = json_object();
+
+	put_text(row, "name", v->name);
+	json_object_set_new(row, "version", json_integer(v->version));
+	json_object_set_new(row, "state", json_string(states[v->state]));
+	put_text(row, "fingerprint", v->fingerprint);
+	put_text(row, "key_id", v->key_id);
+	mem_put_time(row, "created_at", v->created_at);
+	put_text(row, "created_by", v->created_by);
+	mem_put_time(row, "expires_at", v->expires_at);
+	mem_put_time(row, "promoted_at", v->promoted_at);
+	put_text(row, "promoted_by", v->promoted_by);
+	mem_put_time(row, "retired_at", v->retired_at);
+	put_text(row, "retired_by", v->retired_by);
+	return row;
+}
+
+static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
+{
+	int rc = hp_json_write(out, v, err);
+
+	json_decref(v);
+	return rc;
+}
+
+static int reserve(struct mem_store *m, const char *name, struct hp_buf *out)
+{
+	struct mem_secret *s = find_name(m, name);
+
+	if (!s) {
+		s = mem_add(&m->w, T_SECRET);
+		s->name = mem_intern_s(m, name);
+	}
+	return hp_buf_printf(out, "{\"installation\":\"%s\",\"name\":\"%s\",\"version\":%d}", HP_MEM_INSTALLATION, name,
+			     (int)++s->last_version);
+}
+
+static int reseal(struct mem_store *m, const json_t *args, const char *name, struct hp_buf *out, struct hp_error *err)
+{
+	const char *sealed, *key_id, *was;
+	struct mem_secret_version *v;
+	int64_t version;
+	bool done;
+
+	if (mem_arg_text(args, "sealed", true, 20000, &sealed, err) < 0 ||
+	    mem_arg_text(args, "key_id", true, 64, &key_id, err) < 0 ||
+	    mem_arg_text(args, "was", true, 64, &was, err) < 0 || mem_arg_int(args, "version", NULL, &version, err) < 0)
+		return -1;
+	v = find_version(m, name, version);
+	done = v && mem_same(v->key_id, hp_bytes_of(was));
+	if (done) {
+		v->sealed = mem_intern_s(m, sealed);
+		v->key_id = mem_intern_s(m, key_id);
+		find_name(m, name)->changes++;
+	}
+	return hp_buf_printf(out, "{\"resealed\":%s}", done ? "true" : "false");
+}
+
+/* By name, then version; `down`: the newest first. */
+static bool before(const struct mem_secret_version *a, const struct mem_secret_version *b, bool down)
+{
+	int c = mem_compare(a->name, b->name);
+
+	return c != 0 ? c < 0 : down ? a->version > b->version : a->version < b->version;
+}
+
+/* Steals row. */
+static void insert_sorted(json_t *rows, const struct mem_secret_version **order, size_t *n,
+			  const struct mem_secret_version *v, json_t *row, bool down)
+{
+	size_t at = *n;
+
+	while (at > 0 && before(v, order[at - 1], down))
+		at--;
+	memmove(order + at + 1, order + at, (*n - at) * sizeof *order);
+	order[at] = v;
+	++*n;
+	json_array_insert_new(rows, at, row);
+}
+
+static int list(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
+{
+	const struct mem_secret_version *order[HP_SECRETS_MAX];
+	const char *name = hp_json_str(args, "name");
+	json_t *rows = json_array();
+	size_t n = 0;
+
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
+		if ((!name || mem_same(v->name, hp_bytes_of(name))) && n < HP_SECRETS_MAX)
+			insert_sorted(rows, order, &n, v, version_json(v), true);
+	return write_and_drop(json_pack("{s:o}", "secrets", rows), out, err);
+}
+
+static int live(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
+{
+	const struct mem_secret_version *order[HP_SECRETS_MAX];
+	json_t *rows = json_array(), *row, *doc;
+	int64_t serial = 1;
+	size_t n = 0;
+
+	MEM_EACH(&m->w, T_SECRET, struct mem_secret, s)
+		serial += s->changes;
+	doc = json_pack("{s:I,s:s}", "serial", (json_int_t)serial, "installation", HP_MEM_INSTALLATION);
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v) {
+		if (v->state == MEM_RETIRED || n == HP_SECRETS_MAX)
+			continue;
+		row = json_pack("{s:I,s:s}", "version", (json_int_t)v->version, "state", states[v->state]);
+		put_text(row, "name", v->name);
+		put_text(row, "sealed", v->sealed);
+		put_text(row, "key_id", v->key_id);
+		put_text(row, "fingerprint", v->fingerprint);
+		insert_sorted(rows, order, &n, v, row, false);
+	}
+	if (serial != hp_json_int(args, "serial", 0))
+		json_object_set(doc, "versions", rows);
+	json_decref(rows);
+	return write_and_drop(doc, out, err);
+}
+
+int mem_secret_door(struct mem_store *m, const char *door, const char *principal, const json_t *args,
+		    struct hp_buf *out, struct hp_error *err)
+{
+	struct mem_secret_version *v = NULL;
+	const char *name;
+
+	if (strcmp(door, "secrets") == 0)
+		return list(m, args, out, err);
+	if (strcmp(door, "secrets_live") == 0)
+		return live(m, args, out, err);
+	if (arg_name(args, &name, err) < 0)
+		return -1;
+	if (strcmp(door, "secret_reserve") == 0)
+		return reserve(m, name, out);
+	if (strcmp(door, "secret_reseal") == 0)
+		return reseal(m, args, name, out, err);
+	if (strcmp(door, "secret_put") == 0)
+		v = put(m, args, name, principal, err);
+	else if (strcmp(door, "secret_promote") == 0)
+		v = promote(m, args, name, principal, err);
+	else if (strcmp(door, "secret_retire") == 0)
+		v = retire(m, args, name, principal, err);
+	else
+		return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", door);
+	return v ? write_and_drop(version_json(v), out, err) : -1;
+}
+
+void mem_dump_secrets(const struct mem_store *m, json_t *root)
+{
+	json_t *rows = json_array();
+
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
+		json_array_append_new(rows, version_json(v));
+	json_object_set_new(root, "secrets", rows);
+}
