@@ -31,7 +31,7 @@
 #define API_ARENA_MAX ((size_t)8 * 1024 * 1024)
 #define API_AUTH_SLOTS 256
 #define API_AUTH_LIFE (5 * HP_SECOND) /* a token revoked elsewhere works this long at most */
-#define API_FIELDS_MAX 10
+#define API_FIELDS_MAX 20
 #define API_TOKEN_MAX 512
 
 enum api_type {
@@ -40,6 +40,7 @@ enum api_type {
 	API_ANY,     /* any JSON value; bodies only */
 	API_OBJECT,  /* bodies only */
 	API_STRINGS, /* array of strings; bodies only */
+	API_BOOL,    /* bodies only */
 };
 
 struct api_field {

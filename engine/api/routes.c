@@ -14,6 +14,7 @@
 
 #define PAGE { "after", API_INT, false }, { "limit", API_INT, false }
 #define REASON { "reason", API_STRING, true }
+#define AGAIN { "again", API_BOOL, false } /* effects may be made again */
 #define NONE HP_CRASH__COUNT
 #define READ .scope = "read", .handler = api_door, .before = NONE, .after = NONE
 #define OPEN .before = NONE, .after = NONE
@@ -69,6 +70,23 @@ static const struct api_route routes[] = {
 	OPERATE("retry", "retry"),
 	OPERATE("skip", "skip"),
 	OPERATE("give-up", "give_up"),
+	{ .method = "POST", .path = "/api/v1/runs/{id}/restart", .scope = "operate", .handler = api_door,
+	  .door = "restart", .id_name = "run", .fields = { { "state", API_STRING, true }, REASON, AGAIN },
+	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED },
+	{ .method = "POST", .path = "/api/v1/runs/{id}/move", .scope = "operate", .handler = api_door,
+	  .door = "move", .id_name = "run",
+	  .fields = { { "to", API_STRING, true }, REASON, { "map", API_OBJECT, false }, { "at", API_STRING, false },
+		      AGAIN },
+	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED },
+	{ .method = "POST", .path = "/api/v1/bulk", .scope = "operate", .handler = api_door, .door = "bulk",
+	  .fields = { { "action", API_STRING, true }, { "workflow", API_STRING, false },
+		      { "status", API_STRING, false }, { "state", API_STRING, false },
+		      { "code", API_STRING, false }, { "since", API_STRING, false },
+		      { "until", API_STRING, false }, { "reason", API_STRING, false },
+		      { "dry_run", API_BOOL, false }, { "value", API_ANY, false }, { "from", API_STRING, false },
+		      { "to", API_STRING, false }, { "map", API_OBJECT, false }, { "at", API_STRING, false }, AGAIN,
+		      PAGE },
+	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED },
 
 	{ .method = "GET", .path = "/api/v1/approvals", READ, .door = "approvals",
 	  .fields = { { "status", API_STRING, false }, PAGE } },
@@ -219,7 +237,7 @@ static const struct api_field *field_of(const struct api_route *r, const char *n
 static int unknown_field(const struct api_route *r, const char *what, const char *name, struct hp_error *err)
 {
 	const char *names[API_FIELDS_MAX], *near;
-	char all[200] = "none";
+	char all[400] = "none";
 	size_t n = 0, used = 0;
 
 	for (; n < API_FIELDS_MAX && r->fields[n].name; n++) {
@@ -269,7 +287,7 @@ static void query_pair(void *arg, const char *name, const char *value)
 static const char *type_word(enum api_type t)
 {
 	static const char *const words[] = { "", "a string", "a whole number", "a value", "an object",
-					     "an array of strings" };
+					     "an array of strings", "true or false" };
 
 	return words[t];
 }
@@ -288,6 +306,8 @@ static bool has_type(const json_t *v, enum api_type t)
 		return true;
 	case API_OBJECT:
 		return json_is_object(v);
+	case API_BOOL:
+		return json_is_boolean(v);
 	case API_STRINGS:
 		json_array_foreach(v, i, e)
 			if (!json_is_string(e))

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/words.h"
 #include "net/http_client.h"
 #include "runtime/cluster.h"
 #include "runtime/files.h"
@@ -350,6 +351,16 @@ out:
 void cli_pause(int64_t us)
 {
 	(void)poll(NULL, 0, (int)(us / HP_MSEC));
+}
+
+const char *cli_time_word(const char *value, char *buf, size_t n)
+{
+	int64_t ago;
+
+	if (!value || hp_duration_parse(value, &ago, NULL) < 0)
+		return value;
+	(void)snprintf(buf, n, "%lld", (long long)(hp_now_us() - ago));
+	return buf;
 }
 
 void cli_query(struct hp_buf *path, const char *name, const char *value)

@@ -26,5 +26,8 @@ const char *cli_data_dir(const struct cli_args *a, char out[PATH_MAX]);
 int cli_private_database(const struct cli_args *a, char *out, size_t n, struct hp_error *err) HP_MUST_CHECK;
 /* "path?a=b&c=d": appends one parameter, percent-encoded; value NULL: nothing. */
 void cli_query(struct hp_buf *path, const char *name, const char *value);
+/* "2h" means two hours ago, as microseconds in buf; anything else, also NULL, is given
+ * back as it is. */
+const char *cli_time_word(const char *value, char *buf, size_t n);
 
 #endif

@@ -35,11 +35,19 @@ static const struct cli_spec resume_spec = {
 	.name = "resume", .args = "RUN", .text = "Lets a paused run go on from where it stopped.",
 	.examples = "  holdpoint resume 12", .options = maybe_reason, .min_args = 1, .max_args = 1, .client = true,
 };
+static const struct cli_option retry_options[] = {
+	REASON,
+	{ "from", "STATE", "go on from this earlier state instead, as a new visit (also of a paused run)" },
+	{ "yes", NULL, "with --from: effects that were made already may be made again, under new keys" },
+	{ 0 },
+};
 static const struct cli_spec retry_spec = {
 	.name = "retry", .args = "RUN",
-	.text = "Lets a held run try its state again, with the key it had.",
-	.examples = "  holdpoint retry 12 --reason 'the token was renewed'",
-	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
+	.text = "Lets a held run try its state again, with the key it had; or, with --from, lets a held or\n"
+		"paused run go on from a state where it has been before.",
+	.examples = "  holdpoint retry 12 --reason 'the token was renewed'\n"
+		    "  holdpoint retry 12 --from find_payment --reason 'the payment was corrected'",
+	.options = retry_options, .min_args = 1, .max_args = 1, .client = true,
 };
 static const struct cli_spec skip_spec = {
 	.name = "skip", .args = "RUN",
@@ -83,14 +91,21 @@ static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, 
 			goto out;
 		json_object_set_new(body, "value", v);
 	}
-	(void)snprintf(path, sizeof path, "/api/v1/runs/%lld/%s", (long long)run, a->spec->name);
+	if (cli_value(a, "from")) {
+		json_object_set_new(body, "state", json_string(cli_value(a, "from")));
+		json_object_set_new(body, "again", json_boolean(cli_has(a, "yes")));
+	}
+	(void)snprintf(path, sizeof path, "/api/v1/runs/%lld/%s", (long long)run,
+		       cli_value(a, "from") ? "restart" : a->spec->name);
 	if (cli_request(c, path, body, &reply, err) < 0)
 		goto out;
 	rc = 0;
 	if (a->json)
 		rc = cli_print_json(reply, err);
 	else
-		printf("run %lld: %s\n", (long long)run, says(a->spec));
+		printf("run %lld: %s\n", (long long)run,
+		       hp_json_bool(reply, "paused", 0) && a->spec == &retry_spec ? "will go on from there when it is resumed"
+										   : says(a->spec));
 out:
 	json_decref(body);
 	json_decref(reply);

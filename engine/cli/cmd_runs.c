@@ -2,9 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/json.h"
-#include "base/words.h"
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/list.h"
@@ -80,17 +78,11 @@ static void workflow_row(struct cli_table *t, const json_t *row)
 	cli_table_cell(t, cli_time(hp_json_str(row, "deployed_at"), buf, sizeof buf), 0);
 }
 
-/* "2h" means two hours ago; anything else goes to the engine as it is. */
 static void time_query(struct hp_buf *path, const char *name, const char *value)
 {
 	char us[32];
-	int64_t ago;
 
-	if (value && hp_duration_parse(value, &ago, NULL) == 0) {
-		(void)snprintf(us, sizeof us, "%lld", (long long)(hp_now_us() - ago));
-		value = us;
-	}
-	cli_query(path, name, value);
+	cli_query(path, name, cli_time_word(value, us, sizeof us));
 }
 
 int hp_cmd_runs(int argc, char **argv)

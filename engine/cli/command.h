@@ -35,6 +35,8 @@ int hp_cmd_cancel(int argc, char **argv);
 int hp_cmd_pause(int argc, char **argv);
 int hp_cmd_resume(int argc, char **argv);
 int hp_cmd_workflow(int argc, char **argv);
+int hp_cmd_move(int argc, char **argv);
+int hp_cmd_bulk(int argc, char **argv);
 int hp_cmd_retry(int argc, char **argv);
 int hp_cmd_skip(int argc, char **argv);
 int hp_cmd_give_up(int argc, char **argv);

@@ -18,6 +18,8 @@ const struct hp_command_entry hp_commands[] = {
 	{ "pause", "stop a run where nothing of it is on its way", hp_cmd_pause, RUNS },
 	{ "resume", "let a paused run go on", hp_cmd_resume, RUNS },
 	{ "retry", "held run: try again", hp_cmd_retry, RUNS },
+	{ "move", "let a run follow another version of its workflow", hp_cmd_move, RUNS },
+	{ "bulk", "cancel, pause, resume, retry, skip, give up or move many runs", hp_cmd_bulk, RUNS },
 	{ "skip", "held run: go on as if the state had succeeded", hp_cmd_skip, RUNS },
 	{ "give-up", "held run: end it as failed", hp_cmd_give_up, RUNS },
 

@@ -60,3 +60,22 @@ json_t *cli_read_value(const char *given, const char *what, struct hp_error *err
 	hp_buf_free(&b);
 	return v;
 }
+
+json_t *cli_read_map(const char *given, struct hp_error *err)
+{
+	json_t *map = json_object();
+
+	for (const char *at = given ? given : ""; *at;) {
+		size_t n = strcspn(at, ","), from = strcspn(at, "=,");
+
+		if (from == 0 || from + 1 >= n || at[from] != '=' ||
+		    json_object_setn_new(map, at, from, json_stringn(at + from + 1, n - from - 1)) < 0) {
+			hp_fail(err, HP_E_INVALID, "--map: \"%.*s\" is not OLD=NEW", (int)n, at);
+			hp_error_hint(err, "For example --map refund=give_back,tell=tell_traveller.");
+			json_decref(map);
+			return NULL;
+		}
+		at += at[n] ? n + 1 : n;
+	}
+	return map;
+}

@@ -8,4 +8,8 @@
 /* "JSON", "@FILE" or "-" (standard input). `what` names it in errors. Owner: caller. */
 json_t *cli_read_value(const char *given, const char *what, struct hp_error *err) HP_MUST_CHECK;
 
+
+/* "old=new,other=name" (a NULL or empty text: nothing) as an object. Owner: caller. */
+json_t *cli_read_map(const char *given, struct hp_error *err) HP_MUST_CHECK;
+
 #endif

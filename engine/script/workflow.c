@@ -240,6 +240,16 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 	if (s->kind == HP_APPROVAL) {
 		hp_buf_addc(out, ',');
 		add_text(out, "approvers", s->approval.approvers);
+		/* what a restart or a move must not jump over (0015) */
+		hp_buf_printf(out, ",\"asks\":%s", s->approval.has_when ? "\"sometimes\"" : "\"always\"");
+		if (s->approval.of != HP_NO_STATE) {
+			hp_buf_addc(out, ',');
+			add_text(out, "of", w->def.states[s->approval.of].name);
+		}
+	}
+	if (s->save) {
+		hp_buf_addc(out, ',');
+		add_text(out, "save", s->save);
 	}
 	hp_buf_adds(out, ",\"ways\":[");
 	hp_definition_edges(&w->def, i, add_way, &ways);

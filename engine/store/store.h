@@ -135,6 +135,10 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   cancel m       {run, reason}                          → {run, status}
  *   pause m        {run, reason}                          → {run, status, paused: true}
  *   resume m       {run, reason?}                         → {run, status, paused: false}
+ *   restart        {run, state, reason, again?}           → {run, state, again, paused}
+ *   move           {run, to, reason, map?, at?, again?}   → {run, to, state, anew, again}
+ *   bulk           {action, workflow?, status?, state?, code?, since?, until?, reason, dry_run?, after?, limit?,
+ *                   and what the action takes}            → {results: [{run, outcome, sentence?}], done, refused, next?}
  *   workflow_pause  {workflow, reason}                    → {workflow, paused}: new runs start paused
  *   workflow_resume {workflow, limit?}                    → {workflow, paused, resumed, more}
  *   runs           {workflow?, status?, key?, since?, until?, after?, limit?} → {runs: […], next?}

@@ -134,7 +134,8 @@ create table holdpoint.run_state (
 	due_at bigint not null,
 	request_hash bytea,
 	code text,
-	command_value jsonb
+	command_value jsonb,
+	digest bytea  -- the definition it was moved to; null: the one it started with
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
 create table holdpoint.ready (
@@ -158,6 +159,19 @@ create table holdpoint.held (
 	run_id bigint primary key,
 	since bigint not null,
 	code text
+);
+
+-- Which definition a moved run follows from which rev on. What it did before is
+-- read, undone and answered for by the definition it was done under.
+create table holdpoint.run_version (
+	run_id bigint not null,
+	rev int not null,
+	visit int not null,   -- the first visit under it; one that went on keeps its number
+	digest bytea not null references holdpoint.definition,
+	at bigint not null,
+	by text not null,
+	reason text not null,
+	primary key (run_id, rev)
 );
 
 -- Runs that somebody has paused: they have no row in ready or timer.

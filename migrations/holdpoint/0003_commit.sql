@@ -65,6 +65,18 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	select d.summary -> 'states' -> p_state from definition d where d.digest = p_digest
 $$;
 
+-- The definition that a run follows: now, and when it wrote that rev.
+create function holdpoint.run_digest(p_run bigint) returns bytea
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select coalesce(s.digest, r.digest) from run r join run_state s on s.run_id = r.id where r.id = p_run
+$$;
+
+create function holdpoint.digest_at(p_run bigint, p_rev int) returns bytea
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select coalesce((select v.digest from run_version v where v.run_id = p_run and v.rev <= p_rev
+		order by v.rev desc limit 1), (select r.digest from run r where r.id = p_run))
+$$;
+
 -- Opens the approval of a visit. A visit may be opened again after its approval
 -- had expired (a person retried it): with the request as rendered now and without
 -- the votes of before. What was decided stays decided.
@@ -79,7 +91,7 @@ declare
 	v_id bigint;
 begin
 	select * into strict v_run from run where id = p_run;
-	v_state := state_summary(v_run.digest, p_state);
+	v_state := state_summary(run_digest(p_run), p_state);
 	v_request := convert_to(case jsonb_typeof(p_doc -> 'request') when 'string' then p_doc ->> 'request'
 		when 'null' then null else (p_doc -> 'request')::text end, 'UTF8');
 	if v_request is not null and sha256(v_request) is distinct from p_hash then
@@ -114,17 +126,17 @@ create function holdpoint.without_live_effects(p_run bigint) returns boolean
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select not exists (
 		select from run r, lateral (
-			select h.from_state as state from history h where h.run_id = p_run and h.flags & 2 <> 0
+			select h.from_state as state, h.rev from history h where h.run_id = p_run and h.flags & 2 <> 0
 			union
 			-- visits admitted twice, or not refused for good after their admission
-			select min(x.state) from (
+			select min(x.state), max(x.admitted) from (
 				select h.visit, h.state, h.rev as admitted, null::int as refused
 					from history h where h.run_id = p_run and h.flags & 1 <> 0
 				union all
 				select h.from_visit, null, null, h.rev from history h where h.run_id = p_run and h.outcome = 2) x
 			group by x.visit
 			having count(x.admitted) > 1 or coalesce(max(x.refused), -1) <= max(x.admitted)) e
-		where r.id = p_run and not coalesce((state_summary(r.digest, e.state) ->> 'read')::boolean, false))
+		where r.id = p_run and not coalesce((state_summary(digest_at(r.id, e.rev), e.state) ->> 'read')::boolean, false))
 		and not coalesce((select s.unresolved from run_state s where s.run_id = p_run), false)
 $$;
 
@@ -497,7 +509,7 @@ declare
 	v_events jsonb;
 	v_keys text[] := case when p_keys = '' then array[''] else string_to_array(p_keys, E'\n') end;
 begin
-	select state_summary(r.digest, p_state) -> 'events' into v_events from run r where r.id = p_run;
+	v_events := state_summary(run_digest(p_run), p_state) -> 'events';
 	if coalesce(jsonb_array_length(v_events), 0) <> cardinality(v_keys) then
 		raise exception using errcode = 'HP400',
 			message = format('run %s awaits %s keys, but its state names %s events', p_run,

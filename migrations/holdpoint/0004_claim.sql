@@ -21,7 +21,7 @@ begin
 	select s.run_id, s.epoch, s.rev, s.visit, s.state, s.status, s.phase, s.attempt, s.failures,
 		s.entered_at, s.first_sent_at, s.sent_at, s.due_at, s.unresolved, s.signed_visit, s.request_hash,
 		s.held_class, s.code, s.cancel, s.command, s.claims,
-		r.workflow, r.digest, r.key, r.input,
+		r.workflow, coalesce(s.digest, r.digest), r.key, r.input,
 		(select jsonb_object_agg(v.name, v.value) from (
 			select distinct on (v.name) v.name, v.value from saved v
 			where v.run_id = s.run_id order by v.name, v.rev desc) v),

@@ -151,7 +151,7 @@ begin
 		perform fail('HP409', format('run %s has been told to %s already', v_run, command_name(v.command)));
 	end if;
 	perform check_not_paused(v); -- 0015
-	if v_action = 'skip' and (select state_summary(r.digest, v.state) ->> 'kind' = 'approval' from run r where r.id = v_run) then
+	if v_action = 'skip' and state_summary(run_digest(v_run), v.state) ->> 'kind' = 'approval' then
 		perform fail('HP409', format('run %s is held at an approval, which cannot be skipped', v_run),
 			'retry asks again; only those it asks can say yes.');
 	end if;

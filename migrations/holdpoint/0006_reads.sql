@@ -14,11 +14,11 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		'run', r.id, 'workflow', r.workflow, 'key', r.key, 'status', status_name(s.status),
 		'state', coalesce(x.s ->> 'name', '#' || s.state), 'kind', x.s ->> 'kind', 'visit', s.visit,
 		'phase', phase_name(s.phase), 'attempt', s.attempt, 'failures', s.failures,
-		'requester', r.requester, 'digest', encode(r.digest, 'hex'), 'code', s.code,
+		'requester', r.requester, 'digest', encode(coalesce(s.digest, r.digest), 'hex'), 'code', s.code,
 		'cancel', s.cancel, 'paused', case when s.pause then (select jsonb_build_object('by', p.by, 'at', json_time(p.at),
 			'reason', p.reason) from paused p where p.run_id = s.run_id) end, 'created_at', json_time(r.created_at), 'entered_at', json_time(s.entered_at),
 		'due_at', case when s.status < 4 then json_time(s.due_at) end, 'epoch', s.epoch, 'rev', s.rev))
-	from (select state_summary(r.digest, s.state) as s) x
+	from (select state_summary(coalesce(s.digest, r.digest), s.state) as s) x
 $$;
 
 create function holdpoint.approval_json(a holdpoint.approval) returns jsonb
@@ -92,10 +92,12 @@ begin
 		'arms', coalesce(arms_json(s), '[]')); -- 0011
 end $$;
 
+-- p_digest: of a run that was never moved; null: looked up for each row.
 create function holdpoint.history_json(h holdpoint.history, p_digest bytea) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select jsonb_strip_nulls(jsonb_build_object('rev', h.rev, 'seq', nullif(h.seq, 0), 'at', json_time(h.at), 'move', move_name(h.move),
-		'from', state_name(p_digest, h.from_state), 'state', state_name(p_digest, h.state), 'visit', h.visit,
+		'from', state_name(coalesce(p_digest, digest_at(h.run_id, h.rev - (h.move = 17)::int)), h.from_state),
+		'state', state_name(coalesce(p_digest, digest_at(h.run_id, h.rev)), h.state), 'visit', h.visit,
 		'status', status_name(h.status), 'phase', phase_name(h.phase), 'attempt', h.attempt,
 		'admits', case when h.flags & 1 <> 0 then true end,
 		'epoch', h.epoch, 'outcome', class_name(h.outcome), 'code', h.code,
@@ -115,7 +117,8 @@ declare
 	v_more boolean;
 	v_last bigint;
 begin
-	select digest into v_digest from run where id = v_id;
+	select case when s.digest is null then r.digest end into v_digest from run r join run_state s on s.run_id = r.id
+		where r.id = v_id;
 	if not found then
 		perform fail('HP404', format('there is no run %s', v_id));
 	end if;

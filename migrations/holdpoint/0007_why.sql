@@ -65,7 +65,7 @@ begin
 	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can %s.',
 		s.run_id, p_state, say_time(h.at), coalesce(s.code, 'held'), coalesce(': ' || h.message, ''),
 		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end,
-		case when (select state_summary(r.digest, s.state) ->> 'kind' from run r where r.id = s.run_id) = 'approval'
+		case when state_summary(run_digest(s.run_id), s.state) ->> 'kind' = 'approval'
 			then 'retry or give up' else 'retry, skip or give up' end), null)::reason_why;
 end $$;
 
@@ -158,7 +158,7 @@ begin
 	if not found then
 		perform fail('HP404', format('there is no run %s', v_id));
 	end if;
-	select state_name(r.digest, s.state) into v_state from run r where r.id = v_id;
+	v_state := state_name(run_digest(v_id), s.state);
 	select * into v_ready from ready where run_id = v_id;
 	w := case
 		when s.status > 3 then why_final(s)

@@ -368,8 +368,9 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 	static const char *const names[] = { "start", "send_event", "decide", "operate", "cancel", "runs",
 		"secrets", "secret_put", "secret_promote", "secret_retire", "secrets_live", "secret_reserve", "secret_reseal",
 		"run", "history", "why", "approvals", "approval", "events", "workflows", "metrics",
-		"pause", "resume", "workflow_pause", "workflow_resume", "token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
+		"token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
 		"schedule_pause", "schedule_resume", "schedule_run", "schedules_due", "schedule_fire",
+		"pause", "resume", "restart", "move", "bulk", "workflow_pause", "workflow_resume",
 		"breakers", "breaker", "breaker_open", "breaker_close", "breaker_reset" };
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, door_done, arg);
