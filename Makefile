@@ -29,14 +29,15 @@ AR ?= ar
 
 # --- rooms: each may include only those left of it (scripts/check-deps) ------
 
-ROOMS := base core script net store testing runtime api cli
+ROOMS := base core script net store testing plugin runtime api cli
 UP_base := base
 UP_core := core $(UP_base)
 UP_script := script $(UP_core)
 UP_net := net $(UP_script)
 UP_store := store $(UP_net)
 UP_testing := testing $(UP_store)
-UP_runtime := runtime $(UP_testing)
+UP_plugin := plugin $(UP_testing)
+UP_runtime := runtime $(UP_plugin)
 UP_api := api $(UP_runtime)
 UP_cli := cli $(UP_api)
 
@@ -150,6 +151,8 @@ install: all ## into $(DESTDIR)$(PREFIX)
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 0755 $(BUILD)/holdpoint $(DESTDIR)$(PREFIX)/bin/holdpoint
 	cp -R migrations plugins workflows $(DESTDIR)$(PREFIX)/share/holdpoint/
+	install -d $(DESTDIR)$(PREFIX)/include
+	install -m 0644 engine/plugin/hp_plugin.h $(DESTDIR)$(PREFIX)/include/hp_plugin.h
 	install -m 0644 scripts/completion.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdpoint
 
@@ -203,6 +206,29 @@ holdpoint: $(BUILD)/holdpoint
 	@ln -f $< $@ 2>/dev/null || cp $< $@
 endif
 
+# --- native plugins ---------------------------------------------------------
+# A plugin is not linked with the engine and never has its variants (a sanitizer's
+# library must be loaded first): the same file serves every build.
+
+PLUGIN_CFLAGS := -g -O2 -std=c11 -fPIC -fvisibility=hidden -D_GNU_SOURCE $(WARN) \
+	-fstack-protector-strong -D_FORTIFY_SOURCE=2 -ffile-prefix-map=$(CURDIR)/=
+PLUGIN_LDFLAGS := -shared -Wl,-z,relro -Wl,-z,now -Wl,--as-needed
+build_plugin = $(call say,SO,$@) $(CC) $(PLUGIN_CFLAGS) -Iengine/plugin $1 $(filter %.c,$^) -o $@
+
+# What plugins should not do, for tests: tests/plugins/.
+BAD_PLUGINS := abi size symbol null name version no_activity twins loud small hollow unresolved init \
+	init_crash init_hang load_crash load_hang load_exit
+TEST_PLUGINS := $(BUILD)/tests/plugins/probe/probe.so \
+	$(foreach b,$(BAD_PLUGINS),$(BUILD)/tests/plugins/bad_$b/bad_$b.so)
+
+$(BUILD)/tests/plugins/probe/probe.so: tests/plugins/probe.c engine/plugin/hp_plugin.h
+	@mkdir -p $(@D)
+	$(call build_plugin,$(PLUGIN_LDFLAGS))
+bad_way = $(patsubst bad_%.so,%,$(@F))
+$(filter-out %/probe.so,$(TEST_PLUGINS)): tests/plugins/bad.c engine/plugin/hp_plugin.h
+	@mkdir -p $(@D)
+	$(call build_plugin,-DBAD_$(bad_way) -DNAME=bad_$(bad_way) $(PLUGIN_LDFLAGS))
+
 # --- tests ------------------------------------------------------------------
 # tests/unit/ROOM_TOPIC.c is linked with ROOM and the rooms below it only, so a
 # broken room does not keep the others from being tested. Helpers shared by the
@@ -238,9 +264,10 @@ $(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call libs_up_to,base)
 	@mkdir -p $(@D)
 	$(link_test)
 
-.PHONY: build-bench build-unit build-contract build-integration list-unit list-contract list-integration
+.PHONY: build-bench build-plugins build-unit build-contract build-integration list-unit list-contract list-integration
 build-bench: $(TESTS_bench)
-build-unit: $(TESTS_unit)
+build-unit: $(TESTS_unit) build-plugins
+build-plugins: $(TEST_PLUGINS)
 build-contract: $(TESTS_contract)
 build-integration: $(TESTS_integration)
 build-tests: build-unit build-contract build-integration build-bench ## build the test programs

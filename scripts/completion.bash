@@ -11,7 +11,7 @@ _holdpoint()
 	elif [ "$COMP_CWORD" -eq 2 ] && [[ ${COMP_WORDS[1]} == help ]]; then
 		words=$("${COMP_WORDS[0]}" --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }')
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
-	elif [ "$COMP_CWORD" -eq 2 ] && [[ ${COMP_WORDS[1]} =~ ^(token|secret)$ ]]; then
+	elif [ "$COMP_CWORD" -eq 2 ] && [[ ${COMP_WORDS[1]} =~ ^(token|secret|plugin)$ ]]; then
 		words=$("${COMP_WORDS[0]}" "${COMP_WORDS[1]}" --help 2>/dev/null | awk '/^usage:/ { print $4 }')
 		mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
 	else

@@ -165,6 +165,7 @@ suite_authors() {
 
 suite_e2e() {
 	build_program e2e || return
+	build build-plugins >"$work/build" 2>&1 || fail "e2e: the test plugins were not built" "$work/build" 1
 	if [ ! -x tests/run-e2e.sh ]; then
 		echo "tests/run-e2e.sh is missing or not executable" >"$work/log"
 		fail "e2e" "$work/log" 1

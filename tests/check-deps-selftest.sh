@@ -43,7 +43,7 @@ lines() { # COUNT TEXT
 	awk -v n="$1" -v text="$2" 'BEGIN { for (i = 0; i < n; i++) printf "%s\\n", text }'
 }
 
-order='(order: base core script net store testing runtime api cli)'
+order='(order: base core script net store testing plugin runtime api cli)'
 
 good engine/store/pg/x.c '#include <libpq-fe.h>\n#include "base/buf.h"\n#include "store/store.h"\n'
 bad engine/net/x.c '\n#include "store/store.h"\n' \
@@ -53,7 +53,7 @@ bad engine/base/x.h '#include "core/keys.h"\n' \
 bad engine/net/x.c '#include "pg.h"\n' \
 	'engine/net/x.c:1: "pg.h": write includes relative to engine/, as "ROOM/file.h"'
 bad engine/misc/x.c 'int x;\n' \
-	'engine/misc/x.c:1: not in a room that the order knows (base core script net store testing runtime api cli)'
+	'engine/misc/x.c:1: not in a room that the order knows (base core script net store testing plugin runtime api cli)'
 
 good engine/core/x.c '#include <string.h>\n#include "base/arena.h"\n/* not time() */\nstatic const int x[] = {1};\nstatic int f(void)\n{\n\treturn x[0];\n}\n'
 bad engine/core/x.c '#include <time.h>\n' 'engine/core/x.c:1: core is pure and may not include <time.h>'

@@ -69,4 +69,22 @@
 #define HP_SQL_LOCK_TIMEOUT (3 * INT64_C(1000000))
 #define HP_SQL_ROWS_MAX 1000            /* `many`; more is an error */
 
+/* Native plugins (hp_plugin.h says most of these to their authors) */
+#define HP_PLUGIN_FRAME_MAX (4 * 1024 * 1024)  /* between a worker and a plugin's process */
+#define HP_PLUGIN_ARGS_MAX HP_HTTP_REQUEST_BODY_MAX
+#define HP_PLUGIN_VALUE_MAX (1024 * 1024)
+#define HP_PLUGIN_CODE_MAX 63
+#define HP_PLUGIN_MESSAGE_MAX 1000
+#define HP_PLUGIN_ACTIVITIES_MAX 200
+#define HP_PLUGIN_CALLS_MAX 256                /* at once, per process */
+#define HP_PLUGIN_WATCHES_MAX 64
+#define HP_PLUGIN_TIMERS_MAX 256
+#define HP_PLUGIN_THREADS 4
+#define HP_PLUGIN_JOBS_MAX 256
+#define HP_PLUGIN_MEMORY_MAX (INT64_C(2) * 1024 * 1024 * 1024) /* address space */
+#define HP_PLUGIN_FILES_MAX 512
+#define HP_PLUGIN_LOAD_TIME (5 * INT64_C(1000000)) /* until it must have said hello */
+#define HP_PLUGIN_STALL (5 * INT64_C(1000000)) /* a callback that takes longer is taken for hung */
+#define HP_PLUGINS_MAX 32                      /* native ones, per worker */
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "cli/command.h"
+#include "cli/native.h"
 #include "cli/options.h"
 #include "cli/print.h"
 #include "cli/sources.h"
@@ -110,10 +111,12 @@ static int check(const struct cli_args *a, struct hp_error *err)
 		hp_buf_init(&bundle, HP_BUNDLE_MAX);
 		c.path = s.path[i];
 		w = cli_source_load(s.path[i], plugins, &bundle, &failed);
-		if (w)
+		if (w) {
 			(void)hp_workflow_check(w, on_finding, &c);
-		else
+			(void)cli_native_check(w, plugins, on_finding, &c);
+		} else {
 			load_failed(&c, &failed);
+		}
 		hp_workflow_free(w);
 		hp_buf_free(&bundle);
 	}

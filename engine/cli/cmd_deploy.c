@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/native.h"
 #include "cli/direct.h"
 #include "cli/print.h"
 #include "cli/sources.h"
@@ -63,7 +64,7 @@ static int one(struct deploy *d, const char *path, bool send, struct hp_error *e
 	w = cli_source_load(path, d->plugins, &bundle, err);
 	if (!w || hp_workflow_summary(w, &summary, err) < 0)
 		goto out;
-	if (hp_workflow_check(w, on_finding, d) > 0) {
+	if (hp_workflow_check(w, on_finding, d) + cli_native_check(w, d->plugins, on_finding, d) > 0) {
 		hp_fail(err, HP_E_SCRIPT, "%s", d->first[0] ? d->first : path);
 		(void)hp_error_hint(err, "holdpoint check shows all findings; nothing was deployed.");
 		goto out;

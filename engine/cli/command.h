@@ -54,6 +54,8 @@ int hp_cmd_deploy(int argc, char **argv);
 int hp_cmd_check(int argc, char **argv);
 int hp_cmd_graph(int argc, char **argv);
 int hp_cmd_test(int argc, char **argv);
+int hp_cmd_plugin(int argc, char **argv);
+int hp_cmd_plugin_host(int argc, char **argv);
 int hp_cmd_version(int argc, char **argv);
 int hp_cmd_help(int argc, char **argv);
 int hp_cmd_completion(int argc, char **argv);

@@ -39,6 +39,8 @@ const struct hp_command_entry hp_commands[] = {
 
 	{ "serve", "run the engine", hp_cmd_serve, SERVER },
 	{ "worker", "one worker process (serve starts them)", hp_cmd_worker, NULL },
+	{ "plugin-host", "the process of a native plugin (workers start them)", hp_cmd_plugin_host, NULL },
+	{ "plugin", "look at native plugins: can they be used?", hp_cmd_plugin, AUTHORS },
 	{ "fake", "run a simulated provider", hp_cmd_fake, SERVER },
 	{ "migrate", "bring a database's schema up to date", hp_cmd_migrate, SERVER },
 	{ "token", "make, list and revoke tokens for the API", hp_cmd_token, SERVER },

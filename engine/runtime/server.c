@@ -49,6 +49,7 @@ struct hp_server {
 	struct hp_server_options o;
 	struct hp_store *store;
 	struct hp_http_client *http;
+	struct hp_plugins *plugins;    /* NULL: no plugins directory, or not the default loop */
 	struct hp_http_server *doors;  /* NULL: none */
 	struct hp_counters *counters;
 	struct hp_secrets *secrets;
@@ -429,6 +430,7 @@ static int open_worker(struct hp_server *s, struct hp_error *err)
 				      .definitions = s->definitions,
 				      .http = s->http,
 				      .counters = s->counters,
+				      .plugins = s->plugins,
 				      .env = {env_secret, env_base_url, s},
 				      .lease_us = s->o.lease_us,
 				      .poll_us = s->o.poll_us,
@@ -466,6 +468,17 @@ static int open_table(struct hp_server *s, struct hp_error *err)
 	return 0;
 }
 
+/* Children are reaped on the default loop only: there is no other in a worker process. */
+static int open_plugins(struct hp_server *s, struct hp_error *err)
+{
+	struct hp_plugins_options o = {.loop = s->o.loop, .dir = s->o.plugins_dir, .counters = s->counters};
+
+	if (!s->o.plugins_dir || !ev_is_default_loop(s->o.loop))
+		return 0;
+	s->plugins = hp_plugins_new(&o, err);
+	return s->plugins ? 0 : -1;
+}
+
 static int open_parts(struct hp_server *s, struct hp_error *err)
 {
 	s->counters = hp_counters_open(s->o.counters_fd, s->o.slot, err);
@@ -476,7 +489,7 @@ static int open_parts(struct hp_server *s, struct hp_error *err)
 		return -1;
 	s->definitions = hp_definitions_new(s->store, err);
 	s->http = hp_http_client_new(s->o.loop, s->o.allow_private, err);
-	if (!s->definitions || !s->http)
+	if (!s->definitions || !s->http || open_plugins(s, err) != 0)
 		return -1;
 	return open_worker(s, err);
 }
@@ -541,6 +554,7 @@ void hp_server_free(struct hp_server *s)
 	hp_worker_free(s->worker);
 	hp_definitions_free(s->definitions);
 	hp_http_client_free(s->http);
+	hp_plugins_free(s->plugins);
 	for (int i = 0; i < s->n_connectors; i++)
 		hp_connector_free(s->connectors[i].connector);
 	hp_secrets_free(s->secrets);

@@ -20,6 +20,7 @@
 #include "net/http_client.h"
 #include "runtime/counters.h"
 #include "runtime/definitions.h"
+#include "runtime/plugins.h"
 #include "script/script.h"
 #include "store/store.h"
 
@@ -42,10 +43,11 @@ const char *hp_hand_name(enum hp_hand h);
 
 struct hp_worker_options {
 	struct ev_loop *loop;
-	struct hp_store *store;         /* these four are borrowed and outlive the worker's work */
+	struct hp_store *store;         /* these five are borrowed and outlive the worker's work */
 	struct hp_definitions *definitions;
 	struct hp_http_client *http;
 	struct hp_counters *counters;
+	struct hp_plugins *plugins;     /* NULL: native connectors cannot be called */
 	struct hp_environment env;      /* secrets and base URLs */
 	const char *host;               /* for the engine's row; NULL: gethostname */
 	int64_t lease_us;               /* 0: HP_LEASE_DEFAULT */

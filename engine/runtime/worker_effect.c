@@ -52,7 +52,7 @@ static void count_reply(struct hp_owned *r, const struct hp_event *ev)
 }
 
 /* Classified by the connector; the event's values live in w->scratch until kept. */
-static void incoming(struct hp_owned *r, struct hp_incoming *in)
+void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 {
 	struct hp_worker *w = r->w;
 	struct hp_event ev;
@@ -70,7 +70,7 @@ static void incoming(struct hp_owned *r, struct hp_incoming *in)
 }
 
 /* The request could not even be built: nothing has left. */
-static void unsendable(struct hp_owned *r, enum hp_class outcome, const char *code,
+void hp_w_unsendable(struct hp_owned *r, enum hp_class outcome, const char *code,
 		       const struct hp_error *err)
 {
 	struct hp_event ev;
@@ -122,7 +122,7 @@ static struct hp_host *host_find(struct hp_worker *w, const char *authority)
 
 /* A place has become free: the longest waiting goes through the gates again. One
  * that cannot be sent leaves the place to the next. */
-static void host_release(struct hp_host *h)
+void hp_w_host_release(struct hp_host *h)
 {
 	HP_ASSERT(h->in_flight > 0);
 	h->in_flight--;
@@ -163,8 +163,8 @@ static void on_response(void *arg, const struct hp_http_response *rs)
 	}
 	in.headers = headers;
 	in.n_headers = headers ? rs->n_headers : 0;
-	incoming(r, &in);
-	host_release(h);
+	hp_w_incoming(r, &in);
+	hp_w_host_release(h);
 }
 
 static struct hp_header *headers_of(struct hp_owned *r, const struct hp_outgoing *out)
@@ -195,7 +195,7 @@ static void transmit(struct hp_owned *r, struct hp_host *h, const struct hp_outg
 	r->http_token = rq.headers ? hp_http_send(w->o.http, &rq, on_response, r, &err) : -1;
 	if (r->http_token < 0) {
 		r->http_token = 0;
-		unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON, "request_refused", &err);
+		hp_w_unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON, "request_refused", &err);
 		return;
 	}
 	r->host = h;
@@ -229,7 +229,7 @@ void hp_w_echo(struct hp_worker *w)
 		struct hp_incoming in = {.answered = true, .sent = true, .status = 200, .body = r->echo};
 
 		hp_list_del(&r->host_node);
-		incoming(r, &in);
+		hp_w_incoming(r, &in);
 	}
 }
 
@@ -243,7 +243,7 @@ void hp_w_send(struct hp_owned *r)
 
 	if (hp_workflow_outgoing(hp_loaded_workflow(r->loaded), r->act.value, &w->o.env,
 				 r->step[r->turn], &out, &err) != 0) {
-		unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON,
+		hp_w_unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON,
 			   err.code == HP_E_NOT_FOUND ? "secret_missing" : "request_refused", &err);
 		return;
 	}
@@ -263,6 +263,8 @@ void hp_w_send(struct hp_owned *r)
 	}
 	if (w->o.echo && strncmp(out.url, echo_scheme, sizeof echo_scheme - 1) == 0)
 		echo_later(r);
+	else if (out.native)
+		hp_w_native(r, h, &out);
 	else
 		transmit(r, h, &out);
 }
@@ -291,7 +293,9 @@ void hp_w_effect_abandon(struct hp_owned *r)
 {
 	if (r->http_token != 0)
 		hp_http_abort(r->w->o.http, r->http_token);
-	r->http_token = 0;
+	if (r->plugin_token != 0)
+		hp_plugins_abort(r->w->o.plugins, r->plugin_token);
+	r->http_token = r->plugin_token = 0;
 	if (r->host)
 		r->host->in_flight--;
 	r->host = NULL;

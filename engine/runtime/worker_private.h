@@ -4,6 +4,7 @@
  *   worker_run.c     one run in hand: its data, and the drive through hp_step()
  *   worker_commit.c  transitions out, acknowledgements in, reloads
  *   worker_effect.c  requests and statements out, replies in
+ *   worker_native.c  requests that a native plugin does
  *   worker_schedule.c  starts what schedules have due
  *
  * Rules all of them keep: a run is on exactly one of w->hands; a run is freed
@@ -66,7 +67,7 @@ struct hp_owned {
 	struct hp_action act;        /* SEND, SQL: what is being done */
 	struct hp_host *host;
 	struct hp_list host_node;
-	int64_t http_token;
+	int64_t http_token, plugin_token; /* of the request in flight; 0: none */
 	struct hp_op_ref op;         /* of the request on its way: whose reply it will be */
 	struct hp_bytes echo;        /* its body, when the answer is the request itself */
 	int64_t effect_at;           /* boot clock */
@@ -171,7 +172,13 @@ bool hp_w_schedules_busy(const struct hp_worker *w);  /* an answer is on its way
 int64_t hp_w_schedules_at(const struct hp_worker *w); /* boot clock */
 void hp_w_schedules_look(struct hp_worker *w);        /* when it is time */
 
+/* worker_native.c */
+void hp_w_native(struct hp_owned *r, struct hp_host *h, const struct hp_outgoing *out);
+
 /* worker_effect.c */
+void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in);
+void hp_w_unsendable(struct hp_owned *r, enum hp_class outcome, const char *code, const struct hp_error *err);
+void hp_w_host_release(struct hp_host *h);
 void hp_w_send(struct hp_owned *r);
 void hp_w_send_held_back(struct hp_worker *w);
 void hp_w_echo(struct hp_worker *w);

@@ -90,7 +90,8 @@ static void approval_ways(struct hp_checking *c, int i, const struct hp_state *s
 static const char *const engine_codes[] = {
 	"unreachable", "timeout", "connection_lost", "reply_error", "in_doubt", "retryable", "terminal", "ambiguous",
 	"needs_person", "script_error", "key_invalid", "request_invalid", "signed_request_missing",
-	"signed_request_damaged", "too_large", "unavailable", "forbidden", "io",
+	"signed_request_damaged", "too_large", "unavailable", "forbidden", "io", "plugin_refused", "plugin_crashed",
+	"plugin_busy",
 };
 #define ENGINE_CODES (sizeof engine_codes / sizeof *engine_codes)
 

@@ -85,9 +85,12 @@ static void read_headers(const struct hp_reader *r, int table, struct hp_conn *c
 	lua_pop(r->L, 1);
 }
 
-static void read_repeat(const struct hp_reader *r, int table, struct hp_op *op)
+/* A plugin gets the key with every call; simulated, it comes as this header. */
+#define NATIVE_KEY_HEADER "idempotency-key"
+
+static void read_repeat(const struct hp_reader *r, int table, bool native, struct hp_op *op)
 {
-	static const char *const fields[] = {"header", "window"};
+	static const char *const fields[] = {"window", "header"};
 	const char *word = NULL;
 
 	if (!hp_r_get(r, table, "repeats")) {
@@ -105,9 +108,9 @@ static void read_repeat(const struct hp_reader *r, int table, struct hp_op *op)
 	if (strcmp(word, "by_key") == 0) {
 		if (!hp_r_get(r, -1, "body"))
 			hp_r_fail(r, "repeats: by_key needs { header = …, window = … }");
-		hp_r_only(r, -1, fields, 2, 0);
+		hp_r_only(r, -1, fields, native ? 1 : 2, 0);
 		op->pub.repeat = HP_REPEAT_BY_KEY;
-		op->key_header = hp_r_need(r, -1, "header");
+		op->key_header = native ? NATIVE_KEY_HEADER : hp_r_need(r, -1, "header");
 		if (!hp_header_name_ok(op->key_header))
 			hp_r_fail(r, "repeats: header \"%s\" must be lower-case letters, digits and dashes", op->key_header);
 		op->pub.window_us = hp_r_duration(r, -1, "window", 0);
@@ -122,28 +125,46 @@ static void read_repeat(const struct hp_reader *r, int table, struct hp_op *op)
 		hp_r_fail(r, "a read repeats by nature");
 }
 
-static void read_operation(const struct hp_reader *r, const struct hp_conn *c, struct hp_op *op)
+/* The same shape for both, so that a request is stored, signed and shown alike. */
+static void native_target(const struct hp_reader *r, struct hp_op *op)
 {
-	static const char *const fields[] = {"method", "path", "repeats", "destructive", "read", "request",
-					     "reply",  "arg",  "errors",  "doc"};
+	op->method = HP_METHOD_NATIVE;
+	op->path = hp_arena_printf(r->a, "/%s", op->pub.name);
+	if (!op->path)
+		hp_r_fail(r, "no memory left");
+}
+
+static void http_target(const struct hp_reader *r, struct hp_op *op)
+{
 	static const char *const methods[] = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"};
 
-	if (!lua_istable(r->L, -1))
-		hp_r_fail(r, "an operation is a table, not a %s", luaL_typename(r->L, -1));
-	hp_r_only(r, -1, fields, sizeof fields / sizeof *fields, 0);
-	hp_r_string(r, -1, "doc");
-	op->pub.connector = c->name;
 	op->method = hp_r_need(r, -1, "method");
 	if (!has_name(methods, 6, op->method))
 		hp_r_fail(r, "method \"%s\" is not one of GET, POST, PUT, PATCH, DELETE, HEAD", op->method);
 	op->path = hp_r_string(r, -1, "path");
 	if (op->path && op->path[0] != '/')
 		hp_r_fail(r, "path \"%s\" must begin with /", op->path);
+}
+
+static void read_operation(const struct hp_reader *r, const struct hp_conn *c, struct hp_op *op)
+{
+	static const char *const fields[] = {"repeats", "destructive", "read", "request", "reply",
+					     "arg",     "errors",      "doc",  "method",  "path"};
+
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "an operation is a table, not a %s", luaL_typename(r->L, -1));
+	hp_r_only(r, -1, fields, sizeof fields / sizeof *fields - (c->native ? 2 : 0), 0);
+	hp_r_string(r, -1, "doc");
+	op->pub.connector = c->name;
+	if (c->native)
+		native_target(r, op);
+	else
+		http_target(r, op);
 	op->pub.read = hp_r_bool(r, -1, "read");
 	op->pub.destructive = hp_r_bool(r, -1, "destructive");
 	if (op->pub.read && op->pub.destructive)
 		hp_r_fail(r, "a read cannot be destructive");
-	read_repeat(r, lua_gettop(r->L), op);
+	read_repeat(r, lua_gettop(r->L), c->native, op);
 	op->n_errors = hp_r_list(r, -1, "errors", false, HP_WORDS_MAX, &op->errors);
 	hp_r_function(r, -1, "request", &op->has_request);
 	hp_r_function(r, -1, "reply", &op->has_reply);
@@ -232,7 +253,8 @@ static void read_hosts(const struct hp_reader *r, int table, struct hp_conn *c)
 
 void hp_connector_read(const struct hp_reader *outer, const char *name, struct hp_conn *c)
 {
-	static const char *const fields[] = {"base", "hosts", "secrets", "headers", "operations", "webhook", "doc"};
+	static const char *const fields[] = {"base", "hosts", "secrets", "headers", "operations", "webhook", "doc",
+					     "native"};
 	struct hp_reader r = *outer;
 	int table = lua_gettop(r.L);
 
@@ -241,11 +263,14 @@ void hp_connector_read(const struct hp_reader *outer, const char *name, struct h
 	c->file = r.file;
 	hp_r_only(&r, table, fields, sizeof fields / sizeof *fields, 0);
 	hp_r_string(&r, table, "doc");
+	c->native = hp_r_bool(&r, table, "native");
 	read_hosts(&r, table, c);
+	if (c->native && (c->base || c->n_hosts > 0))
+		hp_r_fail(&r, "a native connector has no base and no hosts: its plugin knows where to go");
 	c->n_secrets = hp_r_list(&r, table, "secrets", false, HP_WORDS_MAX, &c->secrets);
 	read_headers(&r, table, c);
 	read_operations(&r, table, c);
-	if (c->n_ops > 0 && (!c->base || c->n_hosts == 0))
+	if (!c->native && c->n_ops > 0 && (!c->base || c->n_hosts == 0))
 		hp_r_fail(&r, "%s is missing", c->base ? "hosts" : "base");
 	read_webhook(&r, table, c);
 }

@@ -66,6 +66,7 @@ struct hp_conn_header {
 	enum hp_conn_header_kind kind;
 	const char *text[2]; /* the text, or names of secrets */
 };
+#define HP_METHOD_NATIVE "CALL" /* in the place of a method: the plugin's activity */
 struct hp_op {
 	struct hp_operation pub;
 	const char *method, *path;
@@ -77,6 +78,7 @@ struct hp_op {
 };
 struct hp_conn {
 	const char *name, *file, *base;
+	bool native; /* plugins/NAME/NAME.so does its operations */
 	const char **hosts;
 	int n_hosts;
 	const char **secrets;

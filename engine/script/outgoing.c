@@ -141,6 +141,31 @@ static int add_url(const struct building *b, const json_t *rq, struct hp_outgoin
 	return 0;
 }
 
+/* An override that is a URL sends a plugin's calls to a simulated provider, over
+ * HTTP; any other text is for the plugin to understand. */
+static bool simulated(const char *override)
+{
+	return override && (strncmp(override, "http://", 7) == 0 || strncmp(override, "https://", 8) == 0);
+}
+
+static int add_native(const struct building *b, const json_t *rq, struct hp_outgoing *out)
+{
+	const char *other = b->env->base_url ? b->env->base_url(b->env->arg, b->c->name) : NULL;
+
+	out->key = hp_arena_strdup(b->a, hp_json_str(rq, "key"));
+	if (simulated(other)) {
+		out->method = "POST";
+		return add_url(b, rq, out);
+	}
+	out->native = b->c->name;
+	out->activity = hp_arena_strdup(b->a, hp_json_str(rq, "operation"));
+	out->endpoint = other ? hp_arena_strdup(b->a, other) : NULL;
+	out->url = hp_arena_printf(b->a, "native:%s", b->c->name);
+	if (!out->key || !out->activity || !out->url || (other && !out->endpoint))
+		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	return 0;
+}
+
 int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const struct hp_environment *env,
 			 struct hp_arena *a, struct hp_outgoing *out, struct hp_error *err)
 {
@@ -162,7 +187,7 @@ int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const s
 		hp_fail(err, HP_E_INVALID, "the stored request has no method, or no memory is left");
 		goto out;
 	}
-	if (add_url(&b, rq, out) < 0 || add_headers(&b, json_object_get(rq, "headers"), out) < 0)
+	if ((c->native ? add_native(&b, rq, out) : add_url(&b, rq, out)) < 0 || add_headers(&b, json_object_get(rq, "headers"), out) < 0)
 		goto out;
 	body = json_object_get(rq, "body");
 	if (json_string_length(body) > 0) {

@@ -44,11 +44,12 @@ static void not_answered(const struct hp_op *op, const struct hp_incoming *in, s
 	if (!in->sent) {
 		ev->not_sent = true;
 		snprintf(text, sizeof text, "%s could not be reached (%s)", op->pub.connector, why);
-		failed(p, ev, HP_RETRYABLE, "unreachable", text);
+		failed(p, ev, in->refused ? HP_NEEDS_PERSON : HP_RETRYABLE, in->refused ? why : "unreachable",
+		       in->detail ? in->detail : text);
 		return;
 	}
 	snprintf(text, sizeof text, "%s received the request but did not answer (%s)", op->pub.connector, why);
-	failed(p, ev, HP_AMBIGUOUS, why, text);
+	failed(p, ev, HP_AMBIGUOUS, why, in->detail ? in->detail : text);
 }
 
 /* ---- reply() ---- */
@@ -155,7 +156,7 @@ static int by_function(struct hp_job *j, struct placing *p, struct hp_event *ev,
 	return rc;
 }
 
-/* No reply(): the status says it all. */
+/* No reply(): the status says it all, or a plugin's own {class, code, message}. */
 static int by_status(struct hp_job *j, struct placing *p, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_incoming *in = j->incoming;
@@ -172,6 +173,8 @@ static int by_status(struct hp_job *j, struct placing *p, struct hp_event *ev, s
 		json_decref(body);
 		return rc;
 	}
+	if (strcmp(j->op->method, HP_METHOD_NATIVE) == 0 && take_failure(j->in, p, ev))
+		return 0;
 	snprintf(code, sizeof code, "http_%d", in->status);
 	snprintf(message, sizeof message, "%s answered %d", j->op->pub.connector, in->status);
 	if (in->status == 429 || in->status == 503)

@@ -189,19 +189,19 @@ static int add_headers(json_t *headers, const struct hp_conn *c, const struct hp
 	return 0;
 }
 
-static int check_parts(const json_t *parts, struct hp_error *err)
+static int check_parts(const json_t *parts, bool native, struct hp_error *err)
 {
-	static const char *const fields[] = {"path", "query", "form", "json", "headers"};
+	static const char *const fields[] = {"json", "headers", "path", "query", "form"};
 	json_t *object = (json_t *)(uintptr_t)parts;
+	size_t n = native ? 2 : sizeof fields / sizeof *fields, i;
 	void *it;
-	size_t i;
 
 	if (!json_is_object(parts) && !(json_is_array(parts) && json_array_size(parts) == 0))
 		return hp_fail(err, HP_E_INVALID, "request() must return a table");
 	for (it = json_object_iter(object); it; it = json_object_iter_next(object, it)) {
-		for (i = 0; i < 5 && strcmp(fields[i], json_object_iter_key(it)) != 0; i++)
+		for (i = 0; i < n && strcmp(fields[i], json_object_iter_key(it)) != 0; i++)
 			;
-		if (i == 5)
+		if (i == n)
 			return hp_fail(err, HP_E_INVALID, "request() returned the unknown field \"%.60s\"",
 				       json_object_iter_key(it));
 	}
@@ -241,7 +241,7 @@ int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json
 	hp_buf_init(&body, HP_HTTP_REQUEST_BODY_MAX);
 	if (!path)
 		path = op->path;
-	if (check_parts(parts, err) < 0)
+	if (check_parts(parts, c->native, err) < 0)
 		goto out;
 	if (!path) {
 		hp_fail(err, HP_E_INVALID, "request() returned no path");
@@ -354,7 +354,7 @@ static int make_key(struct hp_job *j, int state, int32_t visit, int index, struc
 	return hp_buf_check(key, "the key", err);
 }
 
-/* arg → what request() gives; without one, the path alone. */
+/* arg → what request() gives; without one, the path alone, or for a plugin the argument. */
 static int parts_of(struct hp_job *j, json_t *arg, json_t **parts, const char **code, struct hp_error *err)
 {
 	*parts = NULL;
@@ -365,6 +365,8 @@ static int parts_of(struct hp_job *j, json_t *arg, json_t **parts, const char **
 		if (hp_vm_run(j->vm, request_function, j, err) < 0 || hp_buf_check(&j->text, "a request", err) < 0)
 			return -1;
 		*parts = hp_json_parse(j->text.p, j->text.n, "what request() returned", err);
+	} else if (strcmp(j->op->method, HP_METHOD_NATIVE) == 0) {
+		*parts = json_pack("{s:O}", "json", arg); /* the argument is the request */
 	} else {
 		*parts = json_object();
 	}

@@ -75,8 +75,11 @@ struct hp_op_ref {
 
 struct hp_outgoing {
 	struct hp_op_ref op;
+	const char *native;          /* the plugin that does it; NULL: it goes over HTTP */
+	const char *activity, *key;  /* native */
+	const char *endpoint;        /* native: the base URL's override, NULL: none */
 	const char *method;
-	const char *url;
+	const char *url;             /* native: "native:NAME" */
 	const char *(*headers)[2];   /* name, value; secrets resolved: never log */
 	int n_headers;
 	struct hp_bytes body;
@@ -102,6 +105,8 @@ struct hp_incoming {
 	bool answered;
 	bool sent;                   /* !answered: a byte may have reached the peer */
 	const char *failure;         /* !answered: "timeout", "unreachable", "connection_lost", … */
+	const char *detail;          /* !answered: a sentence; NULL: none beside `failure` */
+	bool refused;                /* !answered, !sent: only a person can change that */
 	int status;
 	const char *(*headers)[2];   /* lower-case names */
 	int n_headers;
@@ -144,6 +149,10 @@ void hp_finding_of_error(struct hp_error *err, struct hp_finding *f);
 /* Error codes that an operation ("stripe.refunds.create") declares; *n 0: none, or no
  * such operation. */
 const char *const *hp_workflow_errors(struct hp_workflow *w, const char *operation, int *n);
+/* The i-th native connector of the workflow, from 0, and its file; NULL: no more. */
+const char *hp_workflow_native(const struct hp_workflow *w, int i, const char **file);
+/* The k-th operation it declares; NULL: no more. */
+const char *hp_workflow_native_operation(const struct hp_workflow *w, int i, int k);
 /* Mermaid flowchart. */
 int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 

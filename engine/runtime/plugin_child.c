@@ -1,0 +1,68 @@
+/* plugin_child.c: a process with nothing of ours: no descriptor but its socket, no
+ * variable of our environment (database, secrets), no signal mask, no terminal. */
+#include "runtime/plugin_child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "plugin/host.h"
+
+#define EXIT_NOT_STARTED 127
+
+static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent", NULL};
+
+/* In the child: only what is safe after fork. */
+static void child(int fd, const char *exe, const char *const *argv, pid_t parent)
+{
+	sigset_t none;
+	int null;
+
+	for (int s = 1; s < NSIG; s++)
+		signal(s, SIG_DFL);
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	null = open("/dev/null", O_RDONLY);
+	/* what it prints goes to our log; its socket gets its number last, for it may
+	 * be one of the numbers that are written here */
+	if (null < 0 || (fd = fcntl(fd, F_DUPFD, 10)) < 0 || dup2(null, STDIN_FILENO) < 0 ||
+	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(fd, HP_PLUGIN_HOST_FD) < 0)
+		_exit(EXIT_NOT_STARTED);
+	if (close_range(HP_PLUGIN_HOST_FD + 1, ~0U, 0) != 0 || chdir("/") != 0)
+		_exit(EXIT_NOT_STARTED);
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent)
+		_exit(EXIT_NOT_STARTED);
+	execve(exe ? exe : "/proc/self/exe", (char *const *)argv, (char *const *)environment);
+	_exit(EXIT_NOT_STARTED);
+}
+
+int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *pid, int *fd, struct hp_error *err)
+{
+	char path[PATH_MAX]; /* a name without a slash would be looked for among the system's libraries */
+	const char *const argv[] = {"holdpoint", "plugin-host", path, name, NULL};
+	pid_t parent = getpid();
+	int pair[2];
+
+	if (!realpath(file, path))
+		return hp_fail(err, errno == ENOENT ? HP_E_NOT_FOUND : HP_E_IO, "%s: %s", file, strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return hp_fail(err, HP_E_IO, "socketpair: %s", strerror(errno));
+	*pid = fork();
+	if (*pid == 0)
+		child(pair[1], exe, argv, parent);
+	close(pair[1]);
+	if (*pid > 0 && fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0) {
+		*fd = pair[0];
+		return 0;
+	}
+	hp_fail(err, HP_E_IO, "the process of a plugin cannot be started: %s", strerror(errno));
+	close(pair[0]); /* a child that was made after all ends with it */
+	return -1;
+}

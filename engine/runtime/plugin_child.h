@@ -1,0 +1,13 @@
+/* plugin_child.h: starting the process of a plugin. */
+#ifndef HP_RUNTIME_PLUGIN_CHILD_H
+#define HP_RUNTIME_PLUGIN_CHILD_H
+
+#include <sys/types.h>
+#include "base/error.h"
+
+/* A new process with nothing of ours but one end of a socket pair; *fd is the other
+ * end. It is killed when this process ends. exe: NULL: this very program. */
+int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *pid, int *fd,
+		    struct hp_error *err) HP_MUST_CHECK;
+
+#endif
