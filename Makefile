@@ -48,6 +48,7 @@ libs_up_to = $(foreach r,$(UP_$1),$(BUILD)/lib$r.a)
 # --- flags ------------------------------------------------------------------
 
 PACKAGES := libpq libcurl lua5.4 jansson libcrypto libmicrohttpd
+PLUGIN_PACKAGES := libcares # of plugins/dns; the program does not have it
 # Asked once, at first use: the variable replaces itself by its value.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
@@ -101,7 +102,9 @@ ifeq ($(BUILD),build)
 PROGRAM += holdpoint
 endif
 
-all: $(PROGRAM) ## build the program (the default)
+NATIVE_PLUGINS := plugins/dns/dns.so
+
+all: $(PROGRAM) $(NATIVE_PLUGINS) ## build the program and the native plugins (the default)
 
 run: ## install what is missing, build, start everything with simulated providers
 	@sh scripts/bootstrap.sh run
@@ -151,13 +154,14 @@ install: all ## into $(DESTDIR)$(PREFIX)
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 0755 $(BUILD)/holdpoint $(DESTDIR)$(PREFIX)/bin/holdpoint
 	cp -R migrations plugins workflows $(DESTDIR)$(PREFIX)/share/holdpoint/
+	rm -f $(DESTDIR)$(PREFIX)/share/holdpoint/plugins/*/*.[ch]
 	install -d $(DESTDIR)$(PREFIX)/include
 	install -m 0644 engine/plugin/hp_plugin.h $(DESTDIR)$(PREFIX)/include/hp_plugin.h
 	install -m 0644 scripts/completion.bash \
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/holdpoint
 
 clean: ## remove every build directory (data in .holdpoint/ stays)
-	rm -rf build build-* holdpoint
+	rm -rf build build-* holdpoint $(NATIVE_PLUGINS)
 
 format: ## lay out all C files with clang-format
 	clang-format -i $$(find engine tests plugins -path '*/node_modules' -prune -o -name '*.[ch]' -print)
@@ -169,7 +173,7 @@ help: ## this list
 # --- program and libraries --------------------------------------------------
 
 packages:
-	@command -v pkg-config >/dev/null && command -v $(CC) >/dev/null && pkg-config --exists $(PACKAGES) || \
+	@command -v pkg-config >/dev/null && command -v $(CC) >/dev/null && pkg-config --exists $(PACKAGES) $(PLUGIN_PACKAGES) || \
 	{ echo "make: the compiler or a library is missing; 'make bootstrap' installs what is" >&2; exit 1; }
 
 # Holds the flags of the last build; everything is rebuilt when they change.
@@ -215,6 +219,10 @@ PLUGIN_CFLAGS := -g -O2 -std=c11 -fPIC -fvisibility=hidden -D_GNU_SOURCE $(WARN)
 PLUGIN_LDFLAGS := -shared -Wl,-z,relro -Wl,-z,now -Wl,--as-needed
 build_plugin = $(call say,SO,$@) $(CC) $(PLUGIN_CFLAGS) -Iengine/plugin $1 $(filter %.c,$^) -o $@
 
+plugins/dns/dns.so: $(sort $(wildcard plugins/dns/*.c)) plugins/dns/dns_private.h plugins/dns/records.h \
+		engine/plugin/hp_plugin.h | packages
+	$(call build_plugin,$(PLUGIN_LDFLAGS)) $$(pkg-config --cflags --libs libcares jansson libcrypto)
+
 # What plugins should not do, for tests: tests/plugins/.
 BAD_PLUGINS := abi size symbol null name version no_activity twins loud small hollow unresolved init \
 	init_crash init_hang load_crash load_hang load_exit
@@ -249,6 +257,12 @@ $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/$1_*.c)): $(BUI
 	$$(link_test)
 endef
 $(foreach r,$(ROOMS),$(eval $(call unit_rules,$r)))
+
+# The readers of records in plugins/dns are tested with the engine's flags.
+$(BUILD)/obj/plugins/%.o: plugins/%.c $(BUILD)/.build_opts
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+$(BUILD)/tests/plugin_dns: $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
 
 $(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,contract) $(call libs_up_to,store)
 	@mkdir -p $(@D)

@@ -22,6 +22,7 @@ wanted() {
 	run  libev-dev             event loop
 	run  libssl-dev            SHA-256, HMAC and TLS
 	run  libmicrohttpd-dev     HTTP server
+	run  libc-ares-dev         DNS, for the plugin of that name
 	run  postgresql-15         the database: Holdpoint runs a private one
 	run  ca-certificates       trusted roots for HTTPS
 	run  tzdata                time zones of schedules

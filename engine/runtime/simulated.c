@@ -24,6 +24,7 @@ static const struct {
 	{"duffel", "DUFFEL_WEBHOOK_SECRET", "", false},
 	{"resend", "RESEND_API_KEY", "re_", false},
 	{"resend", "RESEND_WEBHOOK_SECRET", "whsec_", true},
+	{"dns", NULL, NULL, false}, /* asks for none */
 };
 #define N_SHAPES (sizeof shapes / sizeof shapes[0])
 
@@ -33,7 +34,7 @@ static int known(const char *name, struct hp_error *err)
 		if (strcmp(shapes[i].provider, name) == 0)
 			return 0;
 	hp_fail(err, HP_E_INVALID, "there is no simulated provider \"%s\"", name);
-	return hp_error_hint(err, "there are: stripe, duffel, resend");
+	return hp_error_hint(err, "there are: stripe, duffel, resend, dns");
 }
 
 static bool has_line(const struct hp_buf *text, const char *name)
@@ -77,7 +78,7 @@ static int make_secrets(const struct hp_place *p, const char *path, struct hp_er
 		goto out;
 	before = text.n;
 	for (size_t i = 0; i < N_SHAPES; i++)
-		if (!has_line(&text, shapes[i].secret))
+		if (shapes[i].secret && !has_line(&text, shapes[i].secret))
 			add_secret(&text, i);
 	if (hp_buf_check(&text, path, err) != 0)
 		goto out;

@@ -52,9 +52,10 @@ static void render(struct hp_workflow *w, struct hp_buf *out, struct hp_event *e
 	hp_workflow_eval(w, &data, &run, &act, out, ev);
 }
 
-static const char *secret_of(void *arg, const char *name)
+static const char *secret_of(void *arg, const char *name, const char *version)
 {
 	(void)arg;
+	(void)version;
 	return strcmp(name, "TOKEN") == 0 ? "t0ken" : NULL;
 }
 static const char *at_server(void *arg, const char *connector)
