@@ -87,6 +87,10 @@ static const struct api_route routes[] = {
 		      { "to", API_STRING, false }, { "map", API_OBJECT, false }, { "at", API_STRING, false }, AGAIN,
 		      PAGE },
 	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED },
+	{ .method = "POST", .path = "/api/v1/runs/{id}/undo", .scope = "operate", .handler = api_door,
+	  .door = "operate", .id_name = "run", .constant = { "action", "undo" },
+	  .fields = { REASON, { "happened", API_ANY, false }, { "value", API_ANY, false } },
+	  .before = HP_CRASH_OPERATE_BEFORE, .after = HP_CRASH_OPERATE_STORED },
 
 	{ .method = "GET", .path = "/api/v1/approvals", READ, .door = "approvals",
 	  .fields = { { "status", API_STRING, false }, PAGE } },

@@ -1,4 +1,4 @@
-/* cmd_operate.c: holdpoint cancel, pause, resume, retry, skip, give-up: orders to one run. */
+/* cmd_operate.c: holdpoint cancel, pause, resume, retry, skip, undo, give-up: orders to one run. */
 #include <stdio.h>
 #include <string.h>
 
@@ -17,9 +17,17 @@ static const struct cli_option with_value[] = {
 	{ 0 },
 };
 
+static const struct cli_option with_happened[] = {
+	REASON,
+	{ "happened", "yes|no", "what you found of the effect that is in doubt" },
+	{ "value", "JSON|@FILE|-", "with --happened yes: what the state would have saved" },
+	{ 0 },
+};
+
 static const struct cli_spec cancel_spec = {
 	.name = "cancel", .args = "RUN",
-	.text = "Ends a run. What is in flight ends first; a run that waits ends at once.",
+	.text = "Ends a run. What is in flight ends first; a run that waits ends at once. With\n"
+		"on_cancel = \"undo\" in its workflow, what it did is undone first.",
 	.examples = "  holdpoint cancel 12 --reason 'the customer withdrew'",
 	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
 };
@@ -55,11 +63,28 @@ static const struct cli_spec skip_spec = {
 	.examples = "  holdpoint skip 12 --value '{\"id\":\"re_1\"}' --reason 'refunded by hand, see ticket 88'",
 	.options = with_value, .min_args = 1, .max_args = 1, .client = true,
 };
+static const struct cli_spec undo_spec = {
+	.name = "undo", .args = "RUN",
+	.text = "Undoes what a held run did, the latest first, and ends it as failed. An effect in\n"
+		"doubt is looked at before; one that nothing can look at needs --happened.",
+	.examples = "  holdpoint undo 12 --reason 'the customer does not want it any more'",
+	.options = with_happened, .min_args = 1, .max_args = 1, .client = true,
+};
 static const struct cli_spec give_up_spec = {
 	.name = "give-up", .args = "RUN", .text = "Ends a held run as failed.",
 	.examples = "  holdpoint give-up 12 --reason 'the account is closed'",
 	.options = reason_only, .min_args = 1, .max_args = 1, .client = true,
 };
+
+/* --happened yes|no, as the door wants it. */
+static int put_happened(const char *word, json_t *body, struct hp_error *err)
+{
+	if (!word)
+		return 0;
+	if (strcmp(word, "yes") != 0 && strcmp(word, "no") != 0)
+		return hp_fail(err, HP_E_INVALID, "--happened is yes or no, not \"%s\"", word);
+	return json_object_set_new(body, "happened", json_boolean(*word == 'y'));
+}
 
 static const char *says(const struct cli_spec *spec)
 {
@@ -68,6 +93,7 @@ static const char *says(const struct cli_spec *spec)
 	       : spec == &resume_spec ? "goes on"
 	       : spec == &retry_spec  ? "will try again"
 	       : spec == &skip_spec   ? "will go on"
+	       : spec == &undo_spec   ? "will undo what it did"
 				      : "will end as failed";
 }
 
@@ -91,6 +117,8 @@ static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, 
 			goto out;
 		json_object_set_new(body, "value", v);
 	}
+	if (put_happened(cli_value(a, "happened"), body, err) < 0)
+		goto out;
 	if (cli_value(a, "from")) {
 		json_object_set_new(body, "state", json_string(cli_value(a, "from")));
 		json_object_set_new(body, "again", json_boolean(cli_has(a, "yes")));
@@ -135,6 +163,11 @@ int hp_cmd_retry(int argc, char **argv)
 int hp_cmd_skip(int argc, char **argv)
 {
 	return cli_with_run(&skip_spec, argc, argv, operate);
+}
+
+int hp_cmd_undo(int argc, char **argv)
+{
+	return cli_with_run(&undo_spec, argc, argv, operate);
 }
 
 int hp_cmd_give_up(int argc, char **argv)

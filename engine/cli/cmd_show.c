@@ -188,6 +188,34 @@ static void show_arms(const json_t *arms)
 	}
 }
 
+/* "  1  done        book_hotel (visit 2)  hotels.cancel  hp_…" */
+static void show_undo(const json_t *undo)
+{
+	const char *ends = hp_json_str(undo, "ends");
+	const json_t *e;
+	size_t i;
+
+	if (!undo)
+		return;
+	printf("\n%sundo%s", cli_colour("bold"), cli_colour(""));
+	if (ends)
+		printf(" (it goes back, and ends as %s)", ends);
+	putchar('\n');
+	json_array_foreach(json_object_get(undo, "log"), i, e) {
+		const char *const more[] = { hp_json_str(e, "operation"), hp_json_str(e, "key"), hp_json_str(e, "text") };
+
+		printf("  %lld  %-10s  ", (long long)hp_json_int(e, "entry", 0), hp_json_str(e, "status"));
+		cli_put(hp_json_str(e, "state"));
+		printf(" (visit %lld)", (long long)hp_json_int(e, "visit", 0));
+		for (size_t k = 0; k < sizeof more / sizeof *more; k++)
+			if (more[k]) {
+				(void)fputs("  ", stdout);
+				cli_put(more[k]);
+			}
+		putchar('\n');
+	}
+}
+
 static void show_timeline(const json_t *rows)
 {
 	const json_t *row;
@@ -219,6 +247,7 @@ static int show(const struct cli_args *a, struct cli_client *c, int64_t id, stru
 	show_timeline(rows);
 	show_approvals(json_object_get(doc, "approvals"));
 	show_arms(json_object_get(doc, "arms"));
+	show_undo(json_object_get(doc, "undo"));
 	show_values("input", json_object_get(json_object_get(doc, "run"), "input"));
 	show_values("saved", json_object_get(doc, "saved"));
 	if (json_is_object(json_object_get(json_object_get(doc, "run"), "result")))

@@ -39,6 +39,7 @@ int hp_cmd_move(int argc, char **argv);
 int hp_cmd_bulk(int argc, char **argv);
 int hp_cmd_retry(int argc, char **argv);
 int hp_cmd_skip(int argc, char **argv);
+int hp_cmd_undo(int argc, char **argv);
 int hp_cmd_give_up(int argc, char **argv);
 int hp_cmd_approvals(int argc, char **argv);
 int hp_cmd_approve(int argc, char **argv);

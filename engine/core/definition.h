@@ -103,6 +103,9 @@ struct hp_arm {
 
 enum hp_sql_mode { HP_SQL_EXEC = 1, HP_SQL_ONE = 2, HP_SQL_MANY = 3 };
 
+/* A state of the author's, or (from n_states on) the undo of one: a call or a
+ * statement of its own that only unwinding enters. It has no way out and no name an
+ * author could give: "book_hotel.undo". */
 struct hp_state {
 	const char *name;
 	const char *doc; /* NULL: none */
@@ -111,6 +114,9 @@ struct hp_state {
 	int next;        /* HP_NO_STATE for succeed, fail, choose */
 	const char *save; /* name of the saved value, NULL: none */
 	bool has_set;    /* EVAL_SET when the state is left the ordinary way */
+	bool has_undo;   /* EVAL_UNDO when its effect has succeeded */
+	int undo;        /* has_undo: the state that undoes it; 0: a text says why nothing can */
+	int undoes;      /* of an undo: the state it undoes */
 
 	/* call, sql */
 	struct hp_retry retry;
@@ -167,6 +173,7 @@ struct hp_state {
 
 	struct { /* HP_FAIL */
 		const char *code;      /* default "failed" */
+		bool undo;             /* what the run did is undone before it ends */
 	} fail;
 };
 
@@ -195,6 +202,8 @@ struct hp_definition {
 	const char *file;          /* as given, for messages */
 	struct hp_state *states;   /* states[0] is the start */
 	int n_states;
+	int n_undos;               /* behind them: states[n_states …] */
+	bool cancel_undoes;        /* on_cancel = "undo" */
 	struct hp_trigger *triggers;
 	int n_triggers;
 	struct hp_schedule_trigger *schedules;

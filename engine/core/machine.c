@@ -78,6 +78,10 @@ static void restart(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 	struct hp_run *a = hp_m_after(m);
 	int state = restart_state(m, ev->command_value);
 
+	if (hp_m_unwinds(m)) {
+		hp_m_hold(m, act, HP_NEEDS_PERSON, "unwinding", "what is being unwound only goes back");
+		return;
+	}
 	if (!HP_GUARD(restart_unresolved, !a->unresolved)) {
 		hp_m_hold(m, act, HP_AMBIGUOUS, "in_doubt",
 			  "whether the effect of this state happened is not known: retry or skip it first");
@@ -102,13 +106,24 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 	const struct hp_state *s = hp_m_state(m);
 
 	a->command = HP_CMD_NONE;
+	if (hp_m_undo_order(command) && hp_m_unwinds(m))
+		command = HP_CMD_RETRY; /* it is on its way back already */
 	switch (command) {
 	case HP_CMD_NONE:
 		return false;
 	case HP_CMD_GIVE_UP:
 		hp_m_finish(m, act, HP_FAILED, (struct hp_bytes){ NULL, 0 });
 		return true;
+	case HP_CMD_UNDO:
+	case HP_CMD_UNDO_HAPPENED:
+	case HP_CMD_UNDO_ABSENT:
+		hp_m_undo_ordered(m, ev, act, command);
+		return true;
 	case HP_CMD_SKIP:
+		if (hp_m_unwinds(m)) {
+			hp_m_undo_skip(m, act);
+			return true;
+		}
 		if (s->kind == HP_APPROVAL) { /* the doors refuse it: an operator is not an approver */
 			hp_m_hold(m, act, HP_NEEDS_PERSON, "not_skippable",
 				  "an approval cannot be skipped: retry asks again");
@@ -128,7 +143,11 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 	a->failures = 0;
 	a->code[0] = 0;
 	a->entered_at = m->now; /* `total` counts from here */
-	if (s->kind != HP_CALL) { /* no key to keep: the state is entered anew */
+	if (a->phase == HP_PH_UNDOING) {
+		hp_m_undo_next(m, act);
+	} else if (s->kind != HP_CALL && hp_m_unwinds(m)) {
+		hp_m_enter(m, act, a->state);
+	} else if (s->kind != HP_CALL) { /* no key to keep: the state is entered anew */
 		hp_m_leave(m, act, a->state);
 	} else if (a->unresolved && s->call.has_probe) {
 		hp_m_probe(m, act);
@@ -147,7 +166,7 @@ static bool may_cancel(const struct hp_machine *m)
 	const struct hp_run *a = &m->t.after;
 	bool in_air = a->unresolved || a->phase == HP_PH_ADMITTED || a->phase == HP_PH_PROBING;
 
-	if (!a->cancel)
+	if (!a->cancel || !HP_GUARD(undo_cancel, !hp_m_unwinds(m)))
 		return false;
 	if (a->status == HP_HELD) /* the person who cancels has been told what is in doubt */
 		return true;
@@ -204,6 +223,9 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 	case HP_PH_GATED: /* the request is rendered anew: time has passed */
 		hp_m_work(m, act);
 		return;
+	case HP_PH_UNDOING:
+		hp_m_undo_next(m, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown phase");
 }
@@ -230,8 +252,10 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 		hp_m_drop(m, act);
 		return;
 	}
-	if (may_cancel(m)) {
-		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	if (hp_m_unwinds(m))
+		hp_m_undo_find(m, ev->annex);
+	if (may_cancel(m) && !hp_m_undo_order(a->command)) {
+		hp_m_cancel(m, act);
 		return;
 	}
 	if (may_pause(m)) {
@@ -273,8 +297,8 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 	hp_m_begin(m);
 	if (gone)
 		hp_m_drop(m, act);
-	else if (admitted && m->run.cancel && !m->run.unresolved) /* admitted, not yet sent */
-		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+	else if (admitted && m->run.cancel && !m->run.unresolved && !hp_m_unwinds(m)) /* not yet sent */
+		hp_m_cancel(m, act);
 	else if (admitted && m->run.pause && !m->run.unresolved)
 		pause_unsent(m, act);
 	else if (admitted)
@@ -282,7 +306,7 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 	else if (probing)
 		hp_m_send(m, act, true);
 	else if (may_cancel(m))
-		hp_m_finish(m, act, HP_CANCELLED, (struct hp_bytes){ NULL, 0 });
+		hp_m_cancel(m, act);
 	else if (may_pause(m))
 		pause_here(m, act);
 	else

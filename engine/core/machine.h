@@ -64,6 +64,7 @@ bool hp_status_final(enum hp_status s);
  *   PROBING   probe admitted                 → sends the probe
  *   OPEN      parked: wait, await, approval  → moves on wake, decision, due_at
  *   GATED     parked: its admission was refused → evaluates and admits anew when woken
+ *   UNDOING   between two undos              → enters the next, or ends the run
  */
 enum hp_phase {
 	HP_PH_ENTER = 1,
@@ -73,6 +74,7 @@ enum hp_phase {
 	HP_PH_PROBING = 5,
 	HP_PH_OPEN = 6,
 	HP_PH_GATED = 7,
+	HP_PH_UNDOING = 9,
 };
 
 /* What an operator asked of a held run (or cancel of any). */
@@ -81,6 +83,11 @@ enum hp_command {
 	HP_CMD_RETRY = 1,   /* the same visit again, same key, attempts counted anew */
 	HP_CMD_SKIP = 2,    /* go on as if the state had succeeded, with the given value */
 	HP_CMD_GIVE_UP = 3, /* end as failed */
+	/* Undo what the run did and end as failed. The effect that is in doubt is looked at
+	 * first; the other two say what a person has found. */
+	HP_CMD_UNDO = 4,
+	HP_CMD_UNDO_HAPPENED = 41, /* it happened, with the given value: undone, too */
+	HP_CMD_UNDO_ABSENT = 42,   /* it did not */
 	HP_CMD_RESTART = 5, /* go on from another state as a new visit; value: its index. Also of a paused run */
 };
 
@@ -179,10 +186,11 @@ enum hp_eval {
 	HP_EVAL_UNTIL,     /* wait: the time */
 	HP_EVAL_MAILBOX,   /* keys of the state's events and then of its arms' */
 	HP_EVAL_SET,       /* JSON object of values to save; sees the pending save */
-	HP_EVAL_RESULT,    /* succeed, fail: JSON result (may be empty) */
+	HP_EVAL_RESULT,    /* succeed, fail: JSON result (may be empty); UNDOING: the one that was kept */
 	HP_EVAL_AT,        /* arm `index`: the time at which it goes on */
 	HP_EVAL_CHECK,     /* arm `index`: the request of its check */
 	HP_EVAL_ALARM,     /* arm `index`: does the check's reply (in `value`) make it go on? */
+	HP_EVAL_UNDO,      /* call, sql: the annex "undo" that keeps how to undo it (machine_undo.c) */
 };
 
 /* What history says of a transition. Stored as smallint: never renumber. */
@@ -206,6 +214,8 @@ enum hp_move {
 	HP_MOVE_MOVED = 17,    /* written by doors: pinned to another definition */
 	HP_MOVE_RESTARTED = 18, /* an operator let it go on from another state */
 	HP_MOVE_CHECKED = 20,  /* parked again: an arm's check failed, or no longer fails */
+	HP_MOVE_UNDOING = 22,  /* unwinding has begun */
+	HP_MOVE_UNDONE = 23,   /* one effect less: undone, or done by hand */
 };
 const char *hp_move_name(enum hp_move m);
 
@@ -291,6 +301,20 @@ struct hp_arm_clock {
 };
 #define HP_ARMS_JSON_MAX (HP_ARMS_MAX * 640)
 
+/* Of a run that is unwound: what its claim has found (machine_undo.c). */
+struct hp_undo_found {
+	bool there;
+	enum hp_status ends;   /* what the run will be */
+	int32_t from;          /* the state in which it began */
+	int32_t entry;         /* the next to undo, > 0; 0: none is left */
+	int32_t state;         /* its state; 0: it cannot be entered */
+	int32_t visit;         /* of the effect */
+	int left;              /* that nothing can undo, and nobody has answered for */
+	char code[HP_CODE_MAX], message[256]; /* what began it */
+	char error_code[HP_CODE_MAX], error[256]; /* state 0: why */
+	char names[320];       /* what is left, for people */
+};
+
 /* A run being worked on. Treat as opaque; allocated by the driver. */
 struct hp_machine {
 	const struct hp_definition *def;
@@ -320,8 +344,11 @@ struct hp_machine {
 	char code_buf[HP_CODE_MAX];
 	char message_buf[512];
 	char error_json[1600];    /* the `error` value of a caught failure */
+	struct hp_undo_found undo;
+	size_t undo_json_n;
 	char arms_json[HP_ARMS_JSON_MAX]; /* the annex of a waiting state's arms; from here on … */
 	char won_json[1200];      /* … and of the arm that left the state before it */
+	char undo_json[1200];     /* … and those of unwinding */
 };
 
 void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, const struct hp_run *run,

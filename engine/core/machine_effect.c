@@ -273,7 +273,10 @@ void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_act
 			return;
 		}
 		a->unresolved = false;
-		hp_m_call(m, act);
+		if (hp_m_undo_due(m)) /* there is nothing of it to undo */
+			hp_m_unwind(m, act, a->cancel ? HP_CANCELLED : HP_FAILED);
+		else
+			hp_m_call(m, act);
 		return;
 	case HP_VERDICT_UNKNOWN:
 		break;

@@ -39,6 +39,7 @@ void hp_m_begin(struct hp_machine *m)
 	m->t.after.rev = m->run.rev + 1;
 	m->t.after.claims = 0;
 	m->dirty = false;
+	m->undo_json_n = 0;
 }
 
 void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, int32_t index)
@@ -84,6 +85,16 @@ void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value)
 
 	HP_ASSERT(m->t.n_saves < max);
 	m->t.saves[m->t.n_saves++] = (struct hp_save){ name, value };
+}
+
+/* The author's statement will be rolled back, and with it what the transition would
+ * have told of it. */
+static void without_statement(struct hp_machine *m)
+{
+	if (!m->t.in_sql)
+		return;
+	m->t.in_sql = false;
+	m->t.n_saves = m->t.n_annexes = 0;
 }
 
 void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message)
@@ -148,12 +159,13 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	       const char *message)
 {
 	struct hp_run *a = hp_m_after(m);
+	char said[sizeof m->message_buf];
 
-	hp_m_outcome(m, c, code, message);
+	hp_m_outcome(m, c, code, hp_m_undo_says(m, message, said, sizeof said));
 	a->status = HP_HELD;
 	a->held_class = c;
 	a->command = HP_CMD_NONE;
-	m->t.in_sql = false;
+	without_statement(m);
 	/* an open approval stays open only while the run waits for it */
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
@@ -179,12 +191,26 @@ void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status sta
 	hp_m_commit(m, act);
 }
 
-/* A cancel takes effect between two states, when no effect is in the air. */
-static bool cancels(struct hp_machine *m, struct hp_action *act)
+void hp_m_cancel(struct hp_machine *m, struct hp_action *act)
 {
-	if (!m->t.after.cancel)
+	if (!m->def->cancel_undoes)
+		hp_m_finish(m, act, HP_CANCELLED, nothing);
+	else if (m->t.after.unresolved)
+		hp_m_undo_resolve(m, act);
+	else
+		hp_m_unwind(m, act, HP_CANCELLED);
+}
+
+/* A cancel, or the order to undo, takes effect between two states, when no effect is
+ * in the air. */
+static bool ends(struct hp_machine *m, struct hp_action *act)
+{
+	if (m->t.after.cancel && !hp_m_unwinds(m))
+		hp_m_cancel(m, act);
+	else if (hp_m_undo_due(m))
+		hp_m_unwind(m, act, HP_FAILED);
+	else
 		return false;
-	hp_m_finish(m, act, HP_CANCELLED, nothing);
 	return true;
 }
 
@@ -223,12 +249,12 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 	struct hp_run *a = hp_m_after(m);
 	const struct hp_state *from = hp_m_state(m);
 
+	if (ends(m, act))
+		return;
 	if (next == HP_NO_STATE) {
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "no_way", "the state has no way to go on");
 		return;
 	}
-	if (cancels(m, act))
-		return;
 	if (a->visit >= HP_VISITS_MAX) {
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "too_many_visits",
 			  "the run entered more states than the limit allows");
@@ -237,8 +263,15 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 	hp_m_wait_over(m);
 	if (from->kind == HP_CALL && from->call.signed_by != HP_NO_STATE)
 		a->signed_visit = 0; /* a signature is for one sending */
+	hp_m_enter(m, act, next);
+}
+
+void hp_m_enter(struct hp_machine *m, struct hp_action *act, int state)
+{
+	struct hp_run *a = hp_m_after(m);
+
 	a->visit++;
-	a->state = next;
+	a->state = state;
 	a->status = HP_RUNNING;
 	a->phase = HP_PH_ENTER;
 	a->attempt = a->failures = 0;
@@ -267,9 +300,18 @@ void hp_m_pass(struct hp_machine *m, struct hp_action *act, int next)
 /* The state did what it is there for: save, `set`, go on. */
 void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value)
 {
+	const struct hp_state *s = hp_m_state(m);
+
+	if (hp_m_unwinds(m)) {
+		hp_m_undone(m, act, "done");
+		return;
+	}
 	if (save && value.n > 0)
 		hp_m_save(m, save, value);
-	hp_m_pass(m, act, hp_m_state(m)->next);
+	if (s->has_undo && !HP_MUTANT(undo_log)) /* while the values are those of this visit */
+		hp_m_eval(m, act, HP_EVAL_UNDO, 0);
+	else
+		hp_m_pass(m, act, s->next);
 }
 
 size_t hp_m_json_escape(char *dst, size_t size, const char *s)
@@ -357,8 +399,12 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 		return;
 	}
 	hp_m_outcome(m, c, code, message);
-	m->t.in_sql = false;
+	without_statement(m);
 	next = find_catch(s, c, m->t.code);
+	if (next == HP_NO_STATE && hp_m_undo_due(m) && !m->t.after.unresolved) {
+		hp_m_unwind(m, act, m->t.after.cancel ? HP_CANCELLED : HP_FAILED);
+		return;
+	}
 	if (next == HP_NO_STATE && !HP_MUTANT(held)) {
 		hp_m_hold(m, act, c, m->code_buf, m->message_buf);
 		return;

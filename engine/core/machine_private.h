@@ -5,6 +5,7 @@
  *   machine_effect.c  call and sql: admission, retry, doubt, probe
  *   machine_state.c   the other kinds of state
  *   machine_arm.c     what stands beside a wait: `on`
+ *   machine_undo.c    unwinding: what is kept to undo an effect, and undoing it
  *
  * All of them work on m->t.after, the row as it will be. m->run is the row as it
  * was last committed and changes only when a commit is acknowledged.
@@ -31,7 +32,7 @@ enum hp_mode {
 static inline struct hp_run *hp_m_after(struct hp_machine *m) { return &m->t.after; }
 static inline const struct hp_state *hp_m_state(const struct hp_machine *m)
 {
-	HP_ASSERT(m->t.after.state >= 0 && m->t.after.state < m->def->n_states);
+	HP_ASSERT(m->t.after.state >= 0 && m->t.after.state < m->def->n_states + m->def->n_undos);
 	return &m->def->states[m->t.after.state];
 }
 
@@ -50,6 +51,10 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status status,
 		 struct hp_bytes result);
 void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next);
+/* A new visit of that state, whatever was before. */
+void hp_m_enter(struct hp_machine *m, struct hp_action *act, int state);
+/* A cancel is carried out: the end, or the way back. */
+void hp_m_cancel(struct hp_machine *m, struct hp_action *act);
 void hp_m_pass(struct hp_machine *m, struct hp_action *act, int next);
 void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save, struct hp_bytes value);
 void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
@@ -74,6 +79,23 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+
+/* machine_undo.c */
+bool hp_m_unwinds(const struct hp_machine *m);  /* the run only goes back */
+bool hp_m_undo_due(const struct hp_machine *m); /* … it will, where it next may */
+bool hp_m_undo_order(enum hp_command command);
+void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex);
+void hp_m_undo_kept(struct hp_machine *m, const struct hp_event *ev);
+void hp_m_undo_ordered(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act,
+		       enum hp_command command);
+void hp_m_undo_resolve(struct hp_machine *m, struct hp_action *act);
+void hp_m_unwind(struct hp_machine *m, struct hp_action *act, enum hp_status ends);
+void hp_m_undo_next(struct hp_machine *m, struct hp_action *act);
+void hp_m_undone(struct hp_machine *m, struct hp_action *act, const char *as);
+void hp_m_undo_skip(struct hp_machine *m, struct hp_action *act);
+void hp_m_undo_end(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* The message, and what is left undone if the run is being unwound. */
+const char *hp_m_undo_says(const struct hp_machine *m, const char *message, char *buf, size_t n);
 
 /* machine_state.c */
 void hp_m_work(struct hp_machine *m, struct hp_action *act);

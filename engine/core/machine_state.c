@@ -95,9 +95,15 @@ static void result_value(struct hp_machine *m, const struct hp_event *ev, struct
 {
 	const struct hp_state *s = hp_m_state(m);
 
-	if (s->kind == HP_FAIL) {
+	if (m->t.after.phase == HP_PH_UNDOING) {
+		hp_m_undo_end(m, ev, act);
+	} else if (s->kind == HP_FAIL) {
 		hp_m_outcome(m, HP_TERMINAL, s->fail.code, NULL);
-		hp_m_finish(m, act, HP_FAILED, ev->value);
+		m->t.result = ev->value;
+		if (s->fail.undo)
+			hp_m_unwind(m, act, HP_FAILED);
+		else
+			hp_m_finish(m, act, HP_FAILED, ev->value);
 	} else {
 		hp_m_finish(m, act, HP_SUCCEEDED, ev->value);
 	}
@@ -112,20 +118,29 @@ static void args_value(struct hp_machine *m, const struct hp_event *ev, struct h
 	act->timeout_us = hp_m_state(m)->timeout_us;
 }
 
+/* It could not be evaluated. */
+static void no_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+{
+	if (m->asked == HP_EVAL_FOUND || m->asked == HP_EVAL_PROBE) {
+		/* still in doubt: no catch may make that look settled */
+		m->t.after.phase = HP_PH_DOUBT;
+		hp_m_hold(m, act, HP_AMBIGUOUS, ev->code, ev->message);
+	} else if (m->asked == HP_EVAL_CHECK || m->asked == HP_EVAL_ALARM) {
+		hp_m_check_failed(m, ev, act);
+	} else if (m->asked == HP_EVAL_UNDO) {
+		hp_m_undo_kept(m, ev); /* the effect has happened: what cannot be kept is told later */
+		hp_m_pass(m, act, hp_m_state(m)->next);
+	} else if (m->asked == HP_EVAL_REQUEST && m->t.after.unresolved) {
+		hp_m_doubt(m, act, ev->message);
+	} else {
+		hp_m_fail(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
+	}
+}
+
 void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	if (!ev->ok) {
-		if (m->asked == HP_EVAL_FOUND || m->asked == HP_EVAL_PROBE) {
-			/* still in doubt: no catch may make that look settled */
-			m->t.after.phase = HP_PH_DOUBT;
-			hp_m_hold(m, act, HP_AMBIGUOUS, ev->code, ev->message);
-		} else if (m->asked == HP_EVAL_CHECK || m->asked == HP_EVAL_ALARM) {
-			hp_m_check_failed(m, ev, act);
-		} else if (m->asked == HP_EVAL_REQUEST && m->t.after.unresolved) {
-			hp_m_doubt(m, act, ev->message);
-		} else {
-			hp_m_fail(m, act, HP_NEEDS_PERSON, ev->code, ev->message);
-		}
+		no_value(m, ev, act);
 		return;
 	}
 	switch (m->asked) {
@@ -173,6 +188,10 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 		return;
 	case HP_EVAL_RESULT:
 		result_value(m, ev, act);
+		return;
+	case HP_EVAL_UNDO:
+		hp_m_undo_kept(m, ev);
+		hp_m_pass(m, act, hp_m_state(m)->next);
 		return;
 	}
 	HP_ASSERT(0 && "unknown value");

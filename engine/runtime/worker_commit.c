@@ -27,6 +27,10 @@ void hp_w_commit(struct hp_owned *r, const struct hp_transition *t)
 
 static void count_end(struct hp_worker *w, const struct hp_transition *t)
 {
+	if (t->move == HP_MOVE_UNDOING)
+		++*hp_counter(w->o.counters, "holdpoint_unwindings_total");
+	else if (t->move == HP_MOVE_UNDONE)
+		++*hp_counter(w->o.counters, "holdpoint_effects_undone_total");
 	if (t->disposition == HP_FINISH)
 		++*hp_counterf(w->o.counters, "holdpoint_runs_finished_total{status=\"%s\"}",
 			       hp_status_name(t->after.status));
@@ -45,7 +49,7 @@ static void tell(struct hp_owned *r, const struct hp_transition *t)
 		hp_w_log_at(HP_WARN, r, &t->after, "run held", t->after.code, t->message);
 	else if (t->disposition == HP_FINISH)
 		hp_w_log_at(HP_INFO, r, &t->after, "run finished", hp_status_name(t->after.status), NULL);
-	else if (t->move == HP_MOVE_RETRY || t->move == HP_MOVE_DOUBT)
+	else if (t->move == HP_MOVE_RETRY || t->move == HP_MOVE_DOUBT || t->move == HP_MOVE_UNDOING)
 		hp_w_log_at(HP_INFO, r, &t->after, hp_move_name(t->move), t->code, t->message);
 	else
 		hp_w_log_at(HP_DEBUG, r, &t->after, hp_move_name(t->move), NULL, NULL);

@@ -210,7 +210,7 @@ static void begin(struct hp_owned *r)
 	struct hp_worker *w = r->w;
 	const struct hp_definition *d = hp_workflow_definition(hp_loaded_workflow(r->loaded));
 
-	if (r->run.state < 0 || r->run.state >= d->n_states) {
+	if (r->run.state < 0 || r->run.state >= d->n_states + d->n_undos) {
 		hp_w_hold(r, "definition_mismatch", "the stored state is not in the definition");
 		return;
 	}
@@ -326,6 +326,7 @@ static void evaluate(struct hp_owned *r, const struct hp_action *act, struct hp_
 		.signed_request = r->signed_request,
 		.signed_key = r->signed_key,
 		.signed_hash = r->signed_hash,
+		.annex = r->claimed.annex,
 		.now = hp_worker_now(w),
 	};
 

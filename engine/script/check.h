@@ -19,6 +19,11 @@ void hp_c_unreachable(struct hp_checking *c, int i);
 void hp_c_endless_loop(struct hp_checking *c, int i);
 void hp_c_signature(struct hp_checking *c, int i);
 void hp_c_destructive(struct hp_checking *c, int i);
+bool hp_c_leads_to(struct hp_checking *c, int from, int to);
+
+/* check_undo.c */
+void hp_c_undo(struct hp_checking *c, int i);
+void hp_c_undo_incomplete(struct hp_checking *c);
 
 void hp_c_limits(struct hp_checking *c); /* check_limits.c */
 

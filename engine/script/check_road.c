@@ -164,26 +164,43 @@ static const char *condition_on(const struct walk *w, int i)
 	return name;
 }
 
-void hp_c_destructive(struct hp_checking *c, int i)
+bool hp_c_leads_to(struct hp_checking *c, int from, int to)
+{
+	struct walk w;
+
+	walk(&w, &c->w->def, from, CLOSED_NONE);
+	return w.from[to] >= 0;
+}
+
+/* An undo runs without asking anybody again: the approval before its effect covers both,
+ * so it is looked for where the effect is. */
+static void destructive(struct hp_checking *c, int i, const struct hp_operation *op, const char *what)
 {
 	const struct hp_definition *d = &c->w->def;
-	const struct hp_state *s = &d->states[i];
 	char names[300];
 	struct walk w;
 
-	if (s->kind != HP_CALL || !s->call.op.destructive)
-		return;
 	walk(&w, d, 0, CLOSED_ALL);
 	if (w.from[i] >= 0) {
 		road(&w, i, names, sizeof names);
-		hp_c_report(c, "destructive_without_approval", false, i, s->line,
-			    "the destructive %s.%s can be reached without an approval: %s", s->call.op.connector,
-			    s->call.op.name, names);
+		hp_c_report(c, "destructive_without_approval", false, i, d->states[i].line,
+			    "the destructive %s.%s can be %s without an approval: %s", op->connector, op->name, what, names);
 		return;
 	}
 	walk(&w, d, 0, CLOSED_UNCONDITIONAL);
 	if (w.from[i] >= 0)
-		hp_c_report(c, "destructive_on_condition", false, i, s->line,
-			    "the destructive %s.%s is reached without an approval when the condition of \"%s\" is false",
-			    s->call.op.connector, s->call.op.name, condition_on(&w, i));
+		hp_c_report(c, "destructive_on_condition", false, i, d->states[i].line,
+			    "the destructive %s.%s is %s without an approval when the condition of \"%s\" is false",
+			    op->connector, op->name, what, condition_on(&w, i));
+}
+
+void hp_c_destructive(struct hp_checking *c, int i)
+{
+	const struct hp_definition *d = &c->w->def;
+	const struct hp_state *s = &d->states[i], *undo = s->undo ? &d->states[s->undo] : NULL;
+
+	if (s->kind == HP_CALL && s->call.op.destructive)
+		destructive(c, i, &s->call.op, "reached");
+	if (undo && undo->kind == HP_CALL && undo->call.op.destructive)
+		destructive(c, i, &undo->call.op, "used to undo");
 }

@@ -98,17 +98,42 @@ static int rendered(struct hp_job *j, int state, bool probe, struct answer *a, s
 	return rc;
 }
 
+/* Of an undo: as it was rendered when its effect succeeded. */
+static int kept_request(struct hp_job *j, const char *name, struct answer *a, struct hp_event *ev, const char **code,
+			struct hp_error *err)
+{
+	struct hp_buf key;
+	int rc;
+
+	*code = "undo_log_missing";
+	hp_buf_init(&key, HP_KEY_MAX + 1);
+	rc = hp_undo_kept(j, name, a->out, &key, err);
+	if (rc == 0) {
+		hp_sha256(a->out->p, a->out->n, ev->hash);
+		a->value_n = a->key_at = a->out->n;
+		a->key_n = key.n;
+		hp_buf_add(a->out, key.p, key.n);
+		rc = hp_buf_check(a->out, "a request", err);
+	}
+	hp_buf_free(&key);
+	return rc;
+}
+
 static int eval_request(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 			const char **code, struct hp_error *err)
 {
 	if (act->index == 1)
 		return stored_request(j, a, ev, code, err);
+	if (act->state >= j->w->def.n_states)
+		return kept_request(j, "request", a, ev, code, err);
 	return rendered(j, act->state, false, a, ev, code, err);
 }
 
 static int eval_probe(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		      const char **code, struct hp_error *err)
 {
+	if (act->state >= j->w->def.n_states)
+		return kept_request(j, "probe", a, ev, code, err);
 	return rendered(j, act->state, true, a, ev, code, err);
 }
 
@@ -195,6 +220,8 @@ static int eval_found(struct hp_job *j, const struct hp_action *act, struct answ
 	if (!reply)
 		return -1;
 	j->in = reply;
+	if (act->state >= j->w->def.n_states)
+		hp_undo_values(j);
 	rc = hp_vm_run(j->vm, found_function, j, err);
 	json_decref(reply);
 	if (rc < 0 || hp_buf_check(&j->text, "what found() returned", err) < 0)
@@ -401,21 +428,35 @@ static void args_expression(lua_State *L, void *arg)
 static int eval_args(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		     const char **code, struct hp_error *err)
 {
-	(void)act;
 	(void)ev;
 	(void)code;
+	if (act->state >= j->w->def.n_states) {
+		*code = "undo_log_missing";
+		if (hp_undo_kept(j, "args", a->out, NULL, err) < 0)
+			return -1;
+	} else {
+		hp_buf_addc(a->out, '{');
+		if (hp_statement_args(j, a->out, err) < 0)
+			return -1;
+		hp_buf_addc(a->out, '}');
+	}
+	a->value_n = a->out->n;
+	return 0;
+}
+
+/* "args":[…] and "user":… of the job's state. */
+int hp_statement_args(struct hp_job *j, struct hp_buf *out, struct hp_error *err)
+{
 	if (hp_vm_run(j->vm, args_expression, j, err) < 0)
 		return -1;
 	if (hp_buf_check(&j->text, "args", err) < 0)
 		return -1;
-	hp_buf_printf(a->out, "{\"args\":");
-	hp_buf_add(a->out, j->text.p, j->text.n);
+	hp_buf_printf(out, "\"args\":");
+	hp_buf_add(out, j->text.p, j->text.n);
 	if (j->text2.n) {
-		hp_buf_adds(a->out, ",\"user\":");
-		hp_buf_add(a->out, j->text2.p, j->text2.n);
+		hp_buf_adds(out, ",\"user\":");
+		hp_buf_add(out, j->text2.p, j->text2.n);
 	}
-	hp_buf_addc(a->out, '}');
-	a->value_n = a->out->n;
 	return 0;
 }
 
@@ -470,9 +511,14 @@ static int eval_result(struct hp_job *j, const struct hp_action *act, struct ans
 {
 	const struct hp_state *s = state_of(j);
 
-	(void)act;
 	(void)ev;
 	(void)code;
+	if (act->pending && act->pending->after.phase == HP_PH_UNDOING) {
+		if (hp_undo_kept(j, "result", a->out, NULL, err) < 0)
+			return -1;
+		a->value_n = a->out->n;
+		return 0;
+	}
 	if (s->kind == HP_SUCCEED)
 		return from_text(j, result_expression, a, err);
 	if (hp_vm_run(j->vm, result_expression, j, err) < 0 || hp_buf_check(&j->text, "a message", err) < 0)
@@ -562,6 +608,18 @@ static int eval_approval(struct hp_job *j, const struct hp_action *act, struct a
 	return 0;
 }
 
+/* ---- undo ---- */
+
+static int eval_undo(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		     const char **code, struct hp_error *err)
+{
+	(void)ev;
+	if (hp_undo_render(j, act->state, (int32_t)j->number, a->out, code, err) < 0)
+		return -1;
+	a->value_n = a->out->n;
+	return 0;
+}
+
 /* ---- dispatch ---- */
 
 static const eval_fn evals[] = {
@@ -570,6 +628,7 @@ static const eval_fn evals[] = {
 	[HP_EVAL_APPROVAL] = eval_approval, [HP_EVAL_UNTIL] = eval_until,     [HP_EVAL_MAILBOX] = eval_mailbox,
 	[HP_EVAL_SET] = eval_set,           [HP_EVAL_RESULT] = eval_result,   [HP_EVAL_AT] = eval_at,
 	[HP_EVAL_CHECK] = eval_check,       [HP_EVAL_ALARM] = eval_alarm,
+	[HP_EVAL_UNDO] = eval_undo,
 };
 
 /* The message goes into out, which is emptied for it. */
@@ -593,8 +652,8 @@ void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, con
 	struct hp_job j;
 	int rc;
 
-	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_ALARM);
-	HP_ASSERT(act->state >= 0 && act->state < w->def.n_states);
+	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_UNDO);
+	HP_ASSERT(act->state >= 0 && act->state < w->def.n_states + w->def.n_undos);
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_VALUE;
 	ev->now = data->now;

@@ -337,6 +337,14 @@ void hp_push_arm(lua_State *L, int state, const struct hp_arm *arm)
 	HP_ASSERT(lua_istable(L, -1));
 }
 
+void hp_keep_state(lua_State *L, int state, int body)
+{
+	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_STATES);
+	lua_pushvalue(L, body);
+	lua_rawseti(L, -2, state + 1);
+	lua_pop(L, 1);
+}
+
 void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field)
 {
 	lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_CONNECTORS);

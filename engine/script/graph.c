@@ -111,7 +111,12 @@ int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp
 	}
 	for (i = 0; i < d->n_states; i++)
 		node(&d->states[i], i, out);
+	for (i = d->n_states; i < d->n_states + d->n_undos; i++)
+		node(&d->states[i], i, out);
 	for (i = 0; i < d->n_states; i++)
 		hp_definition_edges(d, i, arrow, out);
+	for (i = 0; i < d->n_states; i++)
+		if (d->states[i].undo)
+			hp_buf_printf(out, "  s%d -. undo .- s%d\n", i, d->states[i].undo);
 	return hp_buf_check(out, "the graph", err);
 }

@@ -12,6 +12,7 @@
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
+ *   undo.c       what is kept to undo an effect
  *   outgoing.c   request → URL and secrets; reply.c: what came back, classified
  *   webhook.c    connectors for the webhook door
  *   check.c, check_road.c, graph.c          the author's tools
@@ -233,6 +234,7 @@ void hp_expr_push_run(lua_State *L, struct hp_job *j);
 void hp_push_state(lua_State *L, int state);
 /* Pushes the table of an arm of that state. */
 void hp_push_arm(lua_State *L, int state, const struct hp_arm *arm);
+void hp_keep_state(lua_State *L, int state, int body); /* body: its table, absolute */
 /* Pushes connectors[connector].operations[name][field]. */
 void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field);
 
@@ -319,6 +321,19 @@ struct hp_op_ref hp_op_ref_of(const struct hp_workflow *w, const struct hp_conn 
 struct hp_op *hp_op_of_ref(struct hp_workflow *w, struct hp_op_ref ref);
 struct hp_op *hp_request_op(struct hp_workflow *w, const json_t *request, struct hp_conn **conn,
 			    struct hp_error *err);
+
+/* "args":[…], and "user":… when it is not service; of the job's state. */
+int hp_statement_args(struct hp_job *j, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+
+/* ---- undo.c ---- */
+/* The annex that keeps how to undo `state`, which has just succeeded in `visit`. */
+int hp_undo_render(struct hp_job *j, int state, int32_t visit, struct hp_buf *out, const char **code,
+		   struct hp_error *err) HP_MUST_CHECK;
+/* What was kept, from the claim: "request" and "probe" (and key), "args", "result". */
+int hp_undo_kept(struct hp_job *j, const char *name, struct hp_buf *out, struct hp_buf *key,
+		 struct hp_error *err) HP_MUST_CHECK;
+/* The run's values are those it had when the effect succeeded. */
+void hp_undo_values(struct hp_job *j);
 
 /* ---- time ---- */
 int hp_time_parse(const char *s, int64_t *us); /* RFC 3339; -1: not one */

@@ -127,11 +127,20 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 	}
 }
 
+static void read_on_cancel(const struct hp_reader *r, struct hp_definition *d, int body)
+{
+	const char *word = hp_r_string(r, body, "on_cancel");
+
+	d->cancel_undoes = word && strcmp(word, "undo") == 0;
+	if (word && !d->cancel_undoes && strcmp(word, "stop") != 0)
+		hp_r_fail(r, "on_cancel must be \"stop\" or \"undo\", not \"%s\"", word);
+}
+
 /* What stands beside the states. */
 static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 {
 	static const char *const fields[] = {"doc", "trigger", "key", "input", "exclusive", "overlap", "concurrency",
-					     "rate", "fair", "priority"};
+					     "rate", "fair", "priority", "on_cancel"};
 	static const char *const only_input[] = {"input"};
 	struct hp_words before_start = {(const char **)(uintptr_t)only_input, 1, 1};
 	struct hp_definition *d = &w->def;
@@ -144,6 +153,7 @@ static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 		hp_r_fail(r, "there is no state; the shortest workflow is succeed \"done\" {}");
 	d->n_states = (int)n;
 	d->doc = hp_r_string(r, body, "doc");
+	read_on_cancel(r, d, body);
 	hp_loader_triggers(r, w, body);
 	hp_loader_limits(r, w, body);
 	if (hp_r_get(r, body, "key")) {
@@ -168,8 +178,9 @@ static void read_states(struct hp_reader *r, struct hp_workflow *w, int body)
 	struct hp_words words = {hp_r_alloc(r, sizeof(char *) * SAVED_NAMES_MAX), 0, SAVED_NAMES_MAX};
 	int i;
 
-	d->states = hp_r_alloc(r, sizeof *d->states * (size_t)d->n_states);
-	w->extra = hp_r_alloc(r, sizeof *w->extra * (size_t)d->n_states);
+	/* each may have an undo, which is a state of its own behind them */
+	d->states = hp_r_alloc(r, sizeof *d->states * 2 * (size_t)d->n_states);
+	w->extra = hp_r_alloc(r, sizeof *w->extra * 2 * (size_t)d->n_states);
 	for (i = 0; i < d->n_states; i++)
 		d->states[i].name = ""; /* not known yet */
 	add_word(r, &words, "input");

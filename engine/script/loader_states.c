@@ -11,6 +11,7 @@ struct state_reader {
 	struct hp_state *s;
 	struct hp_extra *x;
 	int body;
+	int index;
 };
 
 #define COMMON "next", "doc", "set"
@@ -189,19 +190,28 @@ static void read_probe(const struct state_reader *sr)
 	lua_pop(r->L, 1);
 }
 
-static void read_call(const struct state_reader *sr)
+/* What a call has that is an undo, too. */
+static void read_request(const struct state_reader *sr, const char *what)
 {
-	ONLY(sr, 1, COMMON, "with", "key", "save", "retry", "timeout", "probe", "catch");
-	sr->x->op = first_operation(sr, sr->body, "call");
+	sr->x->op = first_operation(sr, sr->body, what);
 	sr->s->call.op = sr->x->op->pub;
 	sr->s->call.signed_by = HP_NO_STATE;
 	expression(sr, sr->body, "with");
 	sr->s->call.has_key = expression(sr, sr->body, "key");
-	sr->s->save = read_save(sr, NULL);
 	sr->s->timeout_us = read_timeout(sr, HP_CALL_TIMEOUT_DEFAULT);
 	read_retry(sr);
 	read_probe(sr);
+}
+
+static void read_undo(const struct state_reader *sr);
+
+static void read_call(const struct state_reader *sr)
+{
+	ONLY(sr, 1, COMMON, "with", "key", "save", "retry", "timeout", "probe", "catch", "undo");
+	read_request(sr, "call");
+	sr->s->save = read_save(sr, NULL);
 	read_catch(sr);
+	read_undo(sr);
 }
 
 static void read_as(const struct state_reader *sr)
@@ -221,6 +231,19 @@ static void read_as(const struct state_reader *sr)
 	lua_pop(r->L, 2);
 }
 
+static void read_args(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+
+	if (!hp_r_get(r, sr->body, "args"))
+		return;
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "args must be a list of expressions");
+	hp_r_only(r, -1, NULL, 0, (int)lua_rawlen(r->L, -1));
+	hp_r_expression(r, -1, "args");
+	lua_pop(r->L, 1);
+}
+
 static void read_sql(const struct state_reader *sr)
 {
 	static const struct {
@@ -230,7 +253,7 @@ static void read_sql(const struct state_reader *sr)
 	const struct hp_reader *r = sr->r;
 	size_t i;
 
-	ONLY(sr, 0, COMMON, "as", "exec", "one", "many", "args", "save", "none", "retry", "timeout", "catch");
+	ONLY(sr, 0, COMMON, "as", "exec", "one", "many", "args", "save", "none", "retry", "timeout", "catch", "undo");
 	read_as(sr);
 	for (i = 0; i < 3; i++) {
 		const char *text = hp_r_string(r, sr->body, modes[i].field);
@@ -244,13 +267,7 @@ static void read_sql(const struct state_reader *sr)
 	}
 	if (!sr->s->sql.text)
 		hp_r_fail(r, "the statement is missing: exec, one or many");
-	if (hp_r_get(r, sr->body, "args")) {
-		if (!lua_istable(r->L, -1))
-			hp_r_fail(r, "args must be a list of expressions");
-		hp_r_only(r, -1, NULL, 0, (int)lua_rawlen(r->L, -1));
-		hp_r_expression(r, -1, "args");
-		lua_pop(r->L, 1);
-	}
+	read_args(sr);
 	sr->s->save = read_save(sr, NULL);
 	if (sr->s->save && sr->s->sql.mode == HP_SQL_EXEC)
 		hp_r_fail(r, "exec gives no rows to save; use one or many");
@@ -260,6 +277,69 @@ static void read_sql(const struct state_reader *sr)
 	sr->s->timeout_us = read_timeout(sr, HP_SQL_STATE_TIMEOUT);
 	read_retry(sr);
 	read_catch(sr);
+	read_undo(sr);
+}
+
+static void read_undo_statement(const struct state_reader *sr)
+{
+	ONLY(sr, 0, "as", "exec", "args", "retry", "timeout");
+	read_as(sr);
+	sr->s->sql.text = hp_r_need(sr->r, sr->body, "exec");
+	sr->s->sql.mode = HP_SQL_EXEC;
+	sr->s->sql.none = HP_NO_STATE;
+	read_args(sr);
+	sr->s->timeout_us = read_timeout(sr, HP_SQL_STATE_TIMEOUT);
+	read_retry(sr);
+}
+
+static void read_undo_request(const struct state_reader *sr)
+{
+	ONLY(sr, 1, "with", "key", "retry", "timeout", "probe");
+	read_request(sr, "undo");
+}
+
+/* The undo on top of the stack becomes a state behind the author's own. */
+static void add_undo(const struct state_reader *sr)
+{
+	struct hp_reader inner = *sr->r;
+	struct hp_definition *d = &sr->w->def;
+	int i = d->n_states + d->n_undos++;
+	struct state_reader u = {&inner, sr->w, &d->states[i], &sr->w->extra[i], lua_gettop(inner.L), i};
+	bool calls = lua_rawlen(inner.L, u.body) > 0;
+
+	inner.what = hp_arena_printf(inner.a, "%s: undo", sr->r->what);
+	u.s->name = hp_arena_printf(inner.a, "%s.undo", sr->s->name);
+	u.s->line = sr->s->line;
+	u.s->kind = calls ? HP_CALL : HP_SQL;
+	u.s->next = HP_NO_STATE;
+	u.s->undoes = sr->index;
+	sr->s->undo = i;
+	hp_keep_state(inner.L, i, u.body);
+	if (calls)
+		read_undo_request(&u);
+	else
+		read_undo_statement(&u);
+}
+
+/* A request, a statement, or a text: why nothing can. */
+static void read_undo(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+
+	if (!hp_r_get(r, sr->body, "undo"))
+		return;
+	sr->s->has_undo = true;
+	if (lua_istable(r->L, -1) && !hp_mark(r->L, -1, HP_MARK_OPERATION)) {
+		add_undo(sr);
+	} else if (lua_type(r->L, -1) == LUA_TSTRING) {
+		if (lua_rawlen(r->L, -1) == 0)
+			hp_r_fail(r, "undo is an empty text; say what is left for a person");
+		hp_r_expression(r, -1, "undo");
+	} else {
+		hp_r_fail(r, "undo must be a table like { stripe.refunds.create, with = … }, one with as and exec, "
+			     "or a text that says why it cannot be undone");
+	}
+	lua_settop(r->L, sr->body);
 }
 
 static void read_branch(const struct state_reader *sr, int n, struct hp_branch *b)
@@ -411,7 +491,8 @@ static void read_succeed(const struct state_reader *sr)
 
 static void read_fail(const struct state_reader *sr)
 {
-	ONLY(sr, 0, "doc", "code", "message");
+	ONLY(sr, 0, "doc", "code", "message", "undo");
+	sr->s->fail.undo = hp_r_bool(sr->r, sr->body, "undo");
 	sr->s->fail.code = hp_r_string(sr->r, sr->body, "code");
 	if (!sr->s->fail.code)
 		sr->s->fail.code = "failed";
@@ -454,7 +535,7 @@ static void read_kind(const struct state_reader *sr)
 void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body)
 {
 	struct hp_state *s = &w->def.states[i];
-	struct state_reader sr = {r, w, s, &w->extra[i], body};
+	struct state_reader sr = {r, w, s, &w->extra[i], body, i};
 
 	read_kind(&sr);
 	s->doc = hp_r_string(r, body, "doc");

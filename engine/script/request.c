@@ -342,9 +342,12 @@ static int check_key(const char *key, size_t n, struct hp_error *err)
 static int make_key(struct hp_job *j, int state, int32_t visit, int index, struct hp_buf *key, struct hp_error *err)
 {
 	char derived[HP_EFFECT_KEY_LEN];
+	bool undo = state >= j->w->def.n_states;
 
-	if (!j->has_text2) {
-		hp_effect_key(j->data->installation, j->data->id, j->w->def.states[state].name, visit, index, derived);
+	if (!j->has_text2) { /* an undo's is its effect's second one */
+		hp_effect_key(j->data->installation, j->data->id,
+			      j->w->def.states[undo ? j->w->def.states[state].undoes : state].name, visit, undo ? 1 : index,
+			      derived);
 		hp_buf_adds(key, derived);
 		return hp_buf_check(key, "the key", err);
 	}

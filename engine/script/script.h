@@ -45,6 +45,7 @@ struct hp_run_data {
 	struct hp_bytes saved;       /* JSON object name → value */
 	struct hp_bytes signed_request, signed_key; /* for HP_EVAL_REQUEST with signed_visit */
 	const uint8_t *signed_hash;
+	struct hp_bytes annex;       /* of the claim: what is to be undone */
 	int64_t now;
 };
 /* `run` is act->pending ? &act->pending->after : the committed run. Saves of

@@ -56,6 +56,12 @@ static void keep_states(lua_State *L, void *arg)
 		lua_rawseti(L, -5, i);
 		lua_pop(L, 1);
 	}
+	for (i = w->def.n_states; i < w->def.n_states + w->def.n_undos; i++) {
+		hp_push_state(L, w->def.states[i].undoes);
+		lua_getfield(L, -1, "undo");
+		hp_keep_state(L, i, lua_gettop(L));
+		lua_pop(L, 2);
+	}
 }
 
 /* After a kill the state is thrown away; the same sources give the same again,
@@ -229,6 +235,12 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 	add_text(out, "name", s->name);
 	hp_buf_printf(out, ",\"kind\":\"%s\",\"line\":%d,", hp_kind_name(s->kind), s->line);
 	add_text(out, "doc", s->doc);
+	if (i >= w->def.n_states) { /* the others' indexes stay as they are */
+		hp_buf_adds(out, ",\"undoes\":");
+		hp_buf_json(out, w->def.states[s->undoes].name, strlen(w->def.states[s->undoes].name));
+	}
+	if (s->kind == HP_CALL && s->call.has_probe)
+		hp_buf_adds(out, ",\"probe\":true");
 	if (s->kind == HP_CALL) {
 		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s,\"read\":%s", s->call.op.connector,
 			      s->call.op.name, s->call.op.destructive ? "true" : "false",
@@ -252,7 +264,8 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 		add_text(out, "save", s->save);
 	}
 	hp_buf_adds(out, ",\"ways\":[");
-	hp_definition_edges(&w->def, i, add_way, &ways);
+	if (i < w->def.n_states)
+		hp_definition_edges(&w->def, i, add_way, &ways);
 	hp_buf_adds(out, "]}");
 }
 
@@ -287,8 +300,9 @@ int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct 
 	add_text(out, "doc", d->doc);
 	hp_buf_addc(out, ',');
 	add_text(out, "file", d->file);
-	hp_buf_printf(out, ",\"keyed\":%s,\"states\":[", d->has_key ? "true" : "false");
-	for (i = 0; i < d->n_states; i++)
+	hp_buf_printf(out, ",\"keyed\":%s%s,\"states\":[", d->has_key ? "true" : "false",
+		      d->cancel_undoes ? ",\"on_cancel\":\"undo\"" : "");
+	for (i = 0; i < d->n_states + d->n_undos; i++)
 		add_state(w, i, out);
 	hp_buf_adds(out, "],\"triggers\":[");
 	for (i = 0; i < d->n_triggers; i++) {

@@ -13,7 +13,7 @@
 /* ---- declaring ---- */
 
 struct names {
-	const char *list[HP_ARMS_MAX * HP_STATES_MAX];
+	const char *list[(HP_ARMS_MAX + 4) * HP_STATES_MAX]; /* undos are states, too, and each may have a probe */
 	size_t n;
 };
 
@@ -43,7 +43,7 @@ static void known(lua_State *L, const struct names *n, const char *name, const c
 static void operation_names(lua_State *L, const struct hp_definition *d, struct names *n)
 {
 	n->n = 0;
-	for (int i = 0; i < d->n_states; i++) {
+	for (int i = 0; i < d->n_states + d->n_undos; i++) {
 		const struct hp_state *s = &d->states[i];
 
 		luaL_checkstack(L, 4 + HP_ARMS_MAX, NULL);
@@ -61,9 +61,19 @@ static void operation_names(lua_State *L, const struct hp_definition *d, struct 
 static void statement_names(const struct hp_definition *d, struct names *n)
 {
 	n->n = 0;
-	for (int i = 0; i < d->n_states; i++)
+	for (int i = 0; i < d->n_states + d->n_undos; i++)
 		if (d->states[i].kind == HP_SQL)
 			n->list[n->n++] = d->states[i].name;
+}
+
+/* The statement of that name, which is known. */
+static enum hp_sql_mode mode_of(const struct hp_definition *d, const char *name)
+{
+	int i = 0;
+
+	while (strcmp(d->states[i].name, name) != 0)
+		i++;
+	return d->states[i].sql.mode;
 }
 
 static void declare(lua_State *L, struct tester *t, const char *target, bool sql, int index)
@@ -156,7 +166,7 @@ int hp_t_sql(lua_State *L)
 		return luaL_error(L, "sql(\"%s\", …): at least one answer must follow", name);
 	statement_names(d, &names);
 	known(L, &names, name, "sql state", d->workflow);
-	mode = d->states[hp_definition_find(d, name)].sql.mode;
+	mode = mode_of(d, name);
 	for (int i = 2; i <= n; i++) {
 		declare(L, t, name, true, i);
 		must = t->answers[t->n_answers - 1].value ? misfit(mode, t->answers[t->n_answers - 1].value) : NULL;

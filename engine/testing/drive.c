@@ -106,11 +106,12 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 	d->path = json_array();
 	d->effects = json_array();
 	d->statements = json_array();
+	d->undone = json_array();
 	d->timeline = json_array();
 	d->store = hp_store_mem_new(&d->now, err);
 	if (!d->store)
 		goto failed;
-	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->timeline) {
+	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->undone || !d->timeline) {
 		hp_fail(err, HP_E_NOMEM, "no memory for a test");
 		goto failed;
 	}
@@ -133,6 +134,7 @@ void hp_drive_free(struct hp_drive *d)
 	json_decref(d->path);
 	json_decref(d->effects);
 	json_decref(d->statements);
+	json_decref(d->undone);
 	json_decref(d->timeline);
 	hp_buf_free(&d->saved_text);
 	hp_buf_free(&d->scratch);

@@ -29,7 +29,7 @@ struct hp_drive {
 
 	/* the run as last committed, for facts */
 	struct hp_run last;
-	json_t *path, *effects, *statements, *timeline;
+	json_t *path, *effects, *statements, *undone, *timeline;
 	int32_t seen_visit;
 
 	/* answers of the store */

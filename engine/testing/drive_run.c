@@ -38,6 +38,7 @@ static int evaluate(struct hp_drive *d, const struct hp_action *act, struct hp_e
 				   .signed_request = d->claimed.signed_request,
 				   .signed_key = d->claimed.signed_key,
 				   .signed_hash = d->claimed.signed_hash,
+				   .annex = d->claimed.annex,
 				   .now = d->now};
 
 	hp_buf_clear(&d->saved_text);
@@ -96,6 +97,8 @@ static void note_transition(struct hp_drive *d, const struct hp_transition *t)
 	}
 	if (t->after.visit != d->seen_visit)
 		json_array_append_new(d->path, json_string(to));
+	if (t->move == HP_MOVE_UNDONE && t->from_state >= d->def->n_states)
+		json_array_append_new(d->undone, json_string(d->def->states[d->def->states[t->from_state].undoes].name));
 	d->seen_visit = t->after.visit;
 	if (t->admits)
 		json_object_set_new(row, "attempt", json_integer(t->after.attempt));

@@ -6,7 +6,7 @@
 #include "base/words.h"
 
 static const char *const facts[] = {
-	"status", "state", "path", "saved", "result", "effects", "statements", "approval", "waiting",
+	"status", "state", "path", "saved", "result", "effects", "statements", "undone", "approval", "waiting",
 	"why", "code", "message", "key", "phase", "attempt", "due_in", "elapsed",
 };
 

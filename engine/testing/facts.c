@@ -209,6 +209,7 @@ json_t *hp_drive_facts(struct hp_drive *d, struct hp_error *err)
 	json_object_set_new(f, "path", json_deep_copy(d->path));
 	json_object_set_new(f, "effects", json_deep_copy(d->effects));
 	json_object_set_new(f, "statements", json_deep_copy(d->statements));
+	json_object_set_new(f, "undone", json_deep_copy(d->undone));
 	json_decref(doc);
 	return f;
 }

@@ -226,13 +226,13 @@ static int word_reject(lua_State *L) { return decide(L, "reject"); }
 
 static int operate(lua_State *L, const char *door, const char *action)
 {
-	static const char *const members[] = {"by", "reason", "value"};
+	static const char *const members[] = {"by", "reason", "value", "happened"};
 	struct tester *t = hp_t_of(L);
-	bool skip = strcmp(action, "skip") == 0;
+	bool undo = strcmp(action, "undo") == 0, skip = undo || strcmp(action, "skip") == 0;
 	const char *by, *reason;
 	json_t *args;
 
-	hp_t_only(L, 1, action, members, skip ? 3 : 2);
+	hp_t_only(L, 1, action, members, undo ? 4 : skip ? 3 : 2);
 	if (!hp_drive_run(t->d))
 		return luaL_error(L, "%s: there is no run yet: start {…} begins it", action);
 	by = text_of(L, action, "by");
@@ -241,12 +241,15 @@ static int operate(lua_State *L, const char *door, const char *action)
 	json_array_append(t->kept, args);
 	if (skip && lua_getfield(L, 1, "value") != LUA_TNIL)
 		json_object_set(args, "value", hp_t_json(L, t, -1));
+	if (undo && lua_getfield(L, 1, "happened") != LUA_TNIL)
+		json_object_set(args, "happened", hp_t_json(L, t, -1));
 	done(L, t, door, by ? by : "operator", args);
 	return 0;
 }
 
 static int word_retry(lua_State *L) { return operate(L, "operate", "retry"); }
 static int word_skip(lua_State *L) { return operate(L, "operate", "skip"); }
+static int word_undo(lua_State *L) { return operate(L, "operate", "undo"); }
 static int word_give_up(lua_State *L) { return operate(L, "operate", "give_up"); }
 static int word_cancel(lua_State *L) { return operate(L, "cancel", "cancel"); }
 static int word_pause(lua_State *L) { return operate(L, "pause", "pause"); }
@@ -405,7 +408,7 @@ static const struct {
 	{"give_up", word_give_up}, {"cancel", word_cancel},   {"event", word_event},     {"pass", word_pass},
 	{"settle", word_settle},   {"now", word_now},         {"expect", hp_t_expect},   {"equal", hp_t_equal},
 	{"refused", hp_t_refused}, {"run", hp_t_run},         {"failure", word_failure}, {"http", word_http},
-	{"pause", word_pause},     {"resume", word_resume},   {"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
+	{"pause", word_pause},     {"resume", word_resume},   {"undo", word_undo},       {"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
 };
 
 /* Words that are values. */

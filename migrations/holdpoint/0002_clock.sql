@@ -58,7 +58,7 @@ language sql immutable strict parallel safe as $$
 $$;
 create function holdpoint.phase_name(p smallint) returns text
 language sql immutable strict parallel safe as $$
-	select (array['enter', 'admitted', 'backoff', 'doubt', 'probing', 'open', 'gated'])[p]
+	select (array['enter', 'admitted', 'backoff', 'doubt', 'probing', 'open', 'gated', 'checking', 'undoing', 'joining'])[p]
 $$;
 create function holdpoint.move_name(p smallint) returns text
 language sql immutable strict parallel safe as $$

@@ -120,25 +120,30 @@ end $$;
 -- May the key of a run that failed or was cancelled be used again? Only when
 -- nothing it did can still be live: each admitted visit was either a read, or
 -- admitted once and refused for good, and no sql state but reads committed.
+-- What was undone (0012) is live no more, and an undo is no effect of its own.
 -- Anything not known to be a read counts as an effect. (One pass: a run that looped
 -- has thousands of visits.)
 create function holdpoint.without_live_effects(p_run bigint) returns boolean
-language sql stable set search_path = holdpoint, pg_temp as $$
-	select not exists (
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	return not exists (
 		select from run r, lateral (
-			select h.from_state as state, h.rev from history h where h.run_id = p_run and h.flags & 2 <> 0
+			select h.from_state as state, h.from_visit as visit, h.rev from history h
+				where h.run_id = p_run and h.flags & 2 <> 0
 			union
 			-- visits admitted twice, or not refused for good after their admission
-			select min(x.state), max(x.admitted) from (
+			select min(x.state), x.visit, max(x.admitted) from (
 				select h.visit, h.state, h.rev as admitted, null::int as refused
 					from history h where h.run_id = p_run and h.flags & 1 <> 0
 				union all
 				select h.from_visit, null, null, h.rev from history h where h.run_id = p_run and h.outcome = 2) x
 			group by x.visit
 			having count(x.admitted) > 1 or coalesce(max(x.refused), -1) <= max(x.admitted)) e
-		where r.id = p_run and not coalesce((state_summary(digest_at(r.id, e.rev), e.state) ->> 'read')::boolean, false))
-		and not coalesce((select s.unresolved from run_state s where s.run_id = p_run), false)
-$$;
+		where r.id = p_run and not coalesce((state_summary(digest_at(r.id, e.rev), e.state) ->> 'read')::boolean, false)
+			and not coalesce(state_summary(digest_at(r.id, e.rev), e.state) ? 'undoes', false)
+			and not exists (select from undo_log l where l.run_id = p_run and l.visit = e.visit and l.status in (2, 4)))
+		and not coalesce((select s.unresolved from run_state s where s.run_id = p_run), false);
+end $$;
 
 -- Each step below gets only runs that the compare-and-set has changed.
 create function holdpoint.free_keys(p_runs bigint[]) returns void
@@ -433,7 +438,7 @@ begin
 		update run_state set in_held = status = 3 where run_id = any(v_runs) and in_held <> (status = 3);
 	end if;
 	if v_flags & 8 <> 0 then
-		update approval a set status = case when p_status[o] = 6 then 'cancelled' else 'expired' end, decided_at = v_now
+		update approval a set status = case when p_status[o] = 6 or p_phase[o] = 9 then 'cancelled' else 'expired' end, decided_at = v_now
 			from unnest(v_ok) o
 			where p_flags[o] & 8 <> 0 and a.run_id = p_run[o] and a.visit = p_from_visit[o] and a.status = 'open';
 	end if;

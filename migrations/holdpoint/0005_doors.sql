@@ -125,7 +125,7 @@ $$;
 
 create function holdpoint.command_name(p smallint) returns text
 language sql immutable strict as $$
-	select (array['retry', 'skip', 'give up', 'undo', 'restart'])[p]
+	select case when p > 40 then 'undo' else (array['retry', 'skip', 'give up', 'undo', 'restart'])[p] end
 $$;
 
 create function holdpoint.door_operate(p_principal text, p_args jsonb) returns jsonb
@@ -134,21 +134,24 @@ declare
 	v_run bigint := arg_int(p_args, 'run');
 	v_action text := arg_text(p_args, 'action');
 	v_reason text := arg_reason(p_args);
-	v_command smallint := array_position(array['retry', 'skip', 'give_up'], v_action);
+	v_command smallint := array_position(array['retry', 'skip', 'give_up', 'undo'], v_action);
 	v_now bigint;
 	v run_state;
 begin
 	if v_command is null then
-		perform fail('HP400', format('there is no action "%s": actions are retry, skip and give_up', v_action));
+		perform fail('HP400', format('there is no action "%s": actions are retry, skip, undo and give_up', v_action));
 	end if;
 	v := lock_run(v_run);
 	v_now := now_us();
 	if v.status <> 3 then
 		perform fail('HP409', format('run %s is not held, it is %s', v_run, status_name(v.status)),
-			'Only held runs take retry, skip or give_up. holdpoint why says what it waits for.');
+			'Only held runs take retry, skip, undo or give_up. holdpoint why says what it waits for.');
 	end if;
 	if v.command <> 0 then
 		perform fail('HP409', format('run %s has been told to %s already', v_run, command_name(v.command)));
+	end if;
+	if v_action = 'undo' then
+		v_command := undo_command(v, p_args -> 'happened'); -- 0012
 	end if;
 	perform check_not_paused(v); -- 0015
 	if v_action = 'skip' and state_summary(run_digest(v_run), v.state) ->> 'kind' = 'approval' then
@@ -177,6 +180,9 @@ begin
 	if v.status > 3 then
 		perform fail('HP409', format('run %s has already %s', v_run,
 			case v.status when 4 then 'succeeded' when 5 then 'failed' else 'been cancelled' end));
+	end if;
+	if unwinds(v_run) then -- 0012
+		perform fail('HP409', format('run %s is being unwound, and a cancel changes nothing', v_run));
 	end if;
 	-- One that was held on top of its cancel stays with its operator, who has not
 	-- been told then what is in doubt. Who asks again has.

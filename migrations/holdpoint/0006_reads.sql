@@ -89,7 +89,8 @@ begin
 		'approvals', coalesce((select jsonb_agg(approval_json(a) order by a.id) from approval a where a.run_id = v_id), '[]'),
 		'waits', coalesce((select jsonb_agg(jsonb_build_object('name', w.name, 'key', w.key) order by w.wait)
 			from mail_wait w where w.run_id = v_id), '[]'),
-		'arms', coalesce(arms_json(s), '[]')); -- 0011
+		'arms', coalesce(arms_json(s), '[]')) -- 0011
+		|| case when s.has_annex then coalesce((select jsonb_build_object('undo', u) from undo_json(v_id) u where u is not null), '{}') else '{}' end; -- 0012
 end $$;
 
 -- p_digest: of a run that was never moved; null: looked up for each row.

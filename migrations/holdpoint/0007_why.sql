@@ -65,8 +65,10 @@ begin
 	return ('held', format('Run %s is held in state "%s" since %s with code %s%s.%s An operator can %s.',
 		s.run_id, p_state, say_time(h.at), coalesce(s.code, 'held'), coalesce(': ' || h.message, ''),
 		case when s.unresolved then ' Whether its effect happened is not known: look at the provider first.' else '' end,
-		case when state_summary(run_digest(s.run_id), s.state) ->> 'kind' = 'approval'
-			then 'retry or give up' else 'retry, skip or give up' end), null)::reason_why;
+		case when unwinds(s.run_id) then 'retry, skip what was undone by hand, or give up'
+			else 'retry' || case when state_summary(run_digest(s.run_id), s.state) ->> 'kind' = 'approval' then '' else ', skip' end
+				|| case when s.has_annex and exists (select from undo_log l where l.run_id = s.run_id) then ', undo' else '' end
+				|| ' or give up' end), null)::reason_why;
 end $$;
 
 create function holdpoint.why_approval(s holdpoint.run_state, a holdpoint.approval) returns holdpoint.reason_why
@@ -169,7 +171,9 @@ begin
 		else why_waiting(s, v_state, v_now) end;
 	return jsonb_strip_nulls(jsonb_build_object('run', v_id,
 		'sentence', w.sentence || case when w.cause in ('approval', 'event', 'timer', 'parked')
-			then coalesce(why_arms(s), '') else '' end || case when s.cancel and s.status < 4 then ' It is to be cancelled.' else '' end
+			then coalesce(why_arms(s), '') else '' end
+			|| case when s.status > 3 then '' when s.has_annex then undo_progress(v_id) else '' end
+			|| case when s.cancel and s.status < 4 and not unwinds(v_id) then ' It is to be cancelled.' else '' end
 			|| case when s.pause and w.cause <> 'paused' then ' It is to be paused.' else '' end,
 		'cause', w.cause, 'state', v_state, 'status', status_name(s.status), 'since', json_time(s.entered_at),
 		'until', json_time(w.until_us)));

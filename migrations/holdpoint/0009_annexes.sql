@@ -21,6 +21,7 @@ begin
 	update run_state set has_annex = true where run_id = p_run and not has_annex;
 	case p_kind
 		when 'arms' then perform annex_arms(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0011
+		when 'undo' then perform undo_annex(p_run, p_rev, p_state, p_from_visit, p_from_state, p_doc, p_now); -- 0012
 		else raise exception using errcode = 'HP400',
 			message = format('run %s brings an annex "%s", which nobody reads', p_run, p_kind);
 	end case;
@@ -29,9 +30,13 @@ end $$;
 -- For a claim: kind → what is known of it. Null: nothing.
 create function holdpoint.found_annex(s holdpoint.run_state) returns jsonb
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
+declare
+	v_arms jsonb := found_arms(s); -- 0011
+	v_undo jsonb := undo_found(s); -- 0012
 begin
-	return nullif(jsonb_strip_nulls(jsonb_build_object(
-		'arms', found_arms(s))), '{}'); -- 0011
+	-- the members' own nulls mean something and stay
+	return nullif(case when v_arms is null then '{}' else jsonb_build_object('arms', v_arms) end
+		|| case when v_undo is null then '{}' else jsonb_build_object('undo', v_undo) end, '{}');
 end $$;
 
 reset role;

@@ -286,6 +286,9 @@ begin
 			s.run_id, s.attempt, state_name(run_digest(s.run_id), s.state)),
 			'Let it find out, or retry or skip that state first: holdpoint why says where it stands.');
 	end if;
+	if unwinds(s.run_id) then
+		perform fail('HP409', format('run %s is being unwound, and only goes back', s.run_id));
+	end if;
 	if s.phase > 6 then
 		perform fail('HP409', format('run %s is %s: that must end first', s.run_id, phase_name(s.phase)));
 	end if;
@@ -422,7 +425,7 @@ declare
 begin
 	o_state := state_index(v_states, coalesce(p_map ->> (v_old ->> 'name'), v_old ->> 'name'));
 	v_new := v_states -> o_state;
-	o_anew := s.phase = 6 and s.status <> 3 and (v_old ->> 'kind' = 'approval' or s.has_annex
+	o_anew := s.phase = 6 and s.status <> 3 and (v_old ->> 'kind' = 'approval' or exists (select from arm_state a where a.run_id = s.run_id)
 		or v_old -> 'events' is distinct from v_new -> 'events');
 	if v_from = p_to then
 		o_sentence := 'it follows this version already';

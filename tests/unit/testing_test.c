@@ -208,7 +208,7 @@ START_TEST(expectations_that_fail)
 	fails_at("made()\nequal(run().state, 'x')", 3, "value: expected \"x\", is \"word\"");
 	fails_at("made()\nrefused('no', pass, '1s')", 3, "expected to be refused with \"no\", but it was done");
 	fails_at("made() refused('no such', retry, { reason = 'r' })", 2,
-		 "refused, but not with \"no such\": run 1 is not held, it is waiting. Only held runs take retry, skip or "
+		 "refused, but not with \"no such\": run 1 is not held, it is waiting. Only held runs take retry, skip, undo or "
 		 "give_up. holdpoint why says what it waits for.");
 	fails_at("made() expect { stat = 'x' }", 2, "expect: unknown member \"stat\", did you mean \"state\"?");
 	fails_at("made() expect {}", 2, "expect {} says nothing: name what is expected, like status = \"succeeded\"");

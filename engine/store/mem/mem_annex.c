@@ -9,7 +9,7 @@
 struct kind {
 	const char *name;
 	/* The document is what the feature expects: else the transition is refused. */
-	int (*check)(const struct hp_transition *t, const json_t *doc, struct hp_error *err);
+	int (*check)(const struct mem_store *m, const struct hp_transition *t, const json_t *doc, struct hp_error *err);
 	void (*put)(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
 	/* What a claim must know; NULL: nothing. Owner: caller. */
 	json_t *(*found)(const struct mem_store *m, const struct mem_run *r);
@@ -26,6 +26,7 @@ static const struct kind kinds[] = {
 	{ "turn", NULL, put_turn, NULL },
 	{ "arms", NULL, mem_arms_put, mem_arms_found },
 	{ "secrets", NULL, mem_secret_annex, NULL }, /* mem_commit.c has it checked */
+	{ "undo", mem_undo_check, mem_undo_put, mem_undo_found },
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 
@@ -38,7 +39,7 @@ static const struct kind *kind_of(const char *name)
 	return k->name ? k : NULL;
 }
 
-int mem_annex_check(const struct hp_transition *t, struct hp_error *err)
+int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
 {
 	int rc = 0;
 
@@ -53,7 +54,7 @@ int mem_annex_check(const struct hp_transition *t, struct hp_error *err)
 		doc = hp_json_parse(x->doc.p, x->doc.n, x->kind, err);
 		rc = doc ? 0 : -1;
 		if (doc && k->check)
-			rc = k->check(t, doc, err);
+			rc = k->check(m, t, doc, err);
 		json_decref(doc);
 	}
 	return rc;

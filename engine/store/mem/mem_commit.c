@@ -113,7 +113,7 @@ static int check(struct mem_store *m, const struct hp_transition *t, struct hp_e
 		return -1;
 	if (check_json(t->approval, "approval", JSON_OBJECT, err) < 0 || check_shown(t, err) < 0)
 		return -1;
-	if (check_waits(m, t, err) < 0 || mem_annex_check(t, err) < 0 || mem_secret_check(m, t, err) < 0)
+	if (check_waits(m, t, err) < 0 || mem_annex_check(m, t, err) < 0 || mem_secret_check(m, t, err) < 0)
 		return -1;
 	return check_signed(m, t, err);
 }
@@ -214,7 +214,7 @@ static void close_approval(struct mem_store *m, const struct hp_transition *t)
 
 	if (!a || a->status != MEM_OPEN)
 		return;
-	a->status = t->after.status == HP_CANCELLED ? MEM_CLOSED : MEM_EXPIRED;
+	a->status = t->after.status == HP_CANCELLED || t->after.phase == HP_PH_UNDOING ? MEM_CLOSED : MEM_EXPIRED;
 	a->decided_at = *m->now;
 }
 
@@ -297,7 +297,8 @@ static void put_history(struct mem_store *m, const struct mem_run *r, const stru
 static bool only_reads(const struct mem_store *m, const struct mem_run *r, int32_t state)
 {
 	json_t *s = mem_state_json(&m->w, r, state);
-	bool read = hp_json_bool(s, "read", 0);
+	/* an undo is no effect of its own */
+	bool read = hp_json_bool(s, "read", 0) || json_object_get(s, "undoes");
 
 	json_decref(s);
 	return read;
@@ -328,7 +329,8 @@ static bool without_live_effects(const struct mem_store *m, const struct mem_run
 	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
 		if (h->run != r->row.id || (!h->admits && !h->in_sql))
 			continue;
-		if (only_reads(m, r, h->admits ? h->state : h->from_state))
+		if (only_reads(m, r, h->admits ? h->state : h->from_state) ||
+		    mem_undone(m, r->row.id, h->admits ? h->visit : h->from_visit))
 			continue;
 		if (h->in_sql || !refused_for_good(m, h))
 			return false;

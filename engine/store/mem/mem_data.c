@@ -24,6 +24,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_LIMITER] = sizeof(struct mem_limiter), [T_PERMIT] = sizeof(struct mem_permit),
 	[T_ARMS] = sizeof(struct mem_arms),
 	[T_SECRET] = sizeof(struct mem_secret),   [T_SECRET_VERSION] = sizeof(struct mem_secret_version),
+	[T_UNDO] = sizeof(struct mem_undo),       [T_UNWINDING] = sizeof(struct mem_unwinding),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)
@@ -264,13 +265,13 @@ void mem_ready(struct mem_store *m, struct mem_run *r)
 	r->ready_at = *m->now;
 }
 
-static const struct mem_saved *latest_after(const struct mem_store *m, int64_t run,
+static const struct mem_saved *latest_after(const struct mem_store *m, int64_t run, int32_t rev,
 					    struct hp_bytes after, bool first)
 {
 	const struct mem_saved *best = NULL;
 
 	MEM_EACH(&m->w, T_SAVED, struct mem_saved, v) {
-		if (v->run != run || (!first && mem_compare(v->name, after) <= 0))
+		if (v->run != run || v->rev > rev || (!first && mem_compare(v->name, after) <= 0))
 			continue;
 		if (!best || mem_compare(v->name, best->name) <= 0)
 			best = v; /* same name: the later row wins */
@@ -278,13 +279,13 @@ static const struct mem_saved *latest_after(const struct mem_store *m, int64_t r
 	return best;
 }
 
-void mem_saved_json(const struct mem_store *m, int64_t run, struct hp_buf *out)
+void mem_saved_json(const struct mem_store *m, int64_t run, int32_t rev, struct hp_buf *out)
 {
-	const struct mem_saved *v = latest_after(m, run, (struct hp_bytes){ NULL, 0 }, true);
+	const struct mem_saved *v = latest_after(m, run, rev, (struct hp_bytes){ NULL, 0 }, true);
 	bool first = true;
 
 	hp_buf_addc(out, '{');
-	for (; v; v = latest_after(m, run, v->name, false)) {
+	for (; v; v = latest_after(m, run, rev, v->name, false)) {
 		if (!first)
 			hp_buf_addc(out, ',');
 		first = false;

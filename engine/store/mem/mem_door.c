@@ -314,6 +314,8 @@ static enum hp_command command_of(const char *action)
 		return HP_CMD_RETRY;
 	if (action && strcmp(action, "skip") == 0)
 		return HP_CMD_SKIP;
+	if (action && strcmp(action, "undo") == 0)
+		return HP_CMD_UNDO;
 	return action && strcmp(action, "give_up") == 0 ? HP_CMD_GIVE_UP : HP_CMD_NONE;
 }
 
@@ -324,12 +326,12 @@ static int check_held(const struct mem_run *r, struct hp_error *err)
 	if (r->row.status != HP_HELD) {
 		hp_fail(err, HP_E_CONFLICT, "run %lld is not held, it is %s", (long long)r->row.id,
 			hp_status_name(r->row.status));
-		return hp_error_hint(err, "Only held runs take retry, skip or give_up. holdpoint why says "
+		return hp_error_hint(err, "Only held runs take retry, skip, undo or give_up. holdpoint why says "
 					  "what it waits for.");
 	}
 	if (r->row.command != HP_CMD_NONE)
 		return hp_fail(err, HP_E_CONFLICT, "run %lld has been told to %s already",
-			       (long long)r->row.id, told[r->row.command]);
+			       (long long)r->row.id, told[r->row.command > 40 ? HP_CMD_UNDO : r->row.command]);
 	return 0;
 }
 
@@ -371,11 +373,13 @@ static int operate(struct mem_store *m, const char *principal, const json_t *arg
 	command = command_of(action);
 	if (command == HP_CMD_NONE) {
 		hp_fail(err, HP_E_INVALID, "there is no action \"%s\"", action);
-		return hp_error_hint(err, "Actions are retry, skip and give_up.");
+		return hp_error_hint(err, "Actions are retry, skip, undo and give_up.");
 	}
 	r = mem_run_get(m, id, err);
 	if (!r || check_held(r, err) < 0 || mem_check_not_paused(r, err) < 0 ||
 	    (command == HP_CMD_SKIP && check_skippable(m, r, err) < 0))
+		return -1;
+	if (command == HP_CMD_UNDO && (command = mem_undo_command(m, r, args, err)) == HP_CMD_NONE)
 		return -1;
 	hp_buf_init(&text, HP_VALUE_MAX);
 	rc = value ? hp_json_write(&text, value, err) : 0;
@@ -415,6 +419,8 @@ static int cancel(struct mem_store *m, const char *principal, const json_t *args
 	r = mem_run_get(m, id, err);
 	if (!r || mem_check_lives(r, err) < 0)
 		return -1;
+	if (mem_unwinds(m, id))
+		return hp_fail(err, HP_E_CONFLICT, "run %lld is being unwound, and a cancel changes nothing", (long long)id);
 	mem_cancel(m, r, principal, reason);
 	return hp_buf_printf(out, "{\"cancel\":true,\"run\":%lld,\"status\":\"%s\"}",
 			     (long long)r->row.id, hp_status_name(r->row.status));

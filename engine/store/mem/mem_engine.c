@@ -165,7 +165,7 @@ void mem_claimed_fill(struct mem_store *m, struct mem_answer *an, const struct m
 	out->key = mem_keep(an, r->key);
 	out->input = mem_keep(an, r->input);
 	hp_buf_init(&saved, HP_RUN_DATA_MAX);
-	mem_saved_json(m, r->row.id, &saved);
+	mem_saved_json(m, r->row.id, INT32_MAX, &saved);
 	HP_ASSERT(!saved.failed);
 	out->saved = mem_keep(an, hp_buf_bytes(&saved));
 	hp_buf_free(&saved);

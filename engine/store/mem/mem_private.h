@@ -9,6 +9,7 @@
  *   mem_breaker.c circuit breakers: their gate, their probes, their doors
  *   mem_limit.c   limiters and permits: what limits starts
  *   mem_arms.c    what stands beside the main wait of a state
+ *   mem_undo.c    how to take effects back, and how far that has come
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_schedule.c  schedules: their rows, ticks and doors
@@ -190,6 +191,19 @@ struct mem_permit {
 	int32_t visit;                  /* 0: the run's own */
 	int32_t limiter;                /* place in T_LIMITER */
 };
+enum mem_undo_status { MEM_UNDO_OPEN = 1, MEM_UNDO_DONE, MEM_UNDO_IMPOSSIBLE, MEM_UNDO_SKIPPED };
+struct mem_undo { /* how to take one effect back */
+	int64_t run, at, closed_at;
+	int32_t n, visit, state, rev;
+	enum mem_undo_status status;
+	struct hp_bytes doc;
+};
+struct mem_unwinding {
+	int64_t run, began_at, answered_at;
+	enum hp_status ends;
+	int32_t from_state;
+	struct hp_bytes code, message, result;
+};
 
 /* A table. `size` is that of a row. */
 struct mem_vec {
@@ -200,7 +214,7 @@ enum mem_table {
 	T_SECRET, T_SECRET_VERSION,
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
-	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T__COUNT
+	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T_UNDO, T_UNWINDING, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -281,7 +295,8 @@ const char *mem_state_name(const struct mem_world *w, const struct mem_run *r, i
 struct mem_history *mem_log(struct mem_store *m, const struct mem_run *r, enum hp_move move,
 			    const char *by, const char *message);
 void mem_ready(struct mem_store *m, struct mem_run *r);
-void mem_saved_json(const struct mem_store *m, int64_t run, struct hp_buf *out);
+/* Of each name the latest value, up to that rev. */
+void mem_saved_json(const struct mem_store *m, int64_t run, int32_t rev, struct hp_buf *out);
 
 /* mem.c */
 struct mem_answer *mem_answer(struct mem_store *m, enum mem_answer_kind kind, void *arg);
@@ -341,7 +356,7 @@ int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct 
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
 
 /* mem_annex.c */
-int mem_annex_check(const struct hp_transition *t, struct hp_error *err);
+int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err);
 void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t);
 /* For a claim: JSON object kind → what is known of it; empty: nothing. */
 void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
@@ -378,6 +393,21 @@ int mem_breaker_door(struct mem_store *m, const char *name, const char *principa
 const struct mem_breaker *mem_breaker_find(const struct mem_store *m, struct hp_bytes name);
 const char *mem_breaker_word(enum mem_breaker_state s);
 void mem_dump_breakers(const struct mem_store *m, json_t *root);
+
+/* mem_undo.c */
+int mem_undo_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc, struct hp_error *err);
+void mem_undo_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+json_t *mem_undo_found(const struct mem_store *m, const struct mem_run *r);
+bool mem_unwinds(const struct mem_store *m, int64_t run);
+bool mem_undo_any(const struct mem_store *m, int64_t run);
+/* Is that visit's effect taken back? */
+bool mem_undone(const struct mem_store *m, int64_t run, int32_t visit);
+json_t *mem_undo_json(const struct mem_store *m, const struct mem_run *r); /* NULL: nothing */
+void mem_undo_progress(const struct mem_store *m, const struct mem_run *r, struct hp_buf *out);
+/* Which order an operator's undo is; HP_CMD_NONE: refused. */
+enum hp_command mem_undo_command(const struct mem_store *m, const struct mem_run *r, const json_t *args,
+				 struct hp_error *err);
+void mem_dump_undo(const struct mem_store *m, json_t *root);
 
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,

@@ -59,9 +59,9 @@ void mem_put_time(json_t *row, const char *name, int64_t us)
 static const char *phase_word(enum hp_phase p)
 {
 	static const char *const words[] = { "",        "enter",   "admitted", "backoff",
-					     "doubt", "probing", "open", "gated" };
+					     "doubt", "probing", "open", "gated", "checking", "undoing", "joining" };
 
-	return p >= HP_PH_ENTER && p <= HP_PH_GATED ? words[p] : "";
+	return (size_t)p < sizeof words / sizeof *words ? words[p] : "";
 }
 
 static const char *const approval_words[] = { "open", "approved", "rejected", "expired", "cancelled" };
@@ -161,7 +161,7 @@ static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	const struct mem_run *r = mem_arg_run(m, args, err);
-	json_t *approvals, *waits, *arms, *root;
+	json_t *approvals, *waits, *arms, *undo, *root;
 	struct hp_buf saved;
 
 	if (!r)
@@ -171,7 +171,7 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 		if (a->run == r->row.id)
 			json_array_append_new(approvals, approval_row(m, a));
 	hp_buf_init(&saved, HP_RUN_DATA_MAX);
-	mem_saved_json(m, r->row.id, &saved);
+	mem_saved_json(m, r->row.id, INT32_MAX, &saved);
 	waits = json_array();
 	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w)
 		if (w->run == r->row.id)
@@ -181,6 +181,9 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
 			 "approvals", approvals, "waits", waits, "arms", arms ? arms : json_array());
 	hp_buf_free(&saved);
+	undo = mem_undo_json(m, r);
+	if (undo)
+		json_object_set_new(root, "undo", undo);
 	return write_and_drop(root, out, err);
 }
 
@@ -372,6 +375,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	mem_dump_schedules(m, root);
 	mem_dump_breakers(m, root);
 	mem_dump_secrets(m, root);
+	mem_dump_undo(m, root);
 	rc = sort_rows(root, "waits", err);
 	if (rc == 0)
 		rc = sort_rows(root, "cursors", err);

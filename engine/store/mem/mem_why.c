@@ -115,8 +115,12 @@ static const char *why_held(struct why *y)
 	hp_buf_adds(&y->text, ".");
 	if (y->r->row.unresolved)
 		hp_buf_adds(&y->text, " Whether its effect happened is not known: look at the provider first.");
-	hp_buf_adds(&y->text, mem_at_approval(y->m, y->r) ? " An operator can retry or give up."
-							: " An operator can retry, skip or give up.");
+	if (mem_unwinds(y->m, y->r->row.id))
+		hp_buf_adds(&y->text, " An operator can retry, skip what was undone by hand, or give up.");
+	else
+		hp_buf_printf(&y->text, " An operator can retry%s%s or give up.",
+			      mem_at_approval(y->m, y->r) ? "" : ", skip",
+			      mem_undo_any(y->m, y->r->row.id) ? ", undo" : "");
 	return "held";
 }
 
@@ -325,7 +329,9 @@ int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct 
 	mem_state_name(&m->w, y.r, y.r->row.state, y.state, sizeof y.state);
 	hp_buf_init(&y.text, HP_VALUE_MAX);
 	cause = cause_of(&y);
-	if (y.r->row.cancel && !hp_status_final(y.r->row.status))
+	if (!hp_status_final(y.r->row.status))
+		mem_undo_progress(m, y.r, &y.text);
+	if (y.r->row.cancel && !hp_status_final(y.r->row.status) && !mem_unwinds(m, y.r->row.id))
 		hp_buf_adds(&y.text, " It is to be cancelled.");
 	if (y.r->row.pause && strcmp(cause, "paused") != 0)
 		hp_buf_adds(&y.text, " It is to be paused.");

@@ -109,7 +109,7 @@ START_TEST(an_operators_order_is_checked)
 	long long id = r.row.id;
 
 	c_held(&r);
-	c_door_fails(HP_E_INVALID, "there is no action \"undo\"", "operate", "alice", "{'run':%lld,'action':'undo','reason':'x'}", id);
+	c_door_fails(HP_E_INVALID, "there is no action \"forget\"", "operate", "alice", "{'run':%lld,'action':'forget','reason':'x'}", id);
 	c_door_fails(HP_E_INVALID, "a reason is mandatory", "operate", "alice", "{'run':%lld,'action':'retry'}", id);
 	c_claim_none();
 }

@@ -39,7 +39,7 @@ int contract_main(const struct contract_driver *d);
 
 /* The states of `flow`. */
 enum {
-	S_REFUND = 0, S_REVIEW, S_CONFIRM, S_EITHER, S_PAUSE, S_QUORUM, S_LOOK, S_RECORD, S_DONE, S_CANARY
+	S_REFUND = 0, S_REVIEW, S_CONFIRM, S_EITHER, S_PAUSE, S_QUORUM, S_LOOK, S_RECORD, S_DONE, S_CANARY, S_UNDO
 };
 #define CONFIRM_EVENT "stripe.refund.updated"
 #define DEADLINE (4 * HP_HOUR)
@@ -151,5 +151,6 @@ TCase *contract_limits(void);
 TCase *contract_lifecycle(void);
 TCase *contract_gates(void);
 TCase *contract_secrets(void);
+TCase *contract_undo(void);
 
 #endif

@@ -25,7 +25,9 @@ static const char summary[] =
 	"{\"name\":\"abort\",\"kind\":\"event\",\"next\":\"look\",\"wait\":0},"
 	"{\"name\":\"ill\",\"kind\":\"check\",\"next\":\"look\",\"operation\":\"prometheus.query\","
 	"\"every_us\":30000000},"
-	"{\"name\":\"late\",\"kind\":\"timer\",\"next\":\"done\"}]}],\"triggers\":[]}";
+	"{\"name\":\"late\",\"kind\":\"timer\",\"next\":\"done\"}]},"
+	"{\"name\":\"refund.undo\",\"kind\":\"call\",\"operation\":\"stripe.refunds.cancel\",\"undoes\":\"refund\"}],"
+	"\"triggers\":[]}";
 
 static struct hp_store *store(int i)
 {
@@ -700,6 +702,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_lifecycle());
 	add(s, contract_gates());
 	add(s, contract_secrets());
+	add(s, contract_undo());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
