@@ -155,6 +155,18 @@ const char *hp_workflow_native(const struct hp_workflow *w, int i, const char **
 /* The k-th operation it declares; NULL: no more. */
 const char *hp_workflow_native_operation(const struct hp_workflow *w, int i, int k);
 /* Mermaid flowchart. */
+/* ---- what a new version changes ---- */
+enum hp_change_what { HP_ADDED = 1, HP_REMOVED, HP_CHANGED };
+struct hp_change {
+	enum hp_change_what what;
+	bool policy;          /* who may do what, and what is destructive: look twice */
+	const char *state;    /* NULL: the workflow itself */
+	const char *sentence; /* what of it: "timeout: 20s → 30s", "approval" */
+};
+typedef void (*hp_change_fn)(void *arg, const struct hp_change *c);
+void hp_definition_diff(const struct hp_definition *from, const struct hp_definition *to, hp_change_fn fn,
+			void *arg);
+
 int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 /* ---- simulated providers ---- */

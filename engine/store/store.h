@@ -139,6 +139,9 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   move           {run, to, reason, map?, at?, again?}   → {run, to, state, anew, again}
  *   bulk           {action, workflow?, status?, state?, code?, since?, until?, reason, dry_run?, after?, limit?,
  *                   and what the action takes}            → {results: [{run, outcome, sentence?}], done, refused, next?}
+ *   versions       {workflow}                             → {versions: [{digest, current, runs, states}], at_least?}
+ *   deploy_live, try_deploy_live  {workflow, digest, bundle (text), summary, reason, map?} → {moved, stranded: […]}:
+ *                   deploy() and move all live runs in one transaction, or nothing; try: taken back
  *   workflow_pause  {workflow, reason}                    → {workflow, paused}: new runs start paused
  *   workflow_resume {workflow, limit?}                    → {workflow, paused, resumed, more}
  *   runs           {workflow?, status?, key?, since?, until?, after?, limit?} → {runs: […], next?}

@@ -630,4 +630,89 @@ begin
 		|| case when v_page.o_more then jsonb_build_object('next', v_page.o_last) else '{}' end;
 end $$;
 
+-- ---- deploying beside runs that live ----
+
+-- Which versions live runs of a workflow follow, and in which states they are. The
+-- newest 200 000 runs are looked at; `at_least`: there are older ones.
+create function holdpoint.door_versions(p_principal text, p_args jsonb) returns jsonb
+language plpgsql stable set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+	c_look constant int := 200000;
+	v_workflow text := arg_text(p_args, 'workflow');
+	v_current bytea := (select digest from workflow where name = v_workflow);
+	v jsonb;
+	v_looked int;
+begin
+	with looked as materialized (
+		select r.id, r.digest from run r where r.workflow = v_workflow order by r.id desc limit c_look
+	), live as (
+		select coalesce(s.digest, l.digest) as digest, s.state, count(*) as n
+		from looked l join run_state s on s.run_id = l.id where s.status <= 3 group by 1, 2
+	), version as (
+		select digest, sum(n)::bigint as runs, jsonb_object_agg(state_name(digest, state), n) as states from live group by 1
+	)
+	select coalesce(jsonb_agg(jsonb_build_object('digest', encode(digest, 'hex'), 'current', digest = v_current, 'runs', runs,
+			'states', states) order by digest), '[]'), (select count(*) from looked) into v, v_looked from version;
+	return jsonb_build_object('workflow', v_workflow, 'versions', v) || case when v_looked = c_look
+		then jsonb_build_object('at_least', true) else '{}' end;
+end $$;
+
+-- Makes it the current definition and moves every live run to it, or does nothing of
+-- both and says which runs it would strand.
+create function holdpoint.door_deploy_live(p_principal text, p_args jsonb) returns jsonb
+language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
+declare
+	c_most constant int := 2000;
+	v_workflow text := arg_text(p_args, 'workflow', true, 64);
+	v_hex text := arg_text(p_args, 'digest', true, 64);
+	v_reason text := arg_reason(p_args);
+	v_stranded jsonb := '[]';
+	v_moved int := 0;
+	v_runs bigint[];
+	v_run bigint;
+begin
+	perform deploy(v_workflow, decode(v_hex, 'hex'), p_args ->> 'bundle', p_args -> 'summary');
+	v_runs := array(select r.id from (select id, digest from run where workflow = v_workflow order by id desc limit 200000) r
+		join run_state s on s.run_id = r.id
+		where s.status <= 3 and coalesce(s.digest, r.digest) <> decode(v_hex, 'hex') order by r.id limit c_most + 1);
+	if cardinality(v_runs) > c_most then
+		perform fail('HP409', format('more than %s live runs follow other versions', c_most),
+			'Deploy alone, and move them in pages: holdpoint bulk move.');
+	end if;
+	foreach v_run in array v_runs loop
+		begin
+			perform door_move(p_principal, jsonb_strip_nulls(jsonb_build_object('run', v_run, 'to', v_hex, 'reason', v_reason,
+				'map', p_args -> 'map')));
+			v_moved := v_moved + 1;
+		exception
+			when sqlstate 'HP409' then
+				v_stranded := v_stranded || jsonb_build_object('run', v_run, 'sentence', sqlerrm);
+			when lock_not_available or deadlock_detected then
+				v_stranded := v_stranded || jsonb_build_object('run', v_run,
+					'sentence', format('run %s is locked by somebody else just now', v_run));
+		end;
+	end loop;
+	if p_args -> 'dry_run' is distinct from 'true' and v_stranded <> '[]' then
+		perform fail('HP409', format('nothing was deployed: %s of %s live runs would be stranded: %s%s',
+			jsonb_array_length(v_stranded), cardinality(v_runs),
+			(select string_agg(x ->> 'run', ', ' order by n) from jsonb_array_elements(v_stranded) with ordinality e(x, n) where n <= 20),
+			case when jsonb_array_length(v_stranded) > 20 then ', …' else '' end)
+			|| format('. The first: %s', v_stranded -> 0 ->> 'sentence'),
+			'holdpoint deploy --move-live --dry-run says it of each. Deploy without --move-live, and they stay with their version.');
+	end if;
+	return jsonb_build_object('workflow', v_workflow, 'digest', v_hex, 'moved', v_moved, 'stranded', v_stranded);
+end $$;
+
+-- The same, taken back.
+create function holdpoint.door_try_deploy_live(p_principal text, p_args jsonb) returns jsonb
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v jsonb;
+begin
+	v := door_deploy_live(p_principal, p_args || '{"dry_run": true}');
+	raise exception using errcode = 'HP001';
+exception when sqlstate 'HP001' then
+	return v;
+end $$;
+
 reset role;
