@@ -67,7 +67,8 @@
 #define HP_SQL_STATE_CONNECTIONS 4      /* per worker, for `sql` states */
 #define HP_SQL_STATE_TIMEOUT (10 * INT64_C(1000000))
 #define HP_SQL_LOCK_TIMEOUT (3 * INT64_C(1000000))
-#define HP_SQL_ROWS_MAX 1000            /* `many`; more is an error */
+#define HP_SQL_ROWS_MAX 1000            /* `many`; more is an error. Also the largest page of a sweep */
+#define HP_SWEEP_RATE_MAX 1000000       /* rows per second */
 
 /* Native plugins (hp_plugin.h says most of these to their authors) */
 #define HP_PLUGIN_FRAME_MAX (4 * 1024 * 1024)  /* between a worker and a plugin's process */

@@ -216,6 +216,14 @@ static void show_undo(const json_t *undo)
 	}
 }
 
+/* The pages of a sweep are told by its progress; `history` lists them. */
+static bool is_page(const json_t *row)
+{
+	const char *move = hp_json_str(row, "move");
+
+	return move && strcmp(move, "swept") == 0;
+}
+
 static void show_timeline(const json_t *rows)
 {
 	const json_t *row;
@@ -224,6 +232,8 @@ static void show_timeline(const json_t *rows)
 
 	printf("\n%stimeline%s (UTC)\n", cli_colour("bold"), cli_colour(""));
 	json_array_foreach(rows, i, row) {
+		if (is_page(row))
+			continue;
 		(void)fputs("  ", stdout);
 		cli_print_step(row, &last);
 	}
@@ -245,6 +255,7 @@ static int show(const struct cli_args *a, struct cli_client *c, int64_t id, stru
 	}
 	show_head(json_object_get(doc, "run"), hp_json_str(why, "sentence"));
 	show_timeline(rows);
+	cli_show_sweeps(json_object_get(doc, "sweeps"));
 	show_approvals(json_object_get(doc, "approvals"));
 	show_arms(json_object_get(doc, "arms"));
 	show_undo(json_object_get(doc, "undo"));

@@ -18,4 +18,7 @@ int cli_get_run(struct cli_client *c, int64_t run, const char *tail, json_t **re
 int cli_get_history(struct cli_client *c, int64_t run, int64_t after, json_t *rows,
 		    struct hp_error *err) HP_MUST_CHECK;
 
+/* show_sweeps.c: the member `sweeps` of GET /api/v1/runs/RUN; nothing when there is none. */
+void cli_show_sweeps(const json_t *sweeps);
+
 #endif

@@ -42,6 +42,8 @@ const char *hp_kind_name(enum hp_kind k)
 		return "succeed";
 	case HP_FAIL:
 		return "fail";
+	case HP_SWEEP:
+		return "sweep";
 	}
 	return "unknown";
 }
@@ -135,6 +137,7 @@ void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn
 	switch (s->kind) {
 	case HP_CALL:
 	case HP_SQL:
+	case HP_SWEEP:
 		edge(&w, s->next, "next", s->line);
 		if (s->kind == HP_SQL)
 			edge(&w, s->sql.none, "none", s->line);

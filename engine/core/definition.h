@@ -28,7 +28,9 @@ enum hp_kind {
 	HP_AWAIT = 6,
 	HP_SUCCEED = 7,
 	HP_FAIL = 8,
+	HP_SWEEP = 11,
 };
+#define HP_KIND_LAST HP_SWEEP
 
 /* What an attempt came to. Order matters nowhere; stored as smallint. */
 enum hp_class {
@@ -101,7 +103,7 @@ struct hp_arm {
 	int failed;          /* where that leads; HP_NO_STATE: next */
 };
 
-enum hp_sql_mode { HP_SQL_EXEC = 1, HP_SQL_ONE = 2, HP_SQL_MANY = 3 };
+enum hp_sql_mode { HP_SQL_EXEC = 1, HP_SQL_ONE = 2, HP_SQL_MANY = 3, HP_SQL_SWEEP = 4 };
 
 /* A state of the author's, or (from n_states on) the undo of one: a call or a
  * statement of its own that only unwinding enters. It has no way out and no name an
@@ -142,6 +144,22 @@ struct hp_state {
 		bool as_user;          /* as = user(expr): EVAL_ARGS gives it too */
 		int none;              /* `one` found no row; HP_NO_STATE: error "no_rows" */
 	} sql;
+
+	/* HP_SWEEP: rows by ascending key, a page at a time. sql.text is the statement for
+	 * a page ($1 its rows) or, with a call, for a row ($1 the row, $2 the reply). With
+	 * has_call, call.op is made for each row, one page is one row. */
+	struct {
+		const char *rows;      /* SELECT: $1 the last key, $2 how many, then args */
+		const char *cursor;    /* column of `rows` that is the key */
+		const char *first;     /* JSON: the key before the first row */
+		const char *total;     /* SELECT of one number, args from $1; NULL: not asked */
+		int batch;             /* rows of a page */
+		int64_t per_second;    /* rows; 0: as fast as it goes */
+		int64_t lag_max;       /* bytes of WAL that no standby may be behind; 0: any */
+		int64_t tolerate;      /* rows whose call may fail for good */
+		bool has_dry_run;      /* EVAL_ARGS says in `truth` whether it is one */
+		bool has_call;
+	} sweep;
 
 	struct { /* HP_CHOOSE */
 		struct hp_branch *branches; /* each with a predicate, in order */
@@ -213,6 +231,11 @@ struct hp_definition {
 	bool has_input;            /* a schema is declared: EVAL_INPUT */
 };
 
+/* Does it make a call: is `call` filled? */
+static inline bool hp_state_calls(const struct hp_state *s)
+{
+	return s->kind == HP_CALL || (s->kind == HP_SWEEP && s->sweep.has_call);
+}
 /* Index by name, or HP_NO_STATE. */
 int hp_definition_find(const struct hp_definition *d, const char *name);
 /* Number of mailboxes the state itself waits for: those of its arms come after them. */

@@ -147,7 +147,7 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 		hp_m_undo_next(m, act);
 	} else if (s->kind != HP_CALL && hp_m_unwinds(m)) {
 		hp_m_enter(m, act, a->state);
-	} else if (s->kind != HP_CALL) { /* no key to keep: the state is entered anew */
+	} else if (s->kind != HP_CALL && s->kind != HP_SWEEP) { /* no key or place to keep: the state is entered anew */
 		hp_m_leave(m, act, a->state);
 	} else if (a->unresolved && s->call.has_probe) {
 		hp_m_probe(m, act);
@@ -248,6 +248,8 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 	m->run.cancel = m->run.cancel || ev->cancel;
 	m->run.pause = ev->pause;
 	hp_m_begin(m);
+	if (hp_m_state(m)->kind == HP_SWEEP)
+		hp_m_sweep_found(m, ev);
 	if (!HP_GUARD(final, !hp_status_final(m->run.status))) {
 		hp_m_drop(m, act);
 		return;
@@ -295,6 +297,8 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 	m->run.cancel = m->run.cancel || ev->cancel;
 	m->run.pause = ev->pause;
 	hp_m_begin(m);
+	if (hp_m_state(m)->kind == HP_SWEEP)
+		m->sweep.row = ev->kept;
 	if (gone)
 		hp_m_drop(m, act);
 	else if (admitted && m->run.cancel && !m->run.unresolved && !hp_m_unwinds(m)) /* not yet sent */

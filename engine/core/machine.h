@@ -130,6 +130,16 @@ enum hp_event_type {
 enum hp_decision { HP_UNDECIDED = 0, HP_APPROVED = 1, HP_REJECTED = 2 };
 enum hp_verdict { HP_VERDICT_UNKNOWN = 0, HP_VERDICT_FOUND = 1, HP_VERDICT_ABSENT = 2 };
 
+/* What one page of a sweep came to. */
+struct hp_swept {
+	int64_t rows;           /* of the page; 0: there are no more; -1: not looked, standbys lag */
+	int64_t changed;        /* by the statement */
+	int64_t total;          /* -1: not asked */
+	int64_t lag;            /* bytes */
+	struct hp_bytes cursor; /* JSON: key of the page's last row */
+	struct hp_bytes row;    /* with a call: the page's row, JSON */
+};
+
 struct hp_event {
 	enum hp_event_type type;
 	int64_t now;         /* database time, µs */
@@ -146,6 +156,8 @@ struct hp_event {
 	struct hp_bytes mail;       /* its payload (JSON) */
 	struct hp_bytes command_value; /* SKIP: JSON value, may be empty; RESTART: the state's index */
 	struct hp_bytes annex;      /* JSON object kind → what is known of it; empty: nothing */
+	struct hp_bytes kept;       /* CLAIMED: hp_sweep_row() of the annex; COMMITTED: the
+	                             * driver's copy of hp_transition.keep */
 
 	/* VALUE */
 	bool ok;             /* false: code and message say why */
@@ -164,6 +176,7 @@ struct hp_event {
 	bool none;              /* sql `one`: no row */
 	int64_t sent_at;        /* SEND: when the request really left, if that is known (µs) */
 	bool not_sent;          /* it is certain that nothing left this machine */
+	struct hp_swept swept;  /* SQL of a sweep */
 };
 
 /* ---- actions ---- */
@@ -216,6 +229,7 @@ enum hp_move {
 	HP_MOVE_CHECKED = 20,  /* parked again: an arm's check failed, or no longer fails */
 	HP_MOVE_UNDOING = 22,  /* unwinding has begun */
 	HP_MOVE_UNDONE = 23,   /* one effect less: undone, or done by hand */
+	HP_MOVE_SWEPT = 24,    /* a page of a sweep is done, or waited for */
 };
 const char *hp_move_name(enum hp_move m);
 
@@ -272,7 +286,22 @@ struct hp_transition {
 	struct hp_bytes result;     /* FINISHED */
 	struct hp_annex annexes[HP_ANNEXES_MAX];
 	int n_annexes;
+	struct hp_bytes keep;       /* .p not NULL: the driver copies these bytes, and has them in
+	                             * hand (hp_event.kept) until a transition brings others */
 };
+
+/* Where a sweep stands. Absolute figures: writing them twice changes nothing. */
+#define HP_CURSOR_MAX 512
+struct hp_sweep {
+	char cursor[HP_CURSOR_MAX]; /* JSON: key of the last row looked at; "": none yet */
+	int64_t done, changed, pages, failed; /* rows, rows, pages, rows */
+	int64_t total;          /* -1: not known */
+	bool dry;               /* look, and change nothing */
+	int64_t began;          /* this page, µs */
+	struct hp_bytes row;    /* with a call: the row in hand; it counts as looked at, not as done */
+};
+/* The row in hand of a claimed sweep's annex, appended to out; nothing: none. */
+int hp_sweep_row(struct hp_bytes annex, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 struct hp_action {
 	enum hp_action_type type;
@@ -280,12 +309,14 @@ struct hp_action {
 	int32_t state;       /* EVAL, SEND, SQL: which state's expression */
 	int32_t index;       /* EVAL_WHEN: branch; EVAL_REQUEST: 1 = give the stored, signed
 	                      * request of approval visit run.signed_visit, 0 = render anew */
-	struct hp_bytes value; /* SEND: request; SQL: args; EVAL_FOUND: reply */
+	struct hp_bytes value; /* SEND: request; SQL: args; EVAL_FOUND: reply; EVAL in a sweep: its row */
 	struct hp_bytes key;   /* SEND: the effect's key */
 	bool probe;          /* SEND: this is the probe */
 	const struct hp_arm *arm; /* SEND: this is the check of that arm */
 	const struct hp_operation *op; /* SEND: whose request it is */
 	int64_t timeout_us;  /* SEND, SQL */
+	const struct hp_sweep *sweep; /* SQL of a sweep: where it stands */
+	struct hp_bytes reply;        /* SQL of a sweep with a call: for sweep->row; empty: not made */
 	const struct hp_transition *transition; /* COMMIT: owned by the machine */
 	/* EVAL: NULL, or what is not yet committed: the expression sees its `saves` on top
 	 * of the run's data, and its `after` (state, visit) is the run to evaluate for. */
@@ -341,6 +372,8 @@ struct hp_machine {
 		int32_t reminded, notes;
 		struct hp_arm_clock clocks[HP_ARMS_MAX];
 	} wait;
+	struct hp_sweep sweep;
+	char sweep_doc[HP_CURSOR_MAX + 256]; /* its annex, until the commit */
 	char code_buf[HP_CODE_MAX];
 	char message_buf[512];
 	char error_json[1600];    /* the `error` value of a caught failure */

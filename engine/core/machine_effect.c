@@ -187,6 +187,10 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		a->sent_at = ev->sent_at;
 	switch (ev->outcome) {
 	case HP_CLASS_OK:
+		if (hp_m_state(m)->kind == HP_SWEEP) {
+			hp_m_sweep_replied(m, ev, act);
+			return;
+		}
 		a->unresolved = false;
 		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
 		return;
@@ -291,6 +295,10 @@ void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 
 	switch (ev->outcome) {
 	case HP_CLASS_OK:
+		if (s->kind == HP_SWEEP) {
+			hp_m_swept(m, ev, act);
+			return;
+		}
 		m->t.in_sql = true;
 		if (!ev->none)
 			hp_m_succeed(m, act, s->save, ev->value);

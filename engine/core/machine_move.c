@@ -44,6 +44,8 @@ void hp_m_begin(struct hp_machine *m)
 
 void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, int32_t index)
 {
+	if (hp_m_state(m)->kind == HP_SWEEP)
+		act->value = m->sweep.row;
 	m->mode = HP_M_EVAL;
 	m->asked = what;
 	m->asked_index = index;
@@ -95,6 +97,7 @@ static void without_statement(struct hp_machine *m)
 		return;
 	m->t.in_sql = false;
 	m->t.n_saves = m->t.n_annexes = 0;
+	m->t.keep = (struct hp_bytes){ NULL, 0 };
 }
 
 void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message)
@@ -228,6 +231,7 @@ static void enter(struct hp_machine *m, struct hp_action *act)
 		break;
 	case HP_CHOOSE:
 	case HP_SQL:
+	case HP_SWEEP:
 		alone = true;
 		break;
 	case HP_WAIT:
@@ -281,6 +285,9 @@ void hp_m_enter(struct hp_machine *m, struct hp_action *act, int state)
 	a->held_class = HP_CLASS_OK;
 	memset(a->request_hash, 0, sizeof a->request_hash);
 	a->code[0] = 0;
+	if (hp_m_state(m)->kind == HP_SWEEP)
+		m->sweep = (struct hp_sweep){ .total = -1 };
+	m->t.keep = (struct hp_bytes){ "", 0 };
 	m->t.move = HP_MOVE_ENTERED;
 	m->t.disposition = HP_KEEP;
 	m->dirty = true;
@@ -400,6 +407,8 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	}
 	hp_m_outcome(m, c, code, message);
 	without_statement(m);
+	if (s->kind == HP_SWEEP && hp_m_sweep_tolerates(m, act, c))
+		return;
 	next = find_catch(s, c, m->t.code);
 	if (next == HP_NO_STATE && hp_m_undo_due(m) && !m->t.after.unresolved) {
 		hp_m_unwind(m, act, m->t.after.cancel ? HP_CANCELLED : HP_FAILED);

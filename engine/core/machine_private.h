@@ -3,6 +3,7 @@
  *   machine.c         events in, actions out; one function per event
  *   machine_move.c    building the one transition: leave, hold, park, finish
  *   machine_effect.c  call and sql: admission, retry, doubt, probe
+ *   machine_sweep.c   a sweep's pages
  *   machine_state.c   the other kinds of state
  *   machine_arm.c     what stands beside a wait: `on`
  *   machine_undo.c    unwinding: what is kept to undo an effect, and undoing it
@@ -96,6 +97,13 @@ void hp_m_undo_skip(struct hp_machine *m, struct hp_action *act);
 void hp_m_undo_end(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 /* The message, and what is left undone if the run is being unwound. */
 const char *hp_m_undo_says(const struct hp_machine *m, const char *message, char *buf, size_t n);
+/* machine_sweep.c */
+void hp_m_sweep_found(struct hp_machine *m, const struct hp_event *ev); /* claimed: where it stands */
+void hp_m_sweep(struct hp_machine *m, struct hp_action *act);           /* the next page, or its call */
+void hp_m_sweep_replied(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_swept(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* The row in hand has failed for good. True: that is tolerated, and the sweep goes on. */
+bool hp_m_sweep_tolerates(struct hp_machine *m, struct hp_action *act, enum hp_class c);
 
 /* machine_state.c */
 void hp_m_work(struct hp_machine *m, struct hp_action *act);

@@ -40,6 +40,9 @@ void hp_m_work(struct hp_machine *m, struct hp_action *act)
 	case HP_FAIL:
 		hp_m_eval(m, act, HP_EVAL_RESULT, 0);
 		return;
+	case HP_SWEEP:
+		hp_m_sweep(m, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown kind of state");
 }
@@ -116,6 +119,11 @@ static void args_value(struct hp_machine *m, const struct hp_event *ev, struct h
 	act->state = m->run.state;
 	act->value = ev->value;
 	act->timeout_us = hp_m_state(m)->timeout_us;
+	if (hp_m_state(m)->kind == HP_SWEEP) {
+		m->sweep.dry = ev->truth;
+		act->sweep = &m->sweep;
+		act->reply = m->reply;
+	}
 }
 
 /* It could not be evaluated. */
@@ -291,6 +299,12 @@ void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action
 		return;
 	case HP_APPROVAL:
 		open_approval_state(m, ev, act);
+		return;
+	case HP_SWEEP: /* between two pages */
+		if (m->now >= hp_m_after(m)->due_at)
+			hp_m_sweep(m, act);
+		else
+			hp_m_park(m, act, HP_MOVE_WOKEN, HP_PH_OPEN, hp_m_after(m)->due_at);
 		return;
 	case HP_CALL:
 	case HP_SQL:

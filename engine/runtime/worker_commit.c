@@ -37,6 +37,8 @@ static void count_end(struct hp_worker *w, const struct hp_transition *t)
 	else if (t->move == HP_MOVE_HELD)
 		++*hp_counterf(w->o.counters, "holdpoint_runs_held_total{class=\"%s\"}",
 			       hp_class_name(t->after.held_class));
+	else if (t->move == HP_MOVE_SWEPT)
+		++*hp_counterf(w->o.counters, "holdpoint_sweep_pages_total");
 	else if (t->move == HP_MOVE_RETRY)
 		++*hp_counterf(w->o.counters, "holdpoint_retries_total{class=\"%s\"}",
 			       hp_class_name(t->outcome));
@@ -59,7 +61,7 @@ static void tell(struct hp_owned *r, const struct hp_transition *t)
  * found: a claim brings the signed request only of signatures older than itself. */
 static bool all_in_hand(const struct hp_owned *r, const struct hp_transition *t)
 {
-	return r->saved && (t->after.signed_visit == 0 || r->signed_request.n > 0);
+	return r->saved && !r->kept.failed && (t->after.signed_visit == 0 || r->signed_request.n > 0);
 }
 
 static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_result *res)
@@ -98,6 +100,8 @@ static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit
 		return;
 	}
 	hp_w_saved(r, t);
+	hp_w_kept(r, t);
+	ev.kept = hp_buf_bytes(&r->kept);
 	if (t->disposition == HP_KEEP && !all_in_hand(r, t)) {
 		hp_w_reload(r, 0);
 		return;

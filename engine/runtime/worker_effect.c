@@ -21,7 +21,8 @@ static void reply(struct hp_owned *r, struct hp_event *ev)
 	ev->type = HP_EV_REPLY;
 	ev->now = hp_worker_now(r->w);
 	if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep_text(r, &ev->code) != 0 ||
-	    hp_w_keep_text(r, &ev->message) != 0) {
+	    hp_w_keep_text(r, &ev->message) != 0 || hp_w_keep(r, &ev->swept.cursor) != 0 ||
+	    hp_w_keep(r, &ev->swept.row) != 0) {
 		/* It was answered and we cannot hold the answer: the outcome is unknown
 		 * to the run, and asking again under the same key is the way to it. */
 		*ev = (struct hp_event){.type = HP_EV_REPLY,
@@ -321,6 +322,7 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	ev.message = rows->message;
 	ev.none = rows->none;
 	ev.value = rows->rows;
+	ev.swept = rows->swept;
 	r->tx = rows->tx;
 	if (r->tx)
 		HP_CRASH_POINT(SQL_RAN);
@@ -332,14 +334,8 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 void hp_w_sql(struct hp_owned *r)
 {
 	struct hp_store *s = r->w->o.store;
-	const struct hp_state *st = &r->m.def->states[r->act.state];
-	struct hp_sql_state q = {.run_id = r->m.run.id,
-				 .epoch = r->m.run.epoch,
-				 .token = r->token,
-				 .mode = st->sql.mode,
-				 .text = st->sql.text,
-				 .args = r->act.value,
-				 .timeout_us = r->act.timeout_us};
+	struct hp_sql_page page;
+	struct hp_sql_state q = hp_sql_state_of(&r->m, &r->act, r->token, &page);
 
 	hp_w_hand(r, HP_HAND_SQL);
 	HP_CRASH_POINT(SQL_BEFORE);

@@ -53,6 +53,7 @@ struct hp_owned {
 	struct hp_bytes signed_request, signed_key;
 	uint8_t signed_hash[HP_SHA256_LEN];
 	struct hp_event claimed;
+	struct hp_buf kept;          /* hp_transition.keep of the last transition that brought any */
 
 	/* saved values: the object, and its text for evaluations when up to date */
 	json_t *saved;
@@ -152,6 +153,7 @@ void hp_w_let_go(struct hp_owned *r, bool give_back);
 void hp_w_free(struct hp_owned *r);
 void hp_w_drive(struct hp_owned *r, const struct hp_event *ev);
 void hp_w_saved(struct hp_owned *r, const struct hp_transition *t);
+void hp_w_kept(struct hp_owned *r, const struct hp_transition *t);
 void hp_w_next_turn(struct hp_owned *r);
 int hp_w_keep(struct hp_owned *r, struct hp_bytes *b);
 int hp_w_keep_text(struct hp_owned *r, const char **s);

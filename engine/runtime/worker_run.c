@@ -52,6 +52,7 @@ void hp_w_free(struct hp_owned *r)
 	hp_loaded_drop(r->loaded);
 	json_decref(r->saved);
 	hp_buf_free(&r->saved_text);
+	hp_buf_free(&r->kept);
 	hp_arena_free(r->data);
 	hp_arena_free(r->step[0]);
 	hp_arena_free(r->step[1]);
@@ -95,6 +96,28 @@ void hp_w_next_turn(struct hp_owned *r)
 	hp_arena_reset(r->step[r->turn]);
 }
 
+/* A sweep's row in hand. */
+static bool keep_found(struct hp_owned *r)
+{
+	struct hp_error err;
+
+	hp_buf_clear(&r->kept);
+	if (r->claimed.annex.n > 0 && hp_sweep_row(r->claimed.annex, &r->kept, &err) != 0)
+		return false;
+	r->claimed.kept = hp_buf_bytes(&r->kept);
+	return !r->kept.failed;
+}
+
+/* What later steps need again outlives the turns. If it cannot be held (memory), the
+ * run is read again from the store. */
+void hp_w_kept(struct hp_owned *r, const struct hp_transition *t)
+{
+	if (!t->keep.p || (t->keep.n == 0 && r->kept.n == 0))
+		return;
+	hp_buf_clear(&r->kept);
+	hp_buf_add(&r->kept, t->keep.p, t->keep.n);
+}
+
 /* Everything of a claim that is borrowed becomes ours. */
 static bool copy_claim(struct hp_owned *r, const struct hp_claimed *c)
 {
@@ -122,7 +145,7 @@ static bool copy_claim(struct hp_owned *r, const struct hp_claimed *c)
 	       copy(r->data, c->signed_key, &r->signed_key) &&
 	       copy(r->data, c->decision_value, &ev->decision_value) &&
 	       copy(r->data, c->mail, &ev->mail) && copy(r->data, c->command_value, &ev->command_value) &&
-	       copy(r->data, c->annex, &ev->annex);
+	       copy(r->data, c->annex, &ev->annex) && keep_found(r);
 }
 
 /* Committed values become what later evaluations see. */
@@ -179,6 +202,7 @@ static struct hp_owned *owned_new(struct hp_worker *w)
 	r->step[0] = hp_arena_new(HP_RUN_DATA_MAX);
 	r->step[1] = hp_arena_new(HP_RUN_DATA_MAX);
 	hp_buf_init(&r->saved_text, HP_RUN_DATA_MAX);
+	hp_buf_init(&r->kept, HP_VALUE_MAX);
 	hp_list_init(&r->host_node);
 	r->hand = HP_HAND_DEFINITION;
 	hp_list_add_tail(&w->hands[HP_HAND_DEFINITION], &r->node);

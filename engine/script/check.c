@@ -55,7 +55,7 @@ static void missing_way(struct hp_checking *c, int i, const struct hp_state *s)
 
 static void effect_without_way_out(struct hp_checking *c, int i, const struct hp_state *s)
 {
-	if (s->kind == HP_CALL && !s->call.op.read && s->n_catches == 0)
+	if (hp_state_calls(s) && !s->call.op.read && s->n_catches == 0)
 		hp_c_report(c, "effect_without_way_out", false, i, s->line,
 			    "%s.%s can fail for good and nothing catches that; the run would be held for an operator",
 			    s->call.op.connector, s->call.op.name);
@@ -84,6 +84,25 @@ static void approval_ways(struct hp_checking *c, int i, const struct hp_state *s
 	if (s->approval.expired == HP_NO_STATE)
 		hp_c_report(c, "approval_without_expired", false, i, s->line,
 			    "no way is declared for an expired approval; the run would be held for an operator");
+}
+
+/* What keeps a sweep from passing every row once can be seen in its text. */
+static void sweep_rows(struct hp_checking *c, int i, const struct hp_state *s)
+{
+	if (s->kind != HP_SWEEP)
+		return;
+	if (!strstr(s->sweep.rows, "$1") || !strstr(s->sweep.rows, "$2"))
+		hp_c_report(c, "sweep_without_page", true, i, s->line,
+			    "rows must look after the key $1 and take $2 rows, like: select … where id > $1 order by id limit $2");
+	else if (!strcasestr(s->sweep.rows, "order by"))
+		hp_c_report(c, "sweep_without_order", true, i, s->line,
+			    "rows has no `order by`: pages would miss rows; order by \"%s\", ascending", s->sweep.cursor);
+	if (!strstr(s->sql.text, "$1"))
+		hp_c_report(c, "sweep_ignores_rows", true, i, s->line, "exec does not use $1, the %s",
+			    s->sweep.has_call ? "row" : "rows of the page");
+	if (s->sweep.has_dry_run && !s->sweep.total)
+		hp_c_report(c, "dry_run_without_total", false, i, s->line,
+			    "a dry run shows one page; with `total`, a statement that counts, it also says how many rows there are");
 }
 
 /* Codes that come from the engine, whatever the operation. */
@@ -115,7 +134,7 @@ static void unknown_code(struct hp_checking *c, int i, const struct hp_state *s)
 	const char *all[ENGINE_CODES + HP_WORDS_MAX];
 	int k;
 
-	if (s->kind != HP_CALL || op->n_errors == 0)
+	if (!hp_state_calls(s) || op->n_errors == 0)
 		return;
 	memcpy(all, engine_codes, sizeof engine_codes);
 	memcpy(all + ENGINE_CODES, op->errors, sizeof *all * (size_t)op->n_errors);
@@ -267,6 +286,7 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 		approval_ways(&c, i, s);
 		unknown_code(&c, i, s);
 		arms(&c, i, s);
+		sweep_rows(&c, i, s);
 		hp_c_signature(&c, i);
 		hp_c_destructive(&c, i);
 		hp_c_undo(&c, i);

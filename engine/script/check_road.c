@@ -101,7 +101,7 @@ void hp_c_unreachable(struct hp_checking *c, int i)
 
 static bool hurries(const struct hp_state *s)
 {
-	return s->kind == HP_CALL || s->kind == HP_SQL;
+	return s->kind == HP_CALL || s->kind == HP_SQL || s->kind == HP_SWEEP;
 }
 
 void hp_c_endless_loop(struct hp_checking *c, int i)
@@ -199,7 +199,7 @@ void hp_c_destructive(struct hp_checking *c, int i)
 	const struct hp_definition *d = &c->w->def;
 	const struct hp_state *s = &d->states[i], *undo = s->undo ? &d->states[s->undo] : NULL;
 
-	if (s->kind == HP_CALL && s->call.op.destructive)
+	if (hp_state_calls(s) && s->call.op.destructive)
 		destructive(c, i, &s->call.op, "reached");
 	if (undo && undo->kind == HP_CALL && undo->call.op.destructive)
 		destructive(c, i, &undo->call.op, "used to undo");

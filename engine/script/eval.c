@@ -415,6 +415,13 @@ static void args_expression(lua_State *L, void *arg)
 		else
 			hp_lua_write_json(L, -1, &j->text);
 	}
+	if (state_of(j)->sweep.has_dry_run) {
+		push_field(L, j, "dry_run");
+		hp_expr(L, j, -1, "dry_run");
+		if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
+			fail_in(L, j, "dry_run", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
+		j->truth = lua_toboolean(L, -1);
+	}
 	if (!state_of(j)->sql.as_user)
 		return;
 	push_field(L, j, "as");
@@ -428,7 +435,6 @@ static void args_expression(lua_State *L, void *arg)
 static int eval_args(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		     const char **code, struct hp_error *err)
 {
-	(void)ev;
 	(void)code;
 	if (act->state >= j->w->def.n_states) {
 		*code = "undo_log_missing";
@@ -439,6 +445,7 @@ static int eval_args(struct hp_job *j, const struct hp_action *act, struct answe
 		if (hp_statement_args(j, a->out, err) < 0)
 			return -1;
 		hp_buf_addc(a->out, '}');
+		ev->truth = j->truth; /* a sweep's dry_run */
 	}
 	a->value_n = a->out->n;
 	return 0;
@@ -663,6 +670,8 @@ void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, con
 	j.data = data;
 	j.pending = act->pending;
 	j.state = act->state;
+	if (w->def.states[act->state].kind == HP_SWEEP)
+		j.row = act->value;
 	j.number = visit_of(act, run);
 	rc = hp_workflow_ready(w, &err);
 	if (rc == 0)

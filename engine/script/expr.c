@@ -25,6 +25,7 @@ void hp_job_free(struct hp_job *j)
 
 	json_decref(j->input);
 	json_decref(j->saved);
+	json_decref(j->row_json);
 	for (i = 0; i < sizeof j->pending_json / sizeof *j->pending_json; i++)
 		json_decref(j->pending_json[i]);
 	hp_buf_free(&j->text);
@@ -78,6 +79,8 @@ static void push_member(lua_State *L, struct hp_job *j, const char *name)
 	} else {
 		if (strcmp(name, "input") == 0)
 			v = parsed(L, &j->input, d->input, "the run's input");
+		else if (j->row.n && strcmp(name, "row") == 0)
+			v = parsed(L, &j->row_json, j->row, "the row");
 		else if (!(v = find_pending(L, j, name)))
 			v = json_object_get(parsed(L, &j->saved, d->saved, "the run's values"), name);
 		if (v)

@@ -26,6 +26,8 @@ static struct shape shape_of(enum hp_kind k)
 	switch (k) {
 	case HP_CALL:
 		return (struct shape){"[\"", "\"]"};
+	case HP_SWEEP:
+		return (struct shape){"[[\"", "\"]]"};
 	case HP_SQL:
 		return (struct shape){"[(\"", "\")]"};
 	case HP_CHOOSE:
@@ -50,7 +52,7 @@ static void node(const struct hp_state *s, int i, struct hp_buf *out)
 
 	hp_buf_printf(out, "  s%d%s", i, shape.open);
 	escaped(out, s->name);
-	if (s->kind == HP_CALL) {
+	if (hp_state_calls(s)) {
 		hp_buf_adds(out, "<br/>");
 		escaped(out, s->call.op.connector);
 		hp_buf_addc(out, '.');

@@ -209,6 +209,8 @@ struct hp_job {
 	const struct hp_transition *pending;
 	int state;                 /* whose expressions; HP_NO_STATE: the workflow's own */
 	json_t *input, *saved, *pending_json[3]; /* parsed at first use */
+	struct hp_bytes row;       /* a sweep's row in hand: run.row */
+	json_t *row_json;
 	/* in and out of the functions that run in the sandbox */
 	int index;
 	const struct hp_op *op;

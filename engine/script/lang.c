@@ -269,7 +269,7 @@ static void add_constructor(lua_State *L, int env, const char *mark, const char 
 void hp_lang_workflow(lua_State *L, int env)
 {
 	static const char *const kinds[] = {"call",  "sql",   "choose",  "approval",
-					    "wait",  "await", "succeed", "fail"};
+					    "wait",  "await", "succeed", "fail", "sweep"};
 	size_t i;
 
 	hp_lang_types(L, env);

@@ -37,9 +37,9 @@ static enum hp_kind kind_of(const char *word)
 {
 	int k = HP_CALL;
 
-	while (k <= HP_FAIL && strcmp(word, hp_kind_name((enum hp_kind)k)) != 0)
+	while (k <= HP_KIND_LAST && strcmp(word, hp_kind_name((enum hp_kind)k)) != 0)
 		k++;
-	HP_ASSERT(k <= HP_FAIL); /* lang.c has no other words */
+	HP_ASSERT(k <= HP_KIND_LAST); /* lang.c has no other words */
 	return (enum hp_kind)k;
 }
 

@@ -342,6 +342,123 @@ static void read_undo(const struct state_reader *sr)
 	lua_settop(r->L, sr->body);
 }
 
+/* The key before the first row: a number or a text, as JSON. */
+static const char *read_first(const struct state_reader *sr)
+{
+	const struct hp_reader *r = sr->r;
+	struct hp_buf text;
+	const char *json;
+
+	if (!hp_r_get(r, sr->body, "first"))
+		hp_r_fail(r, "first is missing: the key before the first row, like 0 or \"\"");
+	if (lua_type(r->L, -1) != LUA_TSTRING && !lua_isinteger(r->L, -1))
+		hp_r_fail(r, "first must be a whole number or a text");
+	hp_buf_init(&text, HP_CURSOR_MAX);
+	hp_lua_write_json(r->L, -1, &text);
+	json = text.failed ? NULL : hp_r_dup(r, hp_buf_str(&text));
+	hp_buf_free(&text);
+	if (!json)
+		hp_r_fail(r, "first is longer than %d bytes", HP_CURSOR_MAX);
+	lua_pop(r->L, 1);
+	return json;
+}
+
+/* rate = "500/s", "30/m": how many rows in a second, at least one. */
+static int64_t read_rate(const struct state_reader *sr)
+{
+	const char *text = hp_r_string(sr->r, sr->body, "rate"), *end;
+	int64_t n = 0;
+
+	if (!text)
+		return 0;
+	for (end = text; *end >= '0' && *end <= '9' && n <= HP_SWEEP_RATE_MAX; end++)
+		n = n * 10 + (*end - '0');
+	if (end == text || strcmp(end, "/s") != 0 || n < 1 || n > HP_SWEEP_RATE_MAX)
+		hp_r_fail(sr->r, "rate must be rows per second, from \"1/s\" to \"%d/s\"", HP_SWEEP_RATE_MAX);
+	return n;
+}
+
+/* lag = "64MB": of WAL, in bytes. */
+static int64_t read_lag(const struct state_reader *sr)
+{
+	static const char *const units[] = {"kB", "MB", "GB"};
+	const char *text = hp_r_string(sr->r, sr->body, "lag"), *end;
+	int64_t n = 0, unit = 1024;
+
+	if (!text)
+		return 0;
+	for (end = text; *end >= '0' && *end <= '9' && n <= 1024 * 1024; end++)
+		n = n * 10 + (*end - '0');
+	for (size_t i = 0; i < 3 && end > text; i++, unit *= 1024)
+		if (strcmp(end, units[i]) == 0 && n >= 1 && n <= 1024 * 1024)
+			return n * unit;
+	hp_r_fail(sr->r, "lag must be how far a standby may be behind, like \"64MB\" (kB, MB or GB of WAL)");
+}
+
+static void read_sweep_call(const struct state_reader *sr)
+{
+	static const char *const fields[] = {"with"};
+	const struct hp_reader *r = sr->r;
+	int at;
+
+	sr->s->sweep.tolerate = hp_r_integer(r, sr->body, "tolerate", 0, 0, INT32_MAX);
+	if (!hp_r_get(r, sr->body, "call")) {
+		if (sr->s->sweep.tolerate > 0)
+			hp_r_fail(r, "tolerate counts rows whose call fails; there is no call");
+		return;
+	}
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "call must be a table like { stripe.customers.update, with = { id = \"{row.customer}\" } }");
+	at = lua_gettop(r->L);
+	hp_r_only(r, at, fields, 1, 1);
+	sr->x->op = first_operation(sr, at, "call");
+	if (sr->x->op->pub.repeat == HP_REPEAT_NEVER && !sr->x->op->pub.read)
+		hp_r_fail(r, "call: %s.%s must not be repeated; a sweep sends a row's request again after a crash",
+			  sr->x->op->pub.connector, sr->x->op->pub.name);
+	expression(sr, at, "with");
+	sr->s->sweep.has_call = true;
+	sr->s->call.op = sr->x->op->pub;
+	lua_pop(r->L, 1);
+}
+
+static void read_sweep(const struct state_reader *sr)
+{
+	struct hp_reader *r = sr->r;
+	struct hp_words with_row = *r->known;
+	const struct hp_words *known = r->known;
+
+	ONLY(sr, 0, COMMON, "as", "rows", "cursor", "first", "total", "batch", "exec", "args", "call", "tolerate", "rate",
+	     "lag", "dry_run", "save", "retry", "timeout", "catch");
+	read_as(sr);
+	sr->s->call.signed_by = HP_NO_STATE;
+	sr->s->sql.none = HP_NO_STATE;
+	sr->s->sql.mode = HP_SQL_SWEEP;
+	sr->s->sql.text = hp_r_need(r, sr->body, "exec");
+	sr->s->sweep.rows = hp_r_need(r, sr->body, "rows");
+	sr->s->sweep.cursor = hp_r_need(r, sr->body, "cursor");
+	sr->s->sweep.first = read_first(sr);
+	sr->s->sweep.total = hp_r_string(r, sr->body, "total");
+	sr->s->sweep.per_second = read_rate(sr);
+	sr->s->sweep.lag_max = read_lag(sr);
+	sr->s->sweep.has_dry_run = expression(sr, sr->body, "dry_run");
+	with_row.list = hp_r_alloc(r, sizeof *with_row.list * (size_t)(known->n + 1));
+	memcpy(with_row.list, known->list, sizeof *with_row.list * (size_t)known->n);
+	with_row.list[with_row.n++] = "row";
+	r->known = &with_row;
+	read_sweep_call(sr);
+	r->known = known;
+	read_args(sr);
+	if (sr->s->sweep.has_call && hp_r_get(r, sr->body, "batch"))
+		hp_r_fail(r, "batch is for sweeps without a call: with one, each row is a page of its own");
+	sr->s->sweep.batch = sr->s->sweep.has_call ? 1 : (int)hp_r_integer(r, sr->body, "batch", 500, 1, HP_SQL_ROWS_MAX);
+	sr->s->save = read_save(sr, NULL);
+	sr->s->timeout_us = read_timeout(sr, sr->s->sweep.has_call ? HP_CALL_TIMEOUT_DEFAULT : HP_SQL_STATE_TIMEOUT);
+	read_retry(sr);
+	if (sr->s->retry.total_us > 0)
+		hp_r_fail(r, "retry: total is not for sweeps; every page has its own attempts");
+	read_catch(sr);
+}
+
 static void read_branch(const struct state_reader *sr, int n, struct hp_branch *b)
 {
 	static const char *const fields[] = {"when", "next"};
@@ -528,6 +645,9 @@ static void read_kind(const struct state_reader *sr)
 		return;
 	case HP_FAIL:
 		read_fail(sr);
+		return;
+	case HP_SWEEP:
+		read_sweep(sr);
 		return;
 	}
 }

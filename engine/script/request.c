@@ -283,6 +283,8 @@ static void arg_and_key(lua_State *L, void *arg)
 	state = lua_gettop(L);
 	if (j->probe)
 		lua_getfield(L, state, "probe");
+	else if (j->w->def.states[j->state].kind == HP_SWEEP)
+		lua_getfield(L, state, "call");
 	else
 		lua_pushvalue(L, state);
 	lua_getfield(L, -1, "with");
@@ -338,6 +340,24 @@ static int check_key(const char *key, size_t n, struct hp_error *err)
 	return 0;
 }
 
+/* What the derived key is of: the state or, in a sweep, its row. */
+static int effect_name(struct hp_job *j, const struct hp_state *s, struct hp_buf *out, struct hp_error *err)
+{
+	json_t *row;
+	int rc;
+
+	hp_buf_adds(out, s->name);
+	if (s->kind != HP_SWEEP)
+		return hp_buf_check(out, "a name", err);
+	row = hp_json_parse(j->row.p, j->row.n, "the row", err);
+	if (!row)
+		return -1;
+	hp_buf_addc(out, '\n');
+	rc = hp_json_write(out, json_object_get(row, s->sweep.cursor), err);
+	json_decref(row);
+	return rc;
+}
+
 /* index: 0 the state's own effect, then those of its arms */
 static int make_key(struct hp_job *j, int state, int32_t visit, int index, struct hp_buf *key, struct hp_error *err)
 {
@@ -345,9 +365,16 @@ static int make_key(struct hp_job *j, int state, int32_t visit, int index, struc
 	bool undo = state >= j->w->def.n_states;
 
 	if (!j->has_text2) { /* an undo's is its effect's second one */
-		hp_effect_key(j->data->installation, j->data->id,
-			      j->w->def.states[undo ? j->w->def.states[state].undoes : state].name, visit, undo ? 1 : index,
-			      derived);
+		const struct hp_state *of = &j->w->def.states[undo ? j->w->def.states[state].undoes : state];
+		struct hp_buf name;
+		int rc;
+
+		hp_buf_init(&name, HP_NAME_MAX + HP_CURSOR_MAX + 8);
+		rc = effect_name(j, of, &name, err);
+		hp_effect_key(j->data->installation, j->data->id, hp_buf_str(&name), visit, undo ? 1 : index, derived);
+		hp_buf_free(&name);
+		if (rc < 0)
+			return -1;
 		hp_buf_adds(key, derived);
 		return hp_buf_check(key, "the key", err);
 	}
@@ -419,7 +446,7 @@ int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, st
 {
 	const struct hp_extra *x = &j->w->extra[state];
 
-	HP_ASSERT(j->w->def.states[state].kind == HP_CALL && (!probe || x->probe));
+	HP_ASSERT(hp_state_calls(&j->w->def.states[state]) && (!probe || x->probe));
 	j->probe = probe;
 	j->arm = NULL;
 	j->op = probe ? x->probe : x->op;

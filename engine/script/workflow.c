@@ -241,7 +241,7 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 	}
 	if (s->kind == HP_CALL && s->call.has_probe)
 		hp_buf_adds(out, ",\"probe\":true");
-	if (s->kind == HP_CALL) {
+	if (hp_state_calls(s)) {
 		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s,\"read\":%s", s->call.op.connector,
 			      s->call.op.name, s->call.op.destructive ? "true" : "false",
 			      s->call.op.read ? "true" : "false");

@@ -189,6 +189,19 @@ struct hp_bundle {
 typedef void (*hp_bundle_cb)(void *arg, const struct hp_bundle *b, int n, const struct hp_error *err);
 
 /* ---- sql states: a transaction on the workflow role's own pool ---- */
+/* One page of a sweep, in one transaction: the statement for the row in hand (with its
+ * reply), then the look for the next rows, then (without a call) the statement for them. */
+struct hp_sql_page {
+	const char *rows;            /* $1 cursor, $2 limit, then args */
+	const char *column;          /* of rows: the key */
+	const char *total;           /* args from $1; NULL: not asked now */
+	struct hp_bytes cursor;      /* JSON: number or text */
+	int limit;
+	bool each_row;               /* rows are handed out one by one, for a call */
+	struct hp_bytes row, reply;  /* JSON: the row in hand and its reply; empty: none */
+	int64_t lag_max;             /* bytes; 0: not looked at */
+	bool dry;                    /* rows is also asked for a sample; nothing is called */
+};
 struct hp_sql_state {
 	int64_t run_id;
 	int32_t epoch;
@@ -197,13 +210,19 @@ struct hp_sql_state {
 	const char *text;
 	struct hp_bytes args;        /* JSON {"args": […], "user": "…"|null} */
 	int64_t timeout_us;          /* statement_timeout */
+	const struct hp_sql_page *page; /* HP_SQL_SWEEP: `text` is what is done with its rows */
 };
+/* What an HP_ACT_SQL asks for. The result points into *page for a sweep. */
+struct hp_sql_state hp_sql_state_of(const struct hp_machine *m, const struct hp_action *act, const char *token,
+				    struct hp_sql_page *page);
 struct hp_sql_rows {
 	enum hp_class outcome;       /* OK: transaction is open and waits for sql_commit */
 	const char *code;            /* "unique_violation", "no_rows", … */
 	const char *message;
 	bool none;
-	struct hp_bytes rows;        /* JSON: object (one), array (many), {"rows": n} (exec) */
+	struct hp_bytes rows;        /* JSON: object (one), array (many), {"rows": n} (exec);
+	                              * a sweep's dry run: {rows, changed, total?, sample} */
+	struct hp_swept swept;       /* HP_SQL_SWEEP */
 	struct hp_sql_tx *tx;        /* OK: owner is the caller until sql_commit or sql_abort */
 };
 typedef void (*hp_sql_cb)(void *arg, int64_t now, const struct hp_sql_rows *rows);

@@ -50,7 +50,7 @@ static void operation_names(lua_State *L, const struct hp_definition *d, struct 
 		for (int k = 0; k < s->n_arms; k++)
 			if (s->arms[k].kind == HP_ARM_CHECK)
 				n->list[n->n++] = lua_pushfstring(L, "%s.%s", s->arms[k].op.connector, s->arms[k].op.name);
-		if (s->kind != HP_CALL)
+		if (!hp_state_calls(s))
 			continue;
 		n->list[n->n++] = lua_pushfstring(L, "%s.%s", s->call.op.connector, s->call.op.name);
 		if (s->call.has_probe)
@@ -62,7 +62,7 @@ static void statement_names(const struct hp_definition *d, struct names *n)
 {
 	n->n = 0;
 	for (int i = 0; i < d->n_states + d->n_undos; i++)
-		if (d->states[i].kind == HP_SQL)
+		if (d->states[i].kind == HP_SQL || d->states[i].kind == HP_SWEEP)
 			n->list[n->n++] = d->states[i].name;
 }
 
@@ -146,6 +146,10 @@ static const char *misfit(enum hp_sql_mode mode, const json_t *v)
 		return NULL;
 	if (mode == HP_SQL_ONE)
 		return json_is_object(v) ? NULL : "a row (a table of columns) or none, because it is `one`";
+	if (mode == HP_SQL_SWEEP)
+		return json_is_array(v) || (json_is_object(v) && json_object_size(v) == 0)
+			       ? NULL
+			       : "a page (a list of rows), {} when there are no more, because it is a sweep";
 	if (mode == HP_SQL_MANY)
 		return json_is_array(v) || (json_is_object(v) && json_object_size(v) == 0)
 			       ? NULL
@@ -397,7 +401,7 @@ static int give_rows(struct tester *t, const struct hp_state *st, const json_t *
 	rows->none = json_object_get(v, "$none") != NULL;
 	if (rows->none)
 		return rows_text(t, json_null(), rows, err);
-	if (st->sql.mode == HP_SQL_MANY && json_is_object(v))
+	if ((st->sql.mode == HP_SQL_MANY || st->sql.mode == HP_SQL_SWEEP) && json_is_object(v))
 		return rows_text(t, t->empty, rows, err);
 	if (st->sql.mode != HP_SQL_EXEC)
 		return rows_text(t, v, rows, err);
@@ -409,7 +413,7 @@ static int give_rows(struct tester *t, const struct hp_state *st, const json_t *
 int hp_t_on_sql(void *arg, const struct hp_state *st, const json_t *args, struct hp_sql_rows *rows,
 		struct hp_error *err)
 {
-	static const char *const examples[] = {"", "1", "{ … }", "{ { … } }"};
+	static const char *const examples[] = {"", "1", "{ … }", "{ { … } }", "{ { … } }, {}"};
 	struct tester *t = arg;
 	const json_t *v;
 

@@ -99,6 +99,7 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 	d->hooks = *hooks;
 	d->now = now;
 	hp_buf_init(&d->saved_text, HP_RUN_DATA_MAX);
+	hp_buf_init(&d->kept, HP_VALUE_MAX);
 	hp_buf_init(&d->scratch, 2 * HP_RUN_DATA_MAX);
 	d->claim = hp_arena_new(4 * HP_RUN_DATA_MAX);
 	d->step[0] = hp_arena_new(4 * HP_RUN_DATA_MAX);
@@ -137,6 +138,7 @@ void hp_drive_free(struct hp_drive *d)
 	json_decref(d->undone);
 	json_decref(d->timeline);
 	hp_buf_free(&d->saved_text);
+	hp_buf_free(&d->kept);
 	hp_buf_free(&d->scratch);
 	hp_arena_free(d->claim);
 	hp_arena_free(d->step[0]);

@@ -47,6 +47,7 @@ struct hp_drive {
 	struct hp_machine m;
 	json_t *saved;
 	struct hp_buf saved_text, scratch;
+	struct hp_buf kept;      /* hp_transition.keep */
 	struct hp_arena *step[2]; /* as the worker's: used until the commit after next */
 	int turn;
 	int refusals;

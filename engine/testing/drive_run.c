@@ -21,6 +21,8 @@ static void keep_event(struct hp_drive *d, struct hp_event *ev)
 {
 	keep(d, &ev->value);
 	keep(d, &ev->key);
+	keep(d, &ev->swept.cursor);
+	keep(d, &ev->swept.row);
 	ev->code = hp_arena_strdup(arena(d), ev->code);
 	ev->message = hp_arena_strdup(arena(d), ev->message);
 }
@@ -130,6 +132,11 @@ static int written(struct hp_drive *d, const struct hp_transition *t, struct hp_
 	ev->pause = d->committed.pause;
 	ev->first_sent_at = d->committed.first_sent_at;
 	ev->gated = d->committed.gated[0] != 0;
+	if (t->keep.p) {
+		hp_buf_clear(&d->kept);
+		hp_buf_add(&d->kept, t->keep.p, t->keep.n);
+	}
+	ev->kept = hp_buf_bytes(&d->kept);
 	d->turn = !d->turn;
 	hp_arena_reset(arena(d));
 	return 0;
@@ -173,15 +180,18 @@ static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_e
 
 /* ---- effects ---- */
 
-/* The entry of this very effect, when it was sent before. */
-static json_t *effect_of(struct hp_drive *d, int32_t visit, const struct hp_drive_send *s)
+/* The entry of this very effect, when it was sent before. A sweep's visit has an effect
+ * for each row, which its key tells apart. */
+static json_t *effect_of(struct hp_drive *d, const struct hp_drive_send *s, const char *key)
 {
+	bool of_row = d->def->states[d->m.run.state].kind == HP_SWEEP;
 	json_t *e;
 	size_t i;
 
 	json_array_foreach(d->effects, i, e)
-		if (hp_json_int(e, "visit", 0) == visit && hp_json_bool(e, "probe", 0) == s->probe &&
-		    strcmp(s->check ? s->check : "", hp_json_str(e, "check") ? hp_json_str(e, "check") : "") == 0)
+		if (hp_json_int(e, "visit", 0) == d->m.run.visit && hp_json_bool(e, "probe", 0) == s->probe &&
+		    strcmp(s->check ? s->check : "", hp_json_str(e, "check") ? hp_json_str(e, "check") : "") == 0 &&
+		    (!of_row || strcmp(hp_json_str(e, "key"), key) == 0))
 			return e;
 	return NULL;
 }
@@ -189,7 +199,7 @@ static json_t *effect_of(struct hp_drive *d, int32_t visit, const struct hp_driv
 /* Notes the request among the effects; a repeat must carry the key of the first. */
 static int note_effect(struct hp_drive *d, const struct hp_drive_send *s, const char *key, struct hp_error *err)
 {
-	json_t *e = effect_of(d, d->m.run.visit, s);
+	json_t *e = effect_of(d, s, key);
 	const char *before = e ? hp_json_str(e, "key") : NULL;
 
 	if (before && strcmp(before, key) != 0)
@@ -247,6 +257,42 @@ static int send_effect(struct hp_drive *d, const struct hp_action *act, struct h
 
 /* ---- statements ---- */
 
+/* What a test answers for a page of a sweep is its rows. */
+static int page_of(struct hp_drive *d, const struct hp_sql_page *p, struct hp_sql_rows *rows, struct hp_error *err)
+{
+	json_t *page = hp_json_parse(rows->rows.p, rows->rows.n, "a page", err), *last, *sample = NULL;
+	size_t n = json_array_size(page);
+	int rc = 0;
+
+	last = n ? json_array_get(page, n - 1) : NULL;
+	rows->swept = (struct hp_swept){.rows = (int64_t)n, .changed = p->each_row ? p->row.n > 0 : (int64_t)n, .total = -1};
+	hp_buf_clear(&d->scratch);
+	if (last && !json_object_get(last, p->column))
+		rc = hp_fail(err, HP_E_INVALID, "a row of the page has no \"%s\", which is the sweep's cursor", p->column);
+	else if (last)
+		rc = hp_json_write(&d->scratch, json_object_get(last, p->column), err);
+	if (rc == 0 && last) {
+		rows->swept.cursor = hp_buf_bytes(&d->scratch);
+		keep(d, &rows->swept.cursor);
+		hp_buf_clear(&d->scratch);
+		rc = hp_json_write(&d->scratch, last, err);
+		rows->swept.row = hp_buf_bytes(&d->scratch);
+		keep(d, &rows->swept.row);
+	}
+	rows->rows = (struct hp_bytes){NULL, 0};
+	if (rc == 0 && p->dry) {
+		sample = json_pack("{s:b, s:I, s:I, s:O}", "dry_run", 1, "rows", (json_int_t)n, "changed",
+				   (json_int_t)rows->swept.changed, "sample", page);
+		hp_buf_clear(&d->scratch);
+		rc = hp_json_write(&d->scratch, sample, err);
+		rows->rows = hp_buf_bytes(&d->scratch);
+		keep(d, &rows->rows);
+	}
+	json_decref(sample);
+	json_decref(page);
+	return rc;
+}
+
 void hp_d_sql_run(void *arg, const struct hp_sql_state *q, struct hp_sql_rows *rows)
 {
 	struct hp_drive *d = arg;
@@ -262,6 +308,8 @@ void hp_d_sql_run(void *arg, const struct hp_sql_state *q, struct hp_sql_rows *r
 		d->in_sql = true;
 		rc = d->hooks.sql(d->hooks.arg, st, args, rows, &why);
 		d->in_sql = false;
+		if (rc == 0 && q->page && rows->outcome == HP_CLASS_OK)
+			rc = page_of(d, q->page, rows, &why);
 	}
 	json_decref(args);
 	if (rc < 0) { /* the run is not stepped on: hp_d_drive() looks at `stopped` */
@@ -287,6 +335,7 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	ev->message = rows->message;
 	ev->none = rows->none;
 	ev->value = rows->rows;
+	ev->swept = rows->swept;
 	keep_event(d, ev);
 	d->tx = rows->tx;
 }
@@ -294,13 +343,8 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 static int statement(struct hp_drive *d, const struct hp_action *act, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_state *st = &d->def->states[act->state];
-	struct hp_sql_state q = {.run_id = d->m.run.id,
-				 .epoch = d->m.run.epoch,
-				 .token = d->claimed.token,
-				 .mode = st->sql.mode,
-				 .text = st->sql.text,
-				 .args = act->value,
-				 .timeout_us = act->timeout_us};
+	struct hp_sql_page page;
+	struct hp_sql_state q = hp_sql_state_of(&d->m, act, d->claimed.token, &page);
 
 	d->sql_state = act->state;
 	d->store->ops->sql_run(d->store, &q, on_rows, d);
@@ -341,6 +385,9 @@ static int begin(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 	hp_arena_reset(d->step[0]);
 	hp_arena_reset(d->step[1]);
 	d->refusals = 0;
+	hp_buf_clear(&d->kept);
+	if (c->annex.n && hp_sweep_row(c->annex, &d->kept, err) < 0)
+		return -1;
 	hp_machine_init(&d->m, d->def, &c->run, HP_LEASE_DEFAULT);
 	*ev = (struct hp_event){.type = HP_EV_CLAIMED,
 				.now = d->now,
@@ -352,7 +399,8 @@ static int begin(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 				.mail_wait = c->mail_wait,
 				.mail = c->mail,
 				.command_value = c->command_value,
-				.annex = c->annex};
+				.annex = c->annex,
+				.kept = hp_buf_bytes(&d->kept)};
 	return 0;
 }
 

@@ -90,7 +90,8 @@ begin
 		'waits', coalesce((select jsonb_agg(jsonb_build_object('name', w.name, 'key', w.key) order by w.wait)
 			from mail_wait w where w.run_id = v_id), '[]'),
 		'arms', coalesce(arms_json(s), '[]')) -- 0011
-		|| case when s.has_annex then coalesce((select jsonb_build_object('undo', u) from undo_json(v_id) u where u is not null), '{}') else '{}' end; -- 0012
+		|| case when s.has_annex then coalesce((select jsonb_build_object('undo', u) from undo_json(v_id) u where u is not null), '{}') else '{}' end -- 0012
+		|| case when s.has_annex then jsonb_strip_nulls(jsonb_build_object('sweeps', sweeps_json(v_id, v.digest))) else '{}' end;
 end $$;
 
 -- p_digest: of a run that was never moved; null: looked up for each row.

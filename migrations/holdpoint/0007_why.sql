@@ -52,8 +52,8 @@ begin
 		return ('in_flight', format('Run %s waits for the answer to attempt %s of state "%s", sent after %s by %s.',
 			s.run_id, s.attempt, p_state, say_time(s.sent_at), v_who), null)::reason_why;
 	end if;
-	return ('owned', format('Run %s is in state "%s" since %s, in the hands of %s.', s.run_id, p_state,
-		say_time(s.entered_at), v_who), null)::reason_why;
+	return ('owned', format('Run %s is in state "%s" since %s%s, in the hands of %s.', s.run_id, p_state,
+		say_time(s.entered_at), case when s.has_annex then say_sweep(s) end, v_who), null)::reason_why;
 end $$;
 
 create function holdpoint.why_held(s holdpoint.run_state, p_state text) returns holdpoint.reason_why
@@ -98,6 +98,11 @@ begin
 			(select (state_summary(r.digest, s.state) ->> 'own_events')::int from run r where r.id = s.run_id), w.wait + 1);
 	if v_waits is not null then
 		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), v_due)::reason_why;
+	end if;
+	if s.has_annex and say_sweep(s) is not null then
+		return ('sweep', format('Run %s sweeps in state "%s"%s; its next page is due at %s%s.', s.run_id, p_state, say_sweep(s),
+			say_time(s.due_at), case when s.code = 'replication_lag'
+				then ', when it looks again whether the standbys have caught up' else '' end), s.due_at)::reason_why;
 	end if;
 	if v_due > 0 then
 		return ('timer', format('Run %s waits in state "%s"%s.', s.run_id, p_state, v_until), v_due)::reason_why;

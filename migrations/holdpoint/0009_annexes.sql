@@ -22,6 +22,9 @@ begin
 	case p_kind
 		when 'arms' then perform annex_arms(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0011
 		when 'undo' then perform undo_annex(p_run, p_rev, p_state, p_from_visit, p_from_state, p_doc, p_now); -- 0012
+		when 'sweep' then perform sweep_put(p_run, p_from_visit, p_from_state, p_doc, p_now); -- 0016
+		when 'sweep_row' then perform sweep_row(p_run, p_from_visit, p_doc);
+		when 'sweep_failure' then perform sweep_failure(p_run, p_from_visit, p_doc, p_now);
 		else raise exception using errcode = 'HP400',
 			message = format('run %s brings an annex "%s", which nobody reads', p_run, p_kind);
 	end case;
@@ -30,13 +33,13 @@ end $$;
 -- For a claim: kind → what is known of it. Null: nothing.
 create function holdpoint.found_annex(s holdpoint.run_state) returns jsonb
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
-declare
-	v_arms jsonb := found_arms(s); -- 0011
-	v_undo jsonb := undo_found(s); -- 0012
 begin
-	-- the members' own nulls mean something and stay
-	return nullif(case when v_arms is null then '{}' else jsonb_build_object('arms', v_arms) end
-		|| case when v_undo is null then '{}' else jsonb_build_object('undo', v_undo) end, '{}');
+	-- nulls inside of them count: a row in hand has columns without a value
+	return (select jsonb_object_agg(k, v) from (values
+		('arms', found_arms(s)), -- 0011
+		('undo', undo_found(s)), -- 0012
+		('sweep', sweep_found(s)) -- 0016
+	) x(k, v) where v is not null);
 end $$;
 
 reset role;

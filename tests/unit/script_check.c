@@ -55,6 +55,17 @@ static const struct {
 	{"trigger_without_key", 0,
 	 "lints/trigger_without_key.lua:3: warning trigger_without_key: a webhook starts this workflow but no key is declared, so "
 	 "two events about the same thing start two runs\n"},
+	{"sweep_without_page", 1,
+	 "lints/sweep_without_page.lua:2: error sweep_without_page: state \"fill\": rows must look after the key $1 and take $2 "
+	 "rows, like: select … where id > $1 order by id limit $2\n"},
+	{"sweep_without_order", 1,
+	 "lints/sweep_without_order.lua:2: error sweep_without_order: state \"fill\": rows has no `order by`: pages would miss "
+	 "rows; order by \"id\", ascending\n"},
+	{"sweep_ignores_rows", 1,
+	 "lints/sweep_ignores_rows.lua:2: error sweep_ignores_rows: state \"fill\": exec does not use $1, the rows of the page\n"},
+	{"dry_run_without_total", 0,
+	 "lints/dry_run_without_total.lua:2: warning dry_run_without_total: state \"fill\": a dry run shows one page; with "
+	 "`total`, a statement that counts, it also says how many rows there are\n"},
 	{"zone_unknown", 1,
 	 "lints/zone_unknown.lua:2: error zone_unknown: schedule: unknown time zone \"Europe/Berlim\", did you mean "
 	 "\"Europe/Berlin\"?\n"},

@@ -27,6 +27,9 @@ static const struct kind kinds[] = {
 	{ "arms", NULL, mem_arms_put, mem_arms_found },
 	{ "secrets", NULL, mem_secret_annex, NULL }, /* mem_commit.c has it checked */
 	{ "undo", mem_undo_check, mem_undo_put, mem_undo_found },
+	{ "sweep", mem_sweep_check, mem_sweep_put, mem_sweep_found },
+	{ "sweep_row", NULL, mem_sweep_put_row, NULL },
+	{ "sweep_failure", NULL, mem_sweep_put_failure, NULL },
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 

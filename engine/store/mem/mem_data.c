@@ -25,6 +25,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_ARMS] = sizeof(struct mem_arms),
 	[T_SECRET] = sizeof(struct mem_secret),   [T_SECRET_VERSION] = sizeof(struct mem_secret_version),
 	[T_UNDO] = sizeof(struct mem_undo),       [T_UNWINDING] = sizeof(struct mem_unwinding),
+	[T_SWEEP] = sizeof(struct mem_sweep), [T_SWEEP_FAILURE] = sizeof(struct mem_sweep_failure),
 };
 
 bool mem_same(struct hp_bytes a, struct hp_bytes b)

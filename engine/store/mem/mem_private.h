@@ -12,6 +12,7 @@
  *   mem_undo.c    how to take effects back, and how far that has come
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
+ *   mem_sweep.c   where a sweep stands
  *   mem_schedule.c  schedules: their rows, ticks and doors
  *   mem_lifecycle.c  pause and resume
  *   mem_secret.c  secrets: versions, doors, the annex of runs
@@ -204,6 +205,16 @@ struct mem_unwinding {
 	int32_t from_state;
 	struct hp_bytes code, message, result;
 };
+struct mem_sweep {
+	int64_t run, done, changed, pages, failed, total, started_at, at, ended_at;
+	int32_t visit, state;
+	struct hp_bytes cursor, row; /* JSON; empty: none */
+};
+struct mem_sweep_failure {
+	int64_t run, at;
+	int32_t visit;
+	struct hp_bytes cursor, error;
+};
 
 /* A table. `size` is that of a row. */
 struct mem_vec {
@@ -214,7 +225,8 @@ enum mem_table {
 	T_SECRET, T_SECRET_VERSION,
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
-	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T_UNDO, T_UNWINDING, T__COUNT
+	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T_UNDO, T_UNWINDING,
+	T_SWEEP, T_SWEEP_FAILURE, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -462,5 +474,15 @@ void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json
 int mem_schedule_door(struct mem_store *m, const char *name, const char *principal, const json_t *args,
 		      struct hp_buf *out, struct hp_error *err);
 void mem_dump_schedules(const struct mem_store *m, json_t *root);
+
+/* mem_sweep.c: annexes "sweep", "sweep_row", "sweep_failure" */
+int mem_sweep_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc, struct hp_error *err);
+void mem_sweep_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+void mem_sweep_put_row(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+void mem_sweep_put_failure(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+json_t *mem_sweep_found(const struct mem_store *m, const struct mem_run *r);
+json_t *mem_sweeps_json(const struct mem_store *m, const struct mem_run *r); /* NULL: none */
+bool mem_say_sweep(const struct mem_store *m, const struct mem_run *r, struct hp_buf *out);
+void mem_dump_sweeps(const struct mem_store *m, json_t *root);
 
 #endif

@@ -161,7 +161,7 @@ static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	const struct mem_run *r = mem_arg_run(m, args, err);
-	json_t *approvals, *waits, *arms, *undo, *root;
+	json_t *approvals, *waits, *arms, *undo, *sweeps, *root;
 	struct hp_buf saved;
 
 	if (!r)
@@ -184,6 +184,9 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	undo = mem_undo_json(m, r);
 	if (undo)
 		json_object_set_new(root, "undo", undo);
+	sweeps = mem_sweeps_json(m, r);
+	if (sweeps)
+		json_object_set_new(root, "sweeps", sweeps);
 	return write_and_drop(root, out, err);
 }
 
@@ -376,6 +379,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	mem_dump_breakers(m, root);
 	mem_dump_secrets(m, root);
 	mem_dump_undo(m, root);
+	mem_dump_sweeps(m, root);
 	rc = sort_rows(root, "waits", err);
 	if (rc == 0)
 		rc = sort_rows(root, "cursors", err);

@@ -99,8 +99,10 @@ static const char *why_owned(struct why *y)
 			      RUN(y), (int)x->attempt, y->state, mem_say_time(x->sent_at, at), who);
 		return "in_flight";
 	}
-	hp_buf_printf(&y->text, "Run %lld is in state \"%s\" since %s, in the hands of %s.", RUN(y),
-		      y->state, mem_say_time(x->entered_at, at), who);
+	hp_buf_printf(&y->text, "Run %lld is in state \"%s\" since %s", RUN(y), y->state,
+		      mem_say_time(x->entered_at, at));
+	mem_say_sweep(y->m, y->r, &y->text);
+	hp_buf_printf(&y->text, ", in the hands of %s.", who);
 	return "owned";
 }
 
@@ -161,6 +163,21 @@ static bool add_waits(struct why *y)
 	return any;
 }
 
+static const char *why_sweep(struct why *y)
+{
+	const struct hp_run *x = &y->r->row;
+	char at[32];
+
+	y->until = x->due_at;
+	hp_buf_printf(&y->text, "Run %lld sweeps in state \"%s\"", RUN(y), y->state);
+	mem_say_sweep(y->m, y->r, &y->text);
+	hp_buf_printf(&y->text, "; its next page is due at %s", mem_say_time(x->due_at, at));
+	if (strcmp(x->code, "replication_lag") == 0)
+		hp_buf_adds(&y->text, ", when it looks again whether the standbys have caught up");
+	hp_buf_addc(&y->text, '.');
+	return "sweep";
+}
+
 static const char *why_open(struct why *y)
 {
 	const struct mem_approval *a = mem_approval_of(&y->m->w, y->r->row.id, y->r->row.visit);
@@ -170,6 +187,8 @@ static const char *why_open(struct why *y)
 
 	if (a && a->status == MEM_OPEN)
 		return why_approval(y, a);
+	if (mem_say_sweep(y->m, y->r, NULL))
+		return why_sweep(y);
 	waits = add_waits(y);
 	y->until = mem_arms_due(y->m, y->r);
 	if (!waits && y->until == 0) {

@@ -5,6 +5,7 @@
  *   commit.c     batches of transitions: bisecting, lost acknowledgements
  *   encode.c     transitions as the arrays of holdpoint.commit()
  *   sql_state.c  the author's statements in their own transactions
+ *   sql_sweep.c  the pages of a sweep; sql_tx.h what both share
  *
  * What is written is decided by the functions of migrations/holdpoint; this
  * room encodes, sends, decodes, and knows what to do when an answer is missing.

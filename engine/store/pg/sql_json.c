@@ -38,7 +38,7 @@ static bool numeric_exact(const char *v)
 	return digits <= (strchr(v, '.') ? 15u : 18u);
 }
 
-static int write_value(struct hp_buf *b, const PGresult *q, int row, int col)
+int pgs_value_json(struct hp_buf *b, const PGresult *q, int row, int col)
 {
 	const char *v = PQgetvalue(q, row, col);
 	size_t n = (size_t)PQgetlength(q, row, col);
@@ -76,7 +76,7 @@ static void write_row(struct hp_buf *b, const PGresult *q, int row)
 			(void)hp_buf_addc(b, ',');
 		(void)hp_buf_json(b, PQfname(q, col), strlen(PQfname(q, col)));
 		(void)hp_buf_addc(b, ':');
-		(void)write_value(b, q, row, col);
+		(void)pgs_value_json(b, q, row, col);
 	}
 	(void)hp_buf_addc(b, '}');
 }

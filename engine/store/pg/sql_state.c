@@ -21,29 +21,7 @@
 #include "base/json.h"
 #include "store/pg/pg_private.h"
 #include "store/pg/sql_json.h"
-
-#define GRACE_US (5 * HP_SECOND) /* our own deadline after the server's */
-
-struct pgs_sql {
-	struct hp_store_pg *s;
-	struct hp_pg *pg;
-	bool busy;
-};
-
-struct hp_sql_tx {
-	struct pgs_call call; /* of sql_run */
-	struct hp_list wait;  /* in sql_queue */
-	struct pgs_sql *at;   /* its connection; NULL: waits for one */
-	hp_sql_cb cb;
-	void *arg;
-	enum hp_sql_mode mode;
-	int64_t timeout_us;
-	char *text;
-	json_t *args;         /* {"args": […], "user": …} */
-	struct hp_buf rows;
-	struct hp_sql_rows result; /* what is told once a failed transaction has ended */
-	char code[64], message[768];
-};
+#include "store/pg/sql_tx.h"
 
 /* An end of a transaction under way: commit or rollback. */
 struct ending {
@@ -62,10 +40,11 @@ static void tx_free(struct hp_sql_tx *tx)
 	json_decref(tx->args);
 	hp_free(tx->text);
 	hp_buf_free(&tx->rows);
+	pgs_page_free(tx->page);
 	hp_free(tx);
 }
 
-static void release_connection(struct pgs_sql *at)
+void pgs_sql_release(struct pgs_sql *at)
 {
 	at->busy = false;
 	if (!at->s->closing)
@@ -74,14 +53,14 @@ static void release_connection(struct pgs_sql *at)
 
 /* ---- telling ---- */
 
-static void tx_failed(struct hp_sql_tx *tx, enum hp_class outcome, const char *code, const char *message)
+void pgs_tx_failed(struct hp_sql_tx *tx, enum hp_class outcome, const char *code, const char *message)
 {
 	snprintf(tx->code, sizeof tx->code, "%s", code);
 	snprintf(tx->message, sizeof tx->message, "%s", message);
 	tx->result = (struct hp_sql_rows){ .outcome = outcome, .code = tx->code, .message = tx->message };
 }
 
-static void tx_tell_failure(struct hp_sql_tx *tx)
+void pgs_tx_tell_failure(struct hp_sql_tx *tx)
 {
 	tx->cb(tx->arg, 0, &tx->result);
 	tx_free(tx);
@@ -104,11 +83,11 @@ static void rollback_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	if (r->outcome == HP_PG_FAILED) /* a session we cannot reset is not used again */
 		hp_pg_drop(e->at->pg);
 	if (e->tx)
-		tx_tell_failure(e->tx);
-	release_connection(e->at);
+		pgs_tx_tell_failure(e->tx);
+	pgs_sql_release(e->at);
 }
 
-static void rollback(struct pgs_sql *at, struct hp_sql_tx *tell)
+void pgs_tx_rollback(struct pgs_sql *at, struct hp_sql_tx *tell)
 {
 	struct ending *e = pgs_call_new(at->s, sizeof *e, rollback_done, NULL);
 	struct hp_pg_unit *u = at->s->closing ? NULL : hp_pg_unit_new(at->pg);
@@ -136,13 +115,13 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 		res.first_sent_at = hp_pg_int(r->results[0], 0, 2);
 		now = hp_pg_int(r->results[0], 0, 3);
 		e->cb(e->arg, now, &res, 1);
-		release_connection(e->at);
+		pgs_sql_release(e->at);
 		return;
 	}
 	if (r->outcome == HP_PG_LOST || (r->outcome == HP_PG_FAILED && r->failed_statement > 1)) {
 		if (r->outcome == HP_PG_FAILED) /* committed, but the session could not be reset */
 			hp_pg_drop(e->at->pg);
-		release_connection(e->at);
+		pgs_sql_release(e->at);
 		if (s->closing) {
 			res.outcome = HP_COMMIT_UNKNOWN;
 			e->cb(e->arg, 0, &res, 1);
@@ -161,9 +140,9 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	}
 	e->cb(e->arg, 0, &res, 1);
 	if (r->outcome == HP_PG_FAILED)
-		rollback(e->at, NULL);
+		pgs_tx_rollback(e->at, NULL);
 	else
-		release_connection(e->at);
+		pgs_sql_release(e->at);
 }
 
 void pgs_sql_commit(struct hp_store *st, struct hp_sql_tx *tx, const char *token,
@@ -197,7 +176,7 @@ void pgs_sql_abort(struct hp_store *st, struct hp_sql_tx *tx)
 
 	(void)st;
 	tx_free(tx);
-	rollback(at, NULL);
+	pgs_tx_rollback(at, NULL);
 }
 
 /* ---- running ---- */
@@ -234,7 +213,7 @@ static const char *skip_comments(const char *p)
 
 /* Everything else either ends the transaction, leaves the role, or is no work on
  * rows. The extended protocol takes one statement, so nothing can follow it. */
-static bool statement_allowed(const char *text)
+bool pgs_statement_allowed(const char *text)
 {
 	static const char *const words[] = { "select", "insert", "update", "delete", "with", "merge", "values" };
 	const char *p = skip_comments(text);
@@ -249,12 +228,25 @@ static bool statement_allowed(const char *text)
 static void classify(struct hp_sql_tx *tx, const struct hp_pg_reply *r)
 {
 	if (r->outcome == HP_PG_LOST || r->outcome == HP_PG_UNSENT)
-		tx_failed(tx, HP_RETRYABLE, "connection_lost", r->error.message); /* no commit was sent */
+		pgs_tx_failed(tx, HP_RETRYABLE, "connection_lost", r->error.message); /* no commit was sent */
 	else if (strcmp(r->sqlstate, "57014") == 0)
-		tx_failed(tx, HP_RETRYABLE, "timeout", r->error.message);
+		pgs_tx_failed(tx, HP_RETRYABLE, "timeout", r->error.message);
 	else
-		tx_failed(tx, pgs_transient(r->sqlstate) ? HP_RETRYABLE : HP_TERMINAL,
+		pgs_tx_failed(tx, pgs_transient(r->sqlstate) ? HP_RETRYABLE : HP_TERMINAL,
 			  pgs_condition(r->sqlstate), r->error.message);
+}
+
+void pgs_tx_broken(struct hp_sql_tx *tx, const struct hp_pg_reply *r)
+{
+	struct pgs_sql *at = tx->at;
+
+	classify(tx, r);
+	if (r->outcome == HP_PG_FAILED) {
+		pgs_tx_rollback(at, tx);
+	} else {
+		pgs_tx_tell_failure(tx);
+		pgs_sql_release(at);
+	}
 }
 
 static void run_done(struct pgs_call *call, const struct hp_pg_reply *r)
@@ -266,19 +258,13 @@ static void run_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	const PGresult *q;
 
 	if (r->outcome != HP_PG_OK) {
-		classify(tx, r);
-		if (r->outcome == HP_PG_FAILED) {
-			rollback(at, tx);
-		} else {
-			tx_tell_failure(tx);
-			release_connection(at);
-		}
+		pgs_tx_broken(tx, r);
 		return;
 	}
 	q = r->results[r->n_results - 1];
 	if (pgs_rows_json(q, tx->mode, &tx->rows, &code, &err) < 0) {
-		tx_failed(tx, HP_TERMINAL, code, err.message);
-		rollback(at, tx);
+		pgs_tx_failed(tx, HP_TERMINAL, code, err.message);
+		pgs_tx_rollback(at, tx);
 		return;
 	}
 	tx->result = (struct hp_sql_rows){
@@ -291,7 +277,7 @@ static void run_done(struct pgs_call *call, const struct hp_pg_reply *r)
 }
 
 /* now() is the clock of this transaction; the settings end with it. */
-static void bind_settings(struct hp_pg_unit *u, const struct hp_sql_tx *tx)
+void pgs_tx_bind_settings(struct hp_pg_unit *u, const struct hp_sql_tx *tx)
 {
 	const char *user = hp_json_str(tx->args, "user");
 	char timeout[32], lock[32], idle[32];
@@ -313,7 +299,7 @@ static void bind_settings(struct hp_pg_unit *u, const struct hp_sql_tx *tx)
 	hp_pg_bind_text(u, user ? user : "");
 }
 
-static int bind_args(struct hp_pg_unit *u, const json_t *args, struct hp_error *err)
+int pgs_tx_bind_args(struct hp_pg_unit *u, const json_t *args, struct hp_error *err)
 {
 	size_t i;
 	json_t *v;
@@ -344,10 +330,10 @@ static void tx_send(struct hp_sql_tx *tx)
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, run_done, tx);
 	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(tx->at->pg);
 
-	hp_pg_unit_deadline(u, tx->timeout_us + GRACE_US);
-	bind_settings(u, tx);
+	hp_pg_unit_deadline(u, tx->timeout_us + PGS_SQL_GRACE_US);
+	pgs_tx_bind_settings(u, tx);
 	hp_pg_statement(u, tx->text);
-	if (u && bind_args(u, json_object_get(tx->args, "args"), &c->error) < 0) {
+	if (u && pgs_tx_bind_args(u, json_object_get(tx->args, "args"), &c->error) < 0) {
 		hp_pg_unit_free(u);
 		u = NULL;
 	}
@@ -401,14 +387,17 @@ static void next_in_queue(struct hp_store_pg *s)
 		hp_list_del(&tx->wait);
 		at->busy = true;
 		tx->at = at;
-		tx_send(tx);
+		if (tx->page)
+			pgs_page_send(tx);
+		else
+			tx_send(tx);
 	}
 }
 
 static void told_done(struct pgs_call *c, const struct hp_pg_reply *r)
 {
 	(void)r;
-	tx_tell_failure(c->arg);
+	pgs_tx_tell_failure(c->arg);
 }
 
 static void tell_later(struct hp_store_pg *s, struct hp_sql_tx *tx, enum hp_class outcome, const char *code,
@@ -416,7 +405,7 @@ static void tell_later(struct hp_store_pg *s, struct hp_sql_tx *tx, enum hp_clas
 {
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, told_done, tx);
 
-	tx_failed(tx, outcome, code, message);
+	pgs_tx_failed(tx, outcome, code, message);
 	pgs_defer(c);
 }
 
@@ -434,14 +423,15 @@ void pgs_sql_run(struct hp_store *st, const struct hp_sql_state *x, hp_sql_cb cb
 	tx->mode = x->mode;
 	tx->timeout_us = x->timeout_us > 0 ? x->timeout_us : HP_SQL_STATE_TIMEOUT;
 	tx->text = hp_strdup(x->text);
+	tx->page = x->page ? pgs_page_new(x->page, &err) : NULL;
 	tx->args = hp_json_parse(x->args.n ? x->args.p : "{}", x->args.n ? x->args.n : 2, "arguments", &err);
 	if (s->closing) {
 		tell_later(s, tx, HP_RETRYABLE, "connection_lost", "the store is being closed");
 	} else if (!s->sql_conninfo) {
 		tell_later(s, tx, HP_TERMINAL, "no_sql", "this worker has no connection for sql states");
-	} else if (!tx->args || !tx->text) {
+	} else if (!tx->args || !tx->text || (x->page && !tx->page)) {
 		tell_later(s, tx, HP_TERMINAL, "bad_arguments", err.message);
-	} else if (!statement_allowed(x->text)) {
+	} else if (!pgs_statement_allowed(x->text) || (x->page && !pgs_page_allowed(tx->page))) {
 		tell_later(s, tx, HP_TERMINAL, "statement_not_allowed",
 			   "an sql state is one SELECT, INSERT, UPDATE, DELETE, MERGE, WITH or VALUES");
 	} else {

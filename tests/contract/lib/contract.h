@@ -152,5 +152,6 @@ TCase *contract_lifecycle(void);
 TCase *contract_gates(void);
 TCase *contract_secrets(void);
 TCase *contract_undo(void);
+TCase *contract_sweeps(void);
 
 #endif

@@ -703,6 +703,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_gates());
 	add(s, contract_secrets());
 	add(s, contract_undo());
+	add(s, contract_sweeps());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);
