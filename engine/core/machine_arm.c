@@ -273,6 +273,11 @@ static void go(struct hp_machine *m, struct hp_action *act, int next, const char
 	hp_m_leave(m, act, next);
 }
 
+bool hp_m_arm_went(const struct hp_machine *m)
+{
+	return m->t.code && m->t.outcome == HP_CLASS_OK && strcmp(m->t.code, "arm") == 0;
+}
+
 static void go_by_event(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	const struct hp_state *s = hp_m_state(m);

@@ -123,6 +123,8 @@ void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex);
 bool hp_m_arm_goes(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 /* Nothing has happened: checks what is due, or parks again. */
 void hp_m_wait_on(struct hp_machine *m, struct hp_action *act);
+/* Does this transition leave a state by an arm? Its message is the sentence. */
+bool hp_m_arm_went(const struct hp_machine *m);
 /* The state is no longer waited in. */
 void hp_m_wait_over(struct hp_machine *m);
 void hp_m_arm_at(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);

@@ -100,8 +100,8 @@ static void result_value(struct hp_machine *m, const struct hp_event *ev, struct
 
 	if (m->t.after.phase == HP_PH_UNDOING) {
 		hp_m_undo_end(m, ev, act);
-	} else if (s->kind == HP_FAIL) {
-		hp_m_outcome(m, HP_TERMINAL, s->fail.code, NULL);
+	} else if (s->kind == HP_FAIL) { /* an arm that led straight here is still told of */
+		hp_m_outcome(m, HP_TERMINAL, s->fail.code, hp_m_arm_went(m) ? m->message_buf : NULL);
 		m->t.result = ev->value;
 		if (s->fail.undo)
 			hp_m_unwind(m, act, HP_FAILED);

@@ -157,6 +157,9 @@ static int refused(struct hp_drive *d, struct hp_event *ev, struct hp_error *err
 	return 0;
 }
 
+/* A decision was made while a check beside the approval was in the air. */
+#define MET_A_DOOR 1
+
 static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_store_ops *ops = d->store->ops;
@@ -175,6 +178,8 @@ static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_e
 		return written(d, t, ev, err);
 	if (d->committed.outcome == HP_COMMIT_REFUSED)
 		return refused(d, ev, err);
+	if (d->committed.outcome == HP_COMMIT_CONFLICT && d->m.run.phase == HP_PH_OPEN)
+		return MET_A_DOOR;
 	return hp_fail(err, HP_E_INTERNAL, "a step of the run met another one: nobody else should move it");
 }
 
@@ -366,8 +371,9 @@ static bool must_reload(const struct hp_drive *d, const struct hp_transition *t)
 	       d->claimed.signed_request.n == 0;
 }
 
-/* An approval was given: the request it signed is the store's to hand out. */
-static int signed_anew(struct hp_drive *d, struct hp_error *err)
+/* An approval was given: the request it signed is the store's to hand out. Or a door
+ * has moved the run meanwhile. */
+static int read_again(struct hp_drive *d, struct hp_error *err)
 {
 	d->store->ops->reload(d->store, d->engine, d->run, d->m.run.epoch, hp_d_on_claim, d);
 	d->store->ops->pump(d->store);
@@ -420,8 +426,8 @@ int hp_d_drive(struct hp_drive *d, struct hp_error *err)
 			break;
 		case HP_ACT_COMMIT:
 			rc = commit(d, act.transition, &ev, err);
-			if (rc == 0 && must_reload(d, act.transition))
-				rc = signed_anew(d, err) < 0 ? -1 : begin(d, &ev, err);
+			if (rc == MET_A_DOOR || (rc == 0 && must_reload(d, act.transition)))
+				rc = read_again(d, err) < 0 ? -1 : begin(d, &ev, err);
 			break;
 		case HP_ACT_SEND:
 			rc = send_effect(d, &act, &ev, err);

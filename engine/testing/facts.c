@@ -175,8 +175,8 @@ static void put_run(struct hp_drive *d, json_t *f, const json_t *doc)
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		copy(f, names[i], run, names[i]);
-	/* what `fail` says is the run's result */
-	if (!json_object_get(f, "message") && json_is_object(json_object_get(f, "result")) && d->last.status == HP_FAILED)
+	/* what `fail` says is the run's result; what history says is of the way there */
+	if (json_is_object(json_object_get(f, "result")) && d->last.status == HP_FAILED)
 		copy(f, "message", json_object_get(f, "result"), "message");
 	copy(f, "saved", doc, "saved");
 	if (a)
