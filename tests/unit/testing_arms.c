@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "lib/suite.h"
 #include "script_help.h"
 #include "testing/drive.h"
 
@@ -252,7 +253,7 @@ START_TEST(what_is_committed_first_is_the_only_way_out)
 		w = must_load(text);
 		hp_buf_init(&summary, HP_BUNDLE_MAX);
 		ck_assert_int_eq(hp_drive_summary(w, &summary, &err), 0);
-		for (int i = 0; i < 150; i++) {
+		for (int i = 0; i < 50; i++) {
 			seed = first + (uint64_t)(i * 2 + kind) * 7919 + 1;
 			one(w, hp_buf_bytes(&summary), kind);
 		}
@@ -262,19 +263,4 @@ START_TEST(what_is_committed_first_is_the_only_way_out)
 }
 END_TEST
 
-int main(void)
-{
-	Suite *s = suite_create("testing arms");
-	TCase *t = tcase_create("model");
-	SRunner *r;
-	int failed;
-
-	tcase_add_test(t, what_is_committed_first_is_the_only_way_out);
-	tcase_set_timeout(t, 60);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
-}
+HP_SUITE("testing arms", what_is_committed_first_is_the_only_way_out)

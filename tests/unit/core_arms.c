@@ -1,0 +1,369 @@
+/* core_arms.c: what stands beside a wait: who goes first, and what a check may do. */
+#include "base/json.h"
+#include "lib/suite.h"
+#include "machine_world.h"
+
+static struct hp_arm *arm(struct hp_state *s, const char *name, enum hp_arm_kind kind, int next)
+{
+	struct hp_arm *a;
+
+	s->arms = W.arms[s - W.states];
+	a = &s->arms[s->n_arms++];
+	*a = (struct hp_arm){ .name = name, .kind = kind, .next = next, .failed = HP_NO_STATE };
+	return a;
+}
+
+/* An approval for 4 h: an event, a timer after 1 h and a check every 30 s beside it. */
+static struct hp_state *world_canary(void)
+{
+	struct hp_state *s;
+	struct hp_arm *a;
+
+	setup();
+	s = state(0, "promote", HP_APPROVAL);
+	s->approval.deadline_us = 4 * HP_HOUR;
+	s->approval.reminders_us[0] = 10 * HP_MINUTE;
+	s->approval.n_reminders = 1;
+	s->approval.expired = 2;
+	a = arm(s, "abort", HP_ARM_EVENT, 3);
+	a->event = "canary.abort";
+	a->save = "event";
+	a = arm(s, "ill", HP_ARM_CHECK, 4);
+	a->op = (struct hp_operation){ "watch", "look", HP_REPEAT_BY_NATURE, 0, true, false };
+	a->every_us = 30 * HP_SECOND;
+	a->timeout_us = 10 * HP_SECOND;
+	a->failures = 3;
+	a->save = "health";
+	arm(s, "late", HP_ARM_TIMER, 5)->after_us = HP_HOUR;
+	state(1, "promoted", HP_SUCCEED);
+	state(2, "expired", HP_SUCCEED);
+	state(3, "aborted", HP_SUCCEED);
+	state(4, "ill", HP_SUCCEED);
+	state(5, "late", HP_SUCCEED);
+	return s;
+}
+
+static void keep_annex(void)
+{
+	const struct hp_transition *t = W.act.transition;
+
+	for (int i = 0; i < t->n_annexes; i++)
+		snprintf(W.annex, sizeof W.annex, "{\"arms\":%.*s}", (int)t->annexes[i].doc.n, t->annexes[i].doc.p);
+}
+
+/* Parks it. */
+static void open_canary(void)
+{
+	claim();
+	expect_eval(HP_EVAL_APPROVAL);
+	value("{\"ask\":\"?\"}", 1);
+	expect_eval(HP_EVAL_MAILBOX);
+	value("r1", 0);
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 30 * HP_SECOND);
+	keep_annex();
+	commit();
+	ck_assert_int_eq(W.act.type, HP_ACT_DROP);
+}
+
+static void claim_annexed(struct hp_event ev)
+{
+	ev.annex = hp_bytes_of(W.annex);
+	claim_with(&ev);
+}
+
+/* The check is due: it is claimed, rendered and sent. */
+static void check_sent(void)
+{
+	claim_annexed((struct hp_event){ 0 });
+	expect_eval(HP_EVAL_CHECK);
+	value("{}", 0);
+	ck_assert_int_eq(W.act.type, HP_ACT_SEND);
+	ck_assert_str_eq(W.act.arm->name, "ill");
+	ck_assert_int_eq(W.act.timeout_us, 10 * HP_SECOND);
+}
+
+static void alarm_says(bool ill)
+{
+	struct hp_event ev = { .type = HP_EV_VALUE, .ok = true, .truth = ill };
+
+	expect_eval(HP_EVAL_ALARM);
+	step(&ev);
+}
+
+static void expect_state(int state)
+{
+	const struct hp_transition *t = W.act.type == HP_ACT_EVAL ? W.act.pending : W.act.transition;
+
+	ck_assert_int_eq(t->after.state, state);
+}
+
+static void parks_quietly(int64_t due_at)
+{
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+	ck_assert(W.act.transition->quiet);
+	ck_assert_int_eq(W.act.transition->disposition, HP_PARK);
+	ck_assert_int_eq(W.act.transition->after.due_at, due_at);
+	keep_annex();
+	commit();
+	ck_assert_int_eq(W.act.type, HP_ACT_DROP);
+}
+
+START_TEST(a_check_that_finds_nothing_parks_the_run_as_it_was)
+{
+	world_canary();
+	open_canary();
+	for (int i = 0; i < 5; i++) {
+		W.now += 30 * HP_SECOND;
+		check_sent();
+		W.now += HP_SECOND;
+		reply(HP_CLASS_OK, NULL);
+		alarm_says(false);
+		parks_quietly(W.now + 30 * HP_SECOND);
+	}
+	ck_assert_int_eq(W.run.visit, 1);
+	ck_assert_int_eq(W.run.attempt, 0);
+	ck_assert_int_eq(W.run.claims, 0);
+}
+END_TEST
+
+START_TEST(a_check_that_says_so_goes_on_and_closes_the_approval)
+{
+	world_canary();
+	open_canary();
+	W.now += 30 * HP_SECOND;
+	check_sent();
+	reply(HP_CLASS_OK, NULL);
+	alarm_says(true);
+	expect_state(4);
+	ck_assert_str_eq(W.act.pending->saves[0].name, "health");
+	ck_assert_str_eq(W.act.pending->code, "arm");
+	ck_assert_str_eq(W.act.pending->message, "arm \"ill\" of state \"promote\" went first: its check said so");
+	ck_assert_ptr_nonnull(strstr(W.act.pending->annexes[0].doc.p, "\"won\":\"arm \\\"ill\\\" of state"));
+	ck_assert(!W.act.pending->quiet);
+}
+END_TEST
+
+START_TEST(nothing_goes_early)
+{
+	world_canary();
+	open_canary();
+	W.now += 30 * HP_SECOND - 1;
+	claim_annexed((struct hp_event){ 0 });
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_WOKEN);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 1);
+}
+END_TEST
+
+START_TEST(the_decision_goes_before_events_clocks_and_checks)
+{
+	world_canary();
+	open_canary();
+	W.now += HP_HOUR;
+	claim_annexed((struct hp_event){ .decision = HP_APPROVED, .mail_id = 3, .mail = hp_bytes_of("{}") });
+	expect_state(1);
+	ck_assert_int_eq(W.act.pending->consume_mail, 0);
+	ck_assert_str_eq(W.act.pending->annexes[0].doc.p, "{\"over\":true}");
+}
+END_TEST
+
+START_TEST(an_event_goes_before_clocks_and_a_clock_before_checks)
+{
+	world_canary();
+	open_canary();
+	W.now += HP_HOUR;
+	claim_annexed((struct hp_event){ .mail_id = 3, .mail = hp_bytes_of("{\"by\":\"ann\"}") });
+	expect_state(3);
+	ck_assert_int_eq(W.act.pending->consume_mail, 3);
+	ck_assert_str_eq(W.act.pending->saves[0].name, "event");
+	world_canary();
+	open_canary();
+	W.now += HP_HOUR;
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(5);
+	world_canary();
+	open_canary();
+	W.now += 4 * HP_HOUR; /* nobody looked for long: what was due first goes first */
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(5);
+}
+END_TEST
+
+START_TEST(a_clock_that_runs_out_during_a_check_goes_before_its_answer)
+{
+	world_canary()->approval.n_reminders = 0;
+	open_canary();
+	W.now += HP_HOUR - HP_SECOND;
+	check_sent();
+	W.now += HP_SECOND;
+	reply(HP_CLASS_OK, NULL);
+	parks_quietly(W.now); /* due at once */
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(5);
+	world_canary()->approval.deadline_us = HP_MINUTE;
+	W.states[0].approval.n_reminders = 0;
+	open_canary();
+	W.now += HP_MINUTE - HP_SECOND;
+	check_sent();
+	W.now += 2 * HP_SECOND;
+	reply(HP_RETRYABLE, "timeout");
+	parks_quietly(W.now - HP_SECOND);
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(2);
+	ck_assert(W.act.pending->approval_closes);
+}
+END_TEST
+
+START_TEST(failed_checks_count_in_a_row)
+{
+	struct hp_state *s = world_canary();
+
+	s->arms[1].failed = 2;
+	open_canary();
+	for (int i = 0; i < 5; i++) {
+		W.now += 30 * HP_SECOND;
+		check_sent();
+		if (i == 1) {
+			reply(HP_CLASS_OK, NULL);
+			alarm_says(false); /* the count begins anew, and history hears of it */
+		} else {
+			reply(i == 3 ? HP_NEEDS_PERSON : HP_RETRYABLE, "busy");
+		}
+		if (i == 4) {
+			expect_state(2);
+			ck_assert_str_eq(W.act.pending->saves[0].name, "error");
+			ck_assert_str_eq(W.act.pending->message,
+					 "arm \"ill\" of state \"promote\" went first: 3 checks in a row failed, the last with busy");
+			break;
+		}
+		ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+		ck_assert_int_eq(W.act.transition->quiet, i == 3);
+		ck_assert_int_eq(W.act.transition->move, i == 3 ? HP_MOVE_WOKEN : HP_MOVE_CHECKED);
+		keep_annex();
+		commit();
+	}
+}
+END_TEST
+
+START_TEST(an_error_in_lua_is_a_failed_check)
+{
+	world_canary();
+	open_canary();
+	W.now += 30 * HP_SECOND;
+	claim_annexed((struct hp_event){ 0 });
+	expect_eval(HP_EVAL_CHECK);
+	value_error("script_error");
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_CHECKED);
+	ck_assert_str_eq(W.act.transition->code, "script_error");
+	ck_assert_int_eq(W.act.transition->after.status, HP_WAITING);
+}
+END_TEST
+
+START_TEST(a_flapping_check_does_not_fill_the_history)
+{
+	int told = 0;
+
+	world_canary()->approval.deadline_us = 100 * HP_DAY;
+	W.states[0].arms[2].after_us = 99 * HP_DAY;
+	open_canary();
+	for (int i = 0; i < 1000; i++) {
+		W.now += 30 * HP_SECOND;
+		check_sent();
+		reply(i % 2 ? HP_CLASS_OK : HP_RETRYABLE, "busy");
+		if (i % 2)
+			alarm_says(false);
+		told += !W.act.transition->quiet;
+		keep_annex();
+		commit();
+	}
+	ck_assert_int_ge(told, HP_CHECK_NOTES_MAX);
+	ck_assert_int_le(told, HP_CHECK_NOTES_MAX + 1); /* the reminder may be a row of its own */
+}
+END_TEST
+
+START_TEST(a_reminder_comes_although_checks_wake_the_run)
+{
+	int reminded = 0;
+
+	world_canary();
+	open_canary();
+	for (int i = 0; i < 25; i++) {
+		W.now += 30 * HP_SECOND;
+		check_sent();
+		reply(HP_CLASS_OK, NULL);
+		alarm_says(false);
+		reminded += W.act.transition->move == HP_MOVE_REMINDED;
+		keep_annex();
+		commit();
+	}
+	ck_assert_int_eq(reminded, 1);
+}
+END_TEST
+
+START_TEST(an_at_that_fails_leaves_no_open_approval)
+{
+	struct hp_state *s = world_canary();
+
+	s->arms[2].after_us = 0; /* `at` */
+	claim();
+	value("{\"ask\":\"?\"}", 1);
+	value("r1", 0);
+	expect_eval(HP_EVAL_AT);
+	ck_assert_int_eq(W.act.index, 2);
+	value_error("script_error");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert_uint_eq(W.act.transition->approval.n, 0);
+	ck_assert_ptr_null(W.act.transition->wait_keys.p);
+}
+END_TEST
+
+START_TEST(a_wait_keeps_its_own_time_beside_the_arms)
+{
+	struct hp_state *s;
+	struct hp_event until = { .type = HP_EV_VALUE, .ok = true, .number = 20000 * HP_DAY + HP_DAY };
+
+	setup();
+	s = state(0, "pause", HP_WAIT);
+	arm(s, "late", HP_ARM_TIMER, 2)->after_us = 2 * HP_DAY;
+	arm(s, "stop", HP_ARM_EVENT, 2)->event = "stop";
+	state(1, "done", HP_SUCCEED);
+	state(2, "other", HP_SUCCEED);
+	claim();
+	expect_eval(HP_EVAL_UNTIL);
+	step(&until);
+	value("k", 0);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + HP_DAY);
+	keep_annex();
+	commit();
+	W.now += 3 * HP_DAY;
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(1); /* due first, though both are due */
+}
+END_TEST
+
+START_TEST(a_definition_that_changed_begins_its_clocks_anew)
+{
+	world_canary();
+	open_canary();
+	snprintf(W.annex, sizeof W.annex, "{}");
+	W.now += 20 * HP_MINUTE;
+	claim_annexed((struct hp_event){ 0 });
+	ck_assert_int_eq(W.act.transition->disposition, HP_PARK);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 30 * HP_SECOND);
+}
+END_TEST
+
+HP_SUITE("core arms", a_check_that_finds_nothing_parks_the_run_as_it_was,
+	 a_check_that_says_so_goes_on_and_closes_the_approval,
+	 nothing_goes_early,
+	 the_decision_goes_before_events_clocks_and_checks,
+	 an_event_goes_before_clocks_and_a_clock_before_checks,
+	 a_clock_that_runs_out_during_a_check_goes_before_its_answer,
+	 failed_checks_count_in_a_row,
+	 an_error_in_lua_is_a_failed_check,
+	 a_flapping_check_does_not_fill_the_history,
+	 a_reminder_comes_although_checks_wake_the_run,
+	 an_at_that_fails_leaves_no_open_approval,
+	 a_wait_keeps_its_own_time_beside_the_arms,
+	 a_definition_that_changed_begins_its_clocks_anew)
