@@ -198,7 +198,8 @@ START_TEST(a_clock_that_runs_out_during_a_check_goes_before_its_answer)
 	check_sent();
 	W.now += HP_SECOND;
 	reply(HP_CLASS_OK, NULL);
-	parks_quietly(W.now); /* due at once */
+	ck_assert_int_le(W.act.transition->after.due_at, W.now); /* looked at again at once */
+	parks_quietly(W.act.transition->after.due_at);
 	claim_annexed((struct hp_event){ 0 });
 	expect_state(5);
 	world_canary()->approval.deadline_us = HP_MINUTE;
@@ -208,7 +209,8 @@ START_TEST(a_clock_that_runs_out_during_a_check_goes_before_its_answer)
 	check_sent();
 	W.now += 2 * HP_SECOND;
 	reply(HP_RETRYABLE, "timeout");
-	parks_quietly(W.now - HP_SECOND);
+	ck_assert_int_le(W.act.transition->after.due_at, W.now);
+	parks_quietly(W.act.transition->after.due_at);
 	claim_annexed((struct hp_event){ 0 });
 	expect_state(2);
 	ck_assert(W.act.pending->approval_closes);
