@@ -39,11 +39,12 @@ after(async () => {
   watcher.close()
 })
 
-async function start(id) {
+// the other worker may not have the definition yet
+const start = (id) => waitFor('it starts', async () => {
   const r = await engine.api('POST', '/api/v1/runs', { workflow: 'canary', input: { release: id } })
-  assert.equal(r.status, 201, JSON.stringify(r.body))
+  if (r.status >= 300) throw new Error(JSON.stringify(r.body))
   return r.body.run
-}
+})
 const look = async (run) => (await engine.api('GET', `/api/v1/runs/${run}`)).body
 const approvalOf = (run) => waitFor('it is asked', async () => (await look(run)).approvals?.[0])
 const approve = async (run, token) => {
