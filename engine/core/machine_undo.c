@@ -184,6 +184,7 @@ void hp_m_unwind(struct hp_machine *m, struct hp_action *act, enum hp_status end
 	HP_ASSERT(!hp_m_unwinds(m));
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
+	hp_m_wait_over(m);
 	if (!m->t.code && a->code[0]) /* what it was held for */
 		hp_m_outcome(m, a->held_class, a->code, NULL);
 	made_here(m, snprintf(m->undo_json + m->undo_json_n, room(m), "{\"begin\":%d}", (int)ends));
