@@ -106,5 +106,5 @@ int hp_cmd_plugin_host(int argc, char **argv)
 		fprintf(stderr, "holdpoint plugin-host is started by the engine.\n");
 		return hp_code_exit(HP_E_INVALID);
 	}
-	return hp_plugin_host_run(argv[1], argc > 2 ? argv[2] : NULL, HP_PLUGIN_HOST_FD);
+	hp_plugin_host_run(argv[1], argc > 2 ? argv[2] : NULL, HP_PLUGIN_HOST_FD);
 }

@@ -31,7 +31,7 @@ static const struct cli_option options[] = {
 	{ "poll", "TIME", "how often an idle worker looks for work (500ms)" },
 	{ "echo", NULL, "tests: base URLs \"echo:\" are answered by the worker itself" },
 	{ "separate-admission", NULL, "tests: an admission is a commit of its own" },
-	{ "base-url", "NAME=URL", "tests: where a connector's requests go; may be repeated" },
+	{ "base-url", "NAME=URL", "where a connector's requests go instead (dns: name servers); may be repeated" },
 	{ 0 },
 };
 static const struct cli_spec spec = {

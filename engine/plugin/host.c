@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -244,6 +245,15 @@ static void limit(int what, int64_t max)
 	(void)setrlimit((__rlimit_resource_t)what, &l); /* lower ones of ours stay */
 }
 
+/* A sanitizer's handlers would turn a crash into an exit with a report. */
+static void crash_plainly(void)
+{
+	static const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+	for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+		signal(signals[i], SIG_DFL);
+}
+
 static void give_up_rights(void)
 {
 	limit(RLIMIT_CORE, 0);
@@ -303,22 +313,24 @@ static int prepare(struct hp_plugin_host *h, int fd)
 	return 0;
 }
 
-int hp_plugin_host_run(const char *file, const char *name, int fd)
+/* By _exit: what a plugin registered to run at exit, or has running on threads, must
+ * not keep the process. */
+void hp_plugin_host_run(const char *file, const char *name, int fd)
 {
 	struct hp_plugin_host *h = &hp_the_host;
 	struct hp_error err = {0};
 
 	if (prepare(h, fd) != 0)
-		return EXIT_BROKEN;
+		_exit(EXIT_BROKEN);
+	crash_plainly();
 	give_up_rights();
 	if (load(h, file, name, &err) != 0) {
 		refuse(&err);
-		return EXIT_REFUSED;
+		_exit(EXIT_REFUSED);
 	}
 	hello(h->plugin);
 	ev_run(h->loop, 0);
 	if (h->plugin->fini)
 		h->plugin->fini(h->state);
-	/* Threads of the pool may still run: no clean-up that would pull the loop from under them. */
 	_exit(EXIT_ENDED);
 }

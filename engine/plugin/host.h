@@ -8,7 +8,7 @@
 
 #define HP_PLUGIN_HOST_FD 3 /* the socket in the new process */
 
-/* Until the socket ends; the exit code. name: what the plugin must be called, NULL: any. */
-int hp_plugin_host_run(const char *file, const char *name, int fd);
+/* Until the socket ends. name: what the plugin must be called, NULL: any. */
+void hp_plugin_host_run(const char *file, const char *name, int fd) __attribute__((noreturn));
 
 #endif

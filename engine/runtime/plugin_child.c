@@ -5,15 +5,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include "plugin/host.h"
 
 #define EXIT_NOT_STARTED 127
+#define END_MS 300 /* for fini */
 
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent", NULL};
 
@@ -65,4 +69,17 @@ int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *
 	hp_fail(err, HP_E_IO, "the process of a plugin cannot be started: %s", strerror(errno));
 	close(pair[0]); /* a child that was made after all ends with it */
 	return -1;
+}
+
+void hp_plugin_child_end(pid_t pid, int fd, int *status)
+{
+	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
+
+	close(fd);
+	if (ended.fd < 0 || poll(&ended, 1, END_MS) <= 0)
+		kill(pid, SIGKILL);
+	if (ended.fd >= 0)
+		close(ended.fd);
+	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
+		;
 }

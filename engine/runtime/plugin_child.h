@@ -9,5 +9,8 @@
  * end. It is killed when this process ends. exe: NULL: this very program. */
 int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *pid, int *fd,
 		    struct hp_error *err) HP_MUST_CHECK;
+/* Closes the socket, lets the process end by itself for a moment, then kills it.
+ * *status as of waitpid(). */
+void hp_plugin_child_end(pid_t pid, int fd, int *status);
 
 #endif

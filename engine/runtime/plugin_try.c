@@ -3,11 +3,8 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/limits.h"
@@ -75,11 +72,7 @@ int hp_plugin_try(const char *exe, const char *file, const char *name, json_t **
 	if (hp_plugin_child(exe, file, name, &pid, &fd, err) != 0)
 		return -1;
 	rc = first_word(fd, hello, &ended, err);
-	close(fd);
-	if (!ended)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	hp_plugin_child_end(pid, fd, &status);
 	if (!ended)
 		return rc;
 	hp_child_ending(status, how, sizeof how);

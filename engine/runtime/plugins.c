@@ -215,6 +215,8 @@ static void send_call(struct call *c)
 	}
 	hp_buf_free(&c->frame);
 	c->sent = true;
+	if (!ev_is_active(&x->beat))
+		ev_timer_again(x->p->o.loop, &x->beat);
 	write_out(x);
 }
 
@@ -324,7 +326,6 @@ static void on_hello(struct process *x, const json_t *hello)
 	x->life = UP;
 	x->ping_at = 0;
 	ev_timer_stop(x->p->o.loop, &x->load);
-	ev_timer_again(x->p->o.loop, &x->beat);
 	hp_log(HP_INFO, "a plugin is loaded", "plugin", HP_STR(x->name), "version", HP_STR(hp_json_str(hello, "version")),
 	       "plugin_pid", HP_I64(x->pid), NULL);
 	hp_list_each(it, tmp, &x->calls) {
@@ -476,6 +477,8 @@ static void on_beat(struct ev_loop *loop, struct ev_timer *t, int events)
 		lose(x);
 		return;
 	}
+	if (hp_list_empty(&x->calls))
+		ev_timer_stop(x->p->o.loop, t);
 	if (x->ping_at != 0 || hp_list_empty(&x->calls))
 		return;
 	x->ping_at = now;
@@ -653,6 +656,7 @@ struct hp_plugins *hp_plugins_new(const struct hp_plugins_options *o, struct hp_
 static void process_free(struct process *x)
 {
 	struct ev_loop *loop = x->p->o.loop;
+	int status;
 
 	while (!hp_list_empty(&x->calls))
 		call_free(hp_list_entry(x->calls.next, struct call, node));
@@ -660,9 +664,12 @@ static void process_free(struct process *x)
 	ev_timer_stop(loop, &x->again);
 	ev_timer_stop(loop, &x->beat);
 	ev_child_stop(loop, &x->exit);
-	lose(x);
-	if (x->pid > 0)
-		(void)waitpid(x->pid, NULL, 0);
+	ev_io_stop(loop, &x->readable);
+	ev_io_stop(loop, &x->writable);
+	if (x->pid > 0 && x->fd >= 0)
+		hp_plugin_child_end(x->pid, x->fd, &status);
+	else if (x->pid > 0) /* killed already */
+		(void)waitpid(x->pid, &status, 0);
 	hp_frames_free(&x->frames);
 	hp_buf_free(&x->out);
 }

@@ -178,6 +178,26 @@ static void timed(void *state, const struct hp_call *c)
 	host->timer_start(20000, on_time, l);
 }
 
+static char marked[256];
+
+/* Remembers a file, which fini removes. */
+static void mark(void *state, const struct hp_call *c)
+{
+	(void)state;
+	if (c->args_len > 2 && c->args_len < sizeof marked) {
+		memcpy(marked, c->args + 1, c->args_len - 2);
+		marked[c->args_len - 2] = 0;
+	}
+	ok(c->token, "null");
+}
+
+static void fini(void *state)
+{
+	(void)state;
+	if (marked[0])
+		unlink(marked);
+}
+
 /* Writes garbage into the engine's socket. */
 static void garbage(void *state, const struct hp_call *c)
 {
@@ -201,10 +221,11 @@ ACTIVITY(stale, NULL);
 ACTIVITY(threaded, NULL);
 ACTIVITY(timed, NULL);
 ACTIVITY(garbage, NULL);
+ACTIVITY(mark, NULL);
 
 static const struct hp_activity *const activities[] = {
 	&act_echo, &act_fail, &act_crash, &act_hang, &act_leave, &act_silent, &act_huge, &act_not_json,
-	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, NULL,
+	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, &act_mark, NULL,
 };
 
 /* What a plugin may know of where it runs: a test reads it from `echo`. */
@@ -229,7 +250,7 @@ static int init(const struct hp_host *h, void **state, char *error, size_t error
 	return 0;
 }
 
-static const struct hp_plugin plugin = {HP_PLUGIN_ABI, sizeof plugin, "probe", "1.2.3", activities, init, NULL};
+static const struct hp_plugin plugin = {HP_PLUGIN_ABI, sizeof plugin, "probe", "1.2.3", activities, init, fini};
 
 HP_PLUGIN_EXPORT const struct hp_plugin *hp_plugin_v1(void)
 {

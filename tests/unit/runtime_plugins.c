@@ -307,6 +307,24 @@ START_TEST(what_a_look_at_a_file_says)
 }
 END_TEST
 
+START_TEST(an_orderly_end_calls_fini)
+{
+	char path[] = "/tmp/holdpoint-fini.XXXXXX", args[64];
+	int fd = mkstemp(path);
+	struct asked a;
+
+	ck_assert(fd >= 0);
+	close(fd);
+	open_plugins(0, 0);
+	snprintf(args, sizeof args, "\"%s\"", path);
+	ask_one(&a, "mark", args);
+	answered(&a, 200, "null");
+	ck_assert_int_eq(access(path, F_OK), 0);
+	close_plugins();
+	ck_assert_int_eq(access(path, F_OK), -1); /* fini has taken it away */
+}
+END_TEST
+
 START_TEST(aborted_calls_are_not_answered)
 {
 	struct asked a, b;
@@ -334,10 +352,11 @@ int main(int argc, char **argv)
 	const TTest *const tests[] = {calls_are_answered, failures_carry_their_class,
 				      the_first_answer_counts_and_stale_tokens_are_deaf,
 				      a_crash_costs_what_was_in_its_process, a_hang_is_ended, what_cannot_be_loaded_says_why,
-				      what_a_look_at_a_file_says, aborted_calls_are_not_answered};
+				      what_a_look_at_a_file_says, an_orderly_end_calls_fini,
+				      aborted_calls_are_not_answered};
 
 	if (argc > 2 && strcmp(argv[1], "plugin-host") == 0)
-		return hp_plugin_host_run(argv[2], argc > 3 ? argv[3] : NULL, HP_PLUGIN_HOST_FD);
+		hp_plugin_host_run(argv[2], argc > 3 ? argv[3] : NULL, HP_PLUGIN_HOST_FD);
 	if (!realpath(argv[0], exe))
 		return EXIT_FAILURE;
 	return hp_run_suite("runtime plugins", tests, sizeof tests / sizeof tests[0]);
