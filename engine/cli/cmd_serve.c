@@ -15,7 +15,7 @@ static const struct cli_option options[] = {
 	{ "sql-database", "CONNINFO", "the same as role holdpoint_workflow, for `sql` states" },
 	{ "admin-database", "CONNINFO", "the same as a superuser, for migrations (else as --database)" },
 	{ "pooled", NULL, "a pooler in transaction mode is in front of the database" },
-	{ "simulated", "NAMES", "simulated providers to run and use: stripe,duffel,resend" },
+	{ "simulated", "NAMES", "simulated providers to run and use: stripe,duffel,resend,dns" },
 	{ "secrets", "DIR", "files NAME with the value of a secret (else the environment)" },
 	{ "secrets-key", "FILE", "keys of the table of secrets ($HOLDPOINT_SECRETS_KEY; a private one is made)" },
 	{ "roles", "ROLES", "roles of the local administrator, made at the first start (payments)" },

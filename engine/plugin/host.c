@@ -7,6 +7,7 @@
 #include "plugin/host.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -298,6 +299,7 @@ static void hello(const struct hp_plugin *p)
 static int prepare(struct hp_plugin_host *h, int fd)
 {
 	h->fd = fd;
+	(void)fcntl(fd, F_SETFD, FD_CLOEXEC); /* what a plugin starts must not keep it open */
 	h->loop = ev_loop_new(EVFLAG_AUTO);
 	if (!h->loop)
 		return -1;

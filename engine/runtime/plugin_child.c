@@ -17,12 +17,13 @@
 #include "plugin/host.h"
 
 #define EXIT_NOT_STARTED 127
+#define FIRST_FREE 10
 #define END_MS 300 /* for fini */
 
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent", NULL};
 
 /* In the child: only what is safe after fork. */
-static void child(int fd, const char *exe, const char *const *argv, pid_t parent)
+static void child(int fd, int output, const char *exe, const char *const *argv, pid_t parent)
 {
 	sigset_t none;
 	int null;
@@ -34,10 +35,11 @@ static void child(int fd, const char *exe, const char *const *argv, pid_t parent
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
 	null = open("/dev/null", O_RDONLY);
-	/* what it prints goes to our log; its socket gets its number last, for it may
-	 * be one of the numbers that are written here */
-	if (null < 0 || (fd = fcntl(fd, F_DUPFD, 10)) < 0 || dup2(null, STDIN_FILENO) < 0 ||
-	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0 || dup2(fd, HP_PLUGIN_HOST_FD) < 0)
+	/* out of the way of the numbers that are written here */
+	fd = fcntl(fd, F_DUPFD, FIRST_FREE);
+	output = fcntl(output < 0 ? STDERR_FILENO : output, F_DUPFD, FIRST_FREE);
+	if (null < 0 || fd < 0 || output < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+	    dup2(output, STDERR_FILENO) < 0 || dup2(fd, HP_PLUGIN_HOST_FD) < 0)
 		_exit(EXIT_NOT_STARTED);
 	if (close_range(HP_PLUGIN_HOST_FD + 1, ~0U, 0) != 0 || chdir("/") != 0)
 		_exit(EXIT_NOT_STARTED);
@@ -47,7 +49,14 @@ static void child(int fd, const char *exe, const char *const *argv, pid_t parent
 	_exit(EXIT_NOT_STARTED);
 }
 
-int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *pid, int *fd, struct hp_error *err)
+void hp_plugin_child_kill(pid_t pid)
+{
+	kill(-pid, SIGKILL);
+	kill(pid, SIGKILL); /* it may not have made its group yet */
+}
+
+int hp_plugin_child(const char *exe, const char *file, const char *name, int output, pid_t *pid, int *fd,
+		    struct hp_error *err)
 {
 	char path[PATH_MAX]; /* a name without a slash would be looked for among the system's libraries */
 	const char *const argv[] = {"holdpoint", "plugin-host", path, name, NULL};
@@ -60,7 +69,7 @@ int hp_plugin_child(const char *exe, const char *file, const char *name, pid_t *
 		return hp_fail(err, HP_E_IO, "socketpair: %s", strerror(errno));
 	*pid = fork();
 	if (*pid == 0)
-		child(pair[1], exe, argv, parent);
+		child(pair[1], output, exe, argv, parent);
 	close(pair[1]);
 	if (*pid > 0 && fcntl(pair[0], F_SETFL, O_NONBLOCK) == 0) {
 		*fd = pair[0];
@@ -77,7 +86,7 @@ void hp_plugin_child_end(pid_t pid, int fd, int *status)
 
 	close(fd);
 	if (ended.fd < 0 || poll(&ended, 1, END_MS) <= 0)
-		kill(pid, SIGKILL);
+		hp_plugin_child_kill(pid);
 	if (ended.fd >= 0)
 		close(ended.fd);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)

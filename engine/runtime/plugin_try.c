@@ -69,7 +69,7 @@ int hp_plugin_try(const char *exe, const char *file, const char *name, json_t **
 	pid_t pid;
 
 	*hello = NULL;
-	if (hp_plugin_child(exe, file, name, &pid, &fd, err) != 0)
+	if (hp_plugin_child(exe, file, name, -1, &pid, &fd, err) != 0)
 		return -1;
 	rc = first_word(fd, hello, &ended, err);
 	hp_plugin_child_end(pid, fd, &status);

@@ -28,12 +28,14 @@
 #include "plugin/hp_plugin.h"
 #include "runtime/child.h"
 #include "runtime/plugin_child.h"
+#include "runtime/plugin_output.h"
 
 #define BACKOFF_FIRST (200 * HP_MSEC)
 #define BACKOFF_CAP (10 * HP_SECOND)
 #define LIVED_WELL (60 * HP_SECOND)
 #define REFUSED_FOR (2 * HP_SECOND)
 #define BEATS_PER_STALL 4
+#define READS 4
 #define OUT_MAX (64u * 1024 * 1024) /* calls that wait to be written to one process */
 
 enum life { IDLE, LOADING, UP };
@@ -49,6 +51,7 @@ struct process {
 	struct ev_timer load;       /* LOADING: until it must be up */
 	struct ev_timer beat;       /* UP: asks whether it still answers */
 	struct ev_timer again;      /* IDLE: the next start */
+	struct hp_plugin_output output;
 	struct hp_frames frames;
 	struct hp_buf out;
 	size_t out_at;
@@ -235,7 +238,7 @@ static void lose(struct process *x)
 	close(x->fd);
 	x->fd = -1;
 	if (x->pid > 0)
-		kill(x->pid, SIGKILL); /* one that has ended already keeps its own ending */
+		hp_plugin_child_kill(x->pid); /* one that has ended already keeps its own ending */
 }
 
 /* Never at once: a failure must not be told from inside hp_plugins_call(). */
@@ -289,6 +292,7 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 	x->pid = 0;
 	read_in(x); /* what it said before it ended counts */
 	lose(x);
+	hp_plugin_output_close(&x->output);
 	was_up = x->life == UP;
 	x->life = IDLE;
 	hp_frames_free(&x->frames);
@@ -394,14 +398,13 @@ static void on_reply(struct process *x, const json_t *f)
 	hp_buf_free(&body);
 }
 
-static void on_log(const struct process *x, const json_t *f)
+static void on_log(struct process *x, const json_t *f)
 {
 	int64_t level = hp_json_int(f, "log", HP_INFO);
 
 	if (level < HP_DEBUG || level > HP_ERROR)
 		level = HP_INFO;
-	hp_log((enum hp_log_level)level, "a plugin says", "plugin", HP_STR(x->name), "text",
-	       HP_STR(hp_json_str(f, "message")), NULL);
+	hp_plugin_output_say(&x->output, (enum hp_log_level)level, "a plugin says", hp_json_str(f, "message"));
 }
 
 static void on_frame(struct process *x, const json_t *f)
@@ -423,6 +426,7 @@ static void on_frame(struct process *x, const json_t *f)
 	}
 }
 
+/* No more than READS at a time: one that talks in a circle must not keep the worker. */
 static void read_in(struct process *x)
 {
 	char block[65536];
@@ -430,7 +434,7 @@ static void read_in(struct process *x)
 	json_t *f = NULL;
 	int rc = 0;
 
-	while (x->fd >= 0) {
+	for (int i = 0; i < READS && x->fd >= 0; i++) {
 		ssize_t n = recv(x->fd, block, sizeof block, 0);
 
 		if (n < 0 && errno == EINTR)
@@ -507,15 +511,21 @@ static void start(struct process *x)
 	struct hp_plugins *p = x->p;
 	char file[4096];
 	struct hp_error err;
+	int theirs = -1;
 
 	x->why[0] = 0;
 	x->refused = false;
 	x->refused_until = 0;
 	snprintf(file, sizeof file, "%s/%s/%s.so", p->o.dir, x->name, x->name);
-	if (hp_plugin_child(p->o.exe, file, x->name, &x->pid, &x->fd, &err) != 0) {
+	if (hp_plugin_output_open(&x->output, &theirs, &err) != 0 ||
+	    hp_plugin_child(p->o.exe, file, x->name, theirs, &x->pid, &x->fd, &err) != 0) {
+		if (theirs >= 0)
+			close(theirs);
+		hp_plugin_output_close(&x->output);
 		not_started(x, &err);
 		return;
 	}
+	close(theirs);
 	x->life = LOADING;
 	x->started_at = hp_boottime_us();
 	hp_frames_init(&x->frames);
@@ -537,6 +547,7 @@ static void process_init(struct hp_plugins *p, struct process *x, const char *na
 	x->fd = -1;
 	snprintf(x->name, sizeof x->name, "%s", name);
 	hp_list_init(&x->calls);
+	hp_plugin_output_init(&x->output, p->o.loop, x->name);
 	ev_io_init(&x->readable, on_readable, -1, EV_READ);
 	ev_io_init(&x->writable, on_writable, -1, EV_WRITE);
 	ev_child_init(&x->exit, on_exit_of, 0, 0);
@@ -670,6 +681,7 @@ static void process_free(struct process *x)
 		hp_plugin_child_end(x->pid, x->fd, &status);
 	else if (x->pid > 0) /* killed already */
 		(void)waitpid(x->pid, &status, 0);
+	hp_plugin_output_close(&x->output);
 	hp_frames_free(&x->frames);
 	hp_buf_free(&x->out);
 }

@@ -178,6 +178,36 @@ static void timed(void *state, const struct hp_call *c)
 	host->timer_start(20000, on_time, l);
 }
 
+/* Talks in a circle, faster than anybody can read, and prints as well. */
+static void flood(void *state, const struct hp_call *c)
+{
+	static const char frame[] = "\0\0\0\x17{\"log\":1,\"message\":\"x\"}";
+	static char block[2000 * (sizeof frame - 1)];
+
+	(void)state;
+	(void)c;
+	for (size_t i = 0; i < 2000; i++)
+		memcpy(block + i * (sizeof frame - 1), frame, sizeof frame - 1);
+	for (int i = 0;; i++)
+		if ((i < 100 && write(1, "printed\n", 8) < 0) || write(3, block, sizeof block) != (ssize_t)sizeof block)
+			_exit(9);
+}
+
+/* Leaves a process behind that would live for long. */
+static void spawn(void *state, const struct hp_call *c)
+{
+	char text[40];
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		execl("/bin/sleep", "sleep", "600", (char *)NULL);
+		_exit(9);
+	}
+	snprintf(text, sizeof text, "%ld", (long)pid);
+	ok(c->token, text);
+}
+
 static char marked[256];
 
 /* Remembers a file, which fini removes. */
@@ -222,10 +252,12 @@ ACTIVITY(threaded, NULL);
 ACTIVITY(timed, NULL);
 ACTIVITY(garbage, NULL);
 ACTIVITY(mark, NULL);
+ACTIVITY(flood, NULL);
+ACTIVITY(spawn, NULL);
 
 static const struct hp_activity *const activities[] = {
 	&act_echo, &act_fail, &act_crash, &act_hang, &act_leave, &act_silent, &act_huge, &act_not_json,
-	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, &act_mark, NULL,
+	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, &act_mark, &act_flood, &act_spawn, NULL,
 };
 
 /* What a plugin may know of where it runs: a test reads it from `echo`. */

@@ -1,5 +1,6 @@
 /* Native plugins in their processes: what they may do wrong, and that it stays theirs.
  * The program is its own plugin host: see main(). */
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -240,6 +241,69 @@ START_TEST(a_hang_is_ended)
 }
 END_TEST
 
+static int ticks;
+
+static void on_tick(struct ev_loop *loop, struct ev_timer *t, int events)
+{
+	(void)loop;
+	(void)t;
+	(void)events;
+	ticks++;
+}
+
+START_TEST(a_flood_does_not_keep_the_loop)
+{
+	struct ev_timer tick;
+	struct asked a;
+
+	open_plugins(STALL, 0);
+	ask_one(&a, "echo", "{}");
+	ev_timer_init(&tick, on_tick, 0.01, 0.01);
+	ev_timer_start(ev_default_loop(0), &tick);
+	ask_one(&a, "flood", "{}");
+	lost(&a, true, false, "plugin_crashed", "it did not answer for 300 ms");
+	ck_assert_int_gt(ticks, 5);
+	ev_timer_stop(ev_default_loop(0), &tick);
+	close_plugins();
+}
+END_TEST
+
+/* Ended: gone, or a zombie that nobody has waited for yet. */
+static bool ended(pid_t pid)
+{
+	char path[40], text[256];
+	FILE *f;
+	size_t n = 0;
+
+	snprintf(path, sizeof path, "/proc/%ld/stat", (long)pid);
+	f = fopen(path, "r");
+	if (f) {
+		n = fread(text, 1, sizeof text - 1, f);
+		fclose(f);
+	}
+	text[n] = 0;
+	return n == 0 || strstr(text, ") Z ") != NULL;
+}
+
+START_TEST(what_it_started_ends_with_it)
+{
+	struct asked a;
+	pid_t pid;
+
+	open_plugins(STALL, 0);
+	ask_one(&a, "spawn", "{}");
+	pid = (pid_t)strtol(a.body, NULL, 10);
+	ck_assert_int_gt(pid, 1);
+	ck_assert(!ended(pid));
+	ask_one(&a, "hang", "{}");
+	lost(&a, true, false, "plugin_crashed", "it did not answer for 300 ms");
+	for (int i = 0; i < 200 && !ended(pid); i++)
+		(void)poll(NULL, 0, 10);
+	ck_assert(ended(pid));
+	close_plugins();
+}
+END_TEST
+
 START_TEST(what_cannot_be_loaded_says_why)
 {
 	static const struct {
@@ -352,7 +416,8 @@ int main(int argc, char **argv)
 	const TTest *const tests[] = {calls_are_answered, failures_carry_their_class,
 				      the_first_answer_counts_and_stale_tokens_are_deaf,
 				      a_crash_costs_what_was_in_its_process, a_hang_is_ended, what_cannot_be_loaded_says_why,
-				      what_a_look_at_a_file_says, an_orderly_end_calls_fini,
+				      what_a_look_at_a_file_says, a_flood_does_not_keep_the_loop,
+				      what_it_started_ends_with_it, an_orderly_end_calls_fini,
 				      aborted_calls_are_not_answered};
 
 	if (argc > 2 && strcmp(argv[1], "plugin-host") == 0)
