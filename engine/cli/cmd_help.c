@@ -106,7 +106,7 @@ static const char completion[] =
 	"\telif [ \"$COMP_CWORD\" -eq 2 ] && [[ ${COMP_WORDS[1]} == help ]]; then\n"
 	"\t\twords=$(\"${COMP_WORDS[0]}\" --help 2>/dev/null | awk '/^  [a-z]/ { print $1 }')\n"
 	"\t\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
-	"\telif [ \"$COMP_CWORD\" -eq 2 ] && [[ ${COMP_WORDS[1]} =~ ^(token|secret)$ ]]; then\n"
+	"\telif [ \"$COMP_CWORD\" -eq 2 ] && [[ ${COMP_WORDS[1]} =~ ^(token|secret|plugin)$ ]]; then\n"
 	"\t\twords=$(\"${COMP_WORDS[0]}\" \"${COMP_WORDS[1]}\" --help 2>/dev/null | awk '/^usage:/ { print $4 }')\n"
 	"\t\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$word\")\n"
 	"\telse\n"

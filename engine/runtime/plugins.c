@@ -59,6 +59,7 @@ struct process {
 	int64_t started_at, backoff_us;
 	int64_t next_at;            /* IDLE: not started before, on the boot clock */
 	char why[600];              /* "" : nothing was seen before it ended */
+	char last[800];             /* how it ended the last time; "": it has not */
 	bool refused;
 	int64_t refused_until;      /* why holds the sentence until then */
 	struct hp_list calls;
@@ -283,7 +284,7 @@ static void refuse_all(struct process *x)
 static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 {
 	struct process *x = child->data;
-	char how[64], sentence[sizeof x->why + 200];
+	char how[64];
 	bool was_up;
 
 	(void)events;
@@ -303,12 +304,12 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 		return;
 	}
 	hp_child_ending(child->rstatus, how, sizeof how);
-	snprintf(sentence, sizeof sentence, "the plugin %s %s while it %s%s%s", x->name, how, was_up ? "worked" : "was loaded",
+	snprintf(x->last, sizeof x->last, "the plugin %s %s while it %s%s%s", x->name, how, was_up ? "worked" : "was loaded",
 		 x->why[0] ? ": " : "", x->why);
-	hp_log(HP_ERROR, "a plugin's process ended", "plugin", HP_STR(x->name), "error", HP_STR(sentence), NULL);
+	hp_log(HP_ERROR, "a plugin's process ended", "plugin", HP_STR(x->name), "error", HP_STR(x->last), NULL);
 	count(x, "crashes");
 	back_off(x);
-	fail_all(x, was_up, false, was_up ? "plugin_crashed" : "unreachable", sentence);
+	fail_all(x, was_up, false, was_up ? "plugin_crashed" : "unreachable", x->last);
 }
 
 static void on_load_time(struct ev_loop *loop, struct ev_timer *t, int events)
@@ -576,7 +577,7 @@ static void on_deadline(struct ev_loop *loop, struct ev_timer *t, int events)
 {
 	struct call *c = t->data;
 	struct process *x = c->x;
-	char sentence[160];
+	char sentence[200 + sizeof x->last];
 
 	(void)loop;
 	(void)events;
@@ -586,8 +587,9 @@ static void on_deadline(struct ev_loop *loop, struct ev_timer *t, int events)
 	}
 	if (c->sent && x->life == UP && x->fd >= 0)
 		tell(x, json_pack("{s:I}", "cancel", (json_int_t)c->id));
-	snprintf(sentence, sizeof sentence, c->sent ? "the plugin %s did not answer in time" : "the plugin %s was not ready in time",
-		 x->name);
+	snprintf(sentence, sizeof sentence, c->sent ? "the plugin %s did not answer in time%s%s"
+						    : "the plugin %s was not ready in time%s%s",
+		 x->name, !c->sent && x->last[0] ? ". Before, " : "", c->sent ? "" : x->last);
 	answer_failed(c, false, c->sent ? "timeout" : "unreachable", sentence);
 }
 

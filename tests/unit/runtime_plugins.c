@@ -215,6 +215,10 @@ START_TEST(a_crash_costs_what_was_in_its_process)
 	ask_one(&a[0], "garbage", "{}");
 	lost(&a[0], true, false, "plugin_crashed", "what it sent cannot be read: a frame of 4294967295 bytes was announced");
 	ck_assert_int_eq(counted("crashes", "probe"), 3);
+	/* it ended often, so the next start is later than this one waits */
+	ask(&a[0], "probe", "twice", "{}", 20 * HP_MSEC);
+	wait_for_all();
+	lost(&a[0], false, false, "unreachable", "was not ready in time. Before, the plugin probe was killed by signal 9");
 	close_plugins();
 }
 END_TEST
