@@ -2,6 +2,7 @@
 #include "api/api_private.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #define METRICS_MAX ((size_t)1024 * 1024)
 
@@ -41,6 +42,34 @@ static void gauge(struct hp_buf *out, const json_t *root, const char *member, co
 		      json_number_value(v) * scale);
 }
 
+/* In the order in which a breaker gets worse, and then what people have forced. */
+static void breakers(struct hp_buf *out, const json_t *rows)
+{
+	static const char *const states[] = { "closed", "half_open", "open", "forced_open", "forced_closed" };
+	const json_t *row;
+	size_t i, s;
+
+	hp_buf_adds(out, "# HELP holdpoint_circuit_state 0 closed, 1 half-open, 2 open, 3 forced open, 4 forced closed.\n"
+			 "# TYPE holdpoint_circuit_state gauge\n");
+	json_array_foreach(rows, i, row) {
+		const char *state = hp_json_str(row, "state");
+
+		for (s = 0; s + 1 < sizeof states / sizeof *states && strcmp(state, states[s]) != 0;)
+			s++;
+		hp_buf_printf(out, "holdpoint_circuit_state{connector=\"%s\"} %zu\n", hp_json_str(row, "breaker"), s);
+	}
+	hp_buf_adds(out, "# HELP holdpoint_circuit_waiting Runs that wait behind the breaker.\n"
+			 "# TYPE holdpoint_circuit_waiting gauge\n");
+	json_array_foreach(rows, i, row)
+		hp_buf_printf(out, "holdpoint_circuit_waiting{connector=\"%s\"} %lld\n", hp_json_str(row, "breaker"),
+			      (long long)hp_json_int(row, "waiting", 0));
+	hp_buf_adds(out, "# HELP holdpoint_circuit_changes How often the breaker has changed its state.\n"
+			 "# TYPE holdpoint_circuit_changes gauge\n");
+	json_array_foreach(rows, i, row)
+		hp_buf_printf(out, "holdpoint_circuit_changes{connector=\"%s\"} %lld\n", hp_json_str(row, "breaker"),
+			      (long long)hp_json_int(row, "changes", 0));
+}
+
 static void from_store(struct hp_buf *out, const json_t *root)
 {
 	gauge(out, root, "approvals_open", "holdpoint_approvals_pending", "Approvals that wait for a decision.", 1);
@@ -61,6 +90,7 @@ static void from_store(struct hp_buf *out, const json_t *root)
 	      "Ticks that these schedules have given up so far (missed, or the run before was still going).", 1);
 	gauge(out, root, "schedule_late_us", "holdpoint_schedule_late_seconds",
 	      "How late the last tick of the latest schedule was, its jitter included.", 1e-6);
+	breakers(out, json_object_get(root, "breakers"));
 	gauge(out, root, "runs_started", "holdpoint_run_last_id", "The number of the newest run.", 1);
 }
 

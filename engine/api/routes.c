@@ -29,6 +29,10 @@
 	{ .method = "POST", .path = "/api/v1/schedules/{name}/" word, .scope = "operate", .handler = api_door, \
 	  .door = door_word, .name_name = "schedule", OPEN
 
+#define BREAKER(word) \
+	{ .method = "POST", .path = "/api/v1/breakers/{name}/" word, .scope = "operate", .handler = api_door, \
+	  .door = "breaker_" word, .name_name = "breaker", .fields = { REASON }, OPEN }
+
 #define DECIDE(word) \
 	{ .method = "POST", .path = "/api/v1/approvals/{id}/" word, .scope = "approve", .no_agents = true, \
 	  .handler = api_door, .door = "decide", .id_name = "approval", .constant = { "decision", word }, \
@@ -111,6 +115,11 @@ static const struct api_route routes[] = {
 	SCHEDULE("pause", "schedule_pause"), .fields = { REASON } },
 	SCHEDULE("resume", "schedule_resume") },
 	SCHEDULE("run", "schedule_run") },
+	{ .method = "GET", .path = "/api/v1/breakers", READ, .door = "breakers" },
+	{ .method = "GET", .path = "/api/v1/breakers/{name}", READ, .door = "breaker", .name_name = "breaker" },
+	BREAKER("open"),
+	BREAKER("close"),
+	BREAKER("reset"),
 	{ .method = "GET", .path = "/api/v1/workflows", READ, .door = "workflows" },
 	{ .method = "POST", .path = "/api/v1/workflows", .scope = "admin", .handler = api_deploy,
 	  .fields = { { "bundle", API_OBJECT, true }, { "dry_run", API_BOOL, false }, { "move_live", API_BOOL, false },
@@ -168,7 +177,7 @@ static bool matches(struct api_request *rq, const char *pattern, const char *pat
 			if (!word || n > 19 || hp_int_parse(word, &rq->id) < 0 || rq->id < 1)
 				return false;
 		} else if (pn == 6 && memcmp(pattern, "{name}", 6) == 0) {
-			rq->name = n && n <= HP_NAME_MAX + 4 ? hp_arena_strndup(rq->arena, path, n) : NULL;
+			rq->name = n && n <= 2 * HP_NAME_MAX + 1 ? hp_arena_strndup(rq->arena, path, n) : NULL;
 			if (!rq->name)
 				return false;
 		} else if (pn != n || memcmp(pattern, path, n) != 0) {

@@ -31,6 +31,8 @@ static const struct {
 	[HP_CRASH_DRAINED] = {"drained", "all was given back, the worker is about to end"},
 	[HP_CRASH_TICK_BEFORE] = {"tick_before", "a schedule's tick is due, nothing is stored"},
 	[HP_CRASH_TICK_STORED] = {"tick_stored", "a tick and its run are stored, nothing done with it"},
+	[HP_CRASH_BREAKER_BEFORE] = {"breaker_before", "a breaker should open, nothing is stored"},
+	[HP_CRASH_BREAKER_STORED] = {"breaker_stored", "a breaker has opened, nothing done with that"},
 	[HP_CRASH_WEBHOOK_BEFORE] = {"webhook_before", "a signature is good, nothing is stored"},
 	[HP_CRASH_WEBHOOK_STORED] = {"webhook_stored", "a webhook is stored, its sender has no answer"},
 	[HP_CRASH_START_BEFORE] = {"start_before", "a run is about to be started by a door"},

@@ -30,6 +30,8 @@ enum hp_crash_label {
 	HP_CRASH_DRAINED,          /* all is given back, the process is about to end */
 	HP_CRASH_TICK_BEFORE,      /* a schedule's tick is due, nothing is stored */
 	HP_CRASH_TICK_STORED,      /* its run is stored, nothing done with it */
+	HP_CRASH_BREAKER_BEFORE,   /* a breaker should open, nothing is stored */
+	HP_CRASH_BREAKER_STORED,   /* it is open, nothing done with that */
 	/* doors (api/) */
 	HP_CRASH_WEBHOOK_BEFORE,   /* signature is good, nothing is stored */
 	HP_CRASH_WEBHOOK_STORED,   /* stored, the sender has no answer */

@@ -48,6 +48,8 @@ int hp_cmd_event(int argc, char **argv);
 int hp_cmd_events(int argc, char **argv);
 int hp_cmd_workflows(int argc, char **argv);
 int hp_cmd_schedules(int argc, char **argv);
+int hp_cmd_breakers(int argc, char **argv);
+int hp_cmd_breaker(int argc, char **argv);
 int hp_cmd_token(int argc, char **argv);
 int hp_cmd_secret(int argc, char **argv);
 int hp_cmd_migrate(int argc, char **argv);

@@ -39,6 +39,8 @@ const struct hp_command_entry hp_commands[] = {
 	{ "deploy", "make workflow files the current definitions", hp_cmd_deploy, AUTHORS },
 
 	{ "serve", "run the engine", hp_cmd_serve, SERVER },
+	{ "breakers", "list what is called, and whether it is called now", hp_cmd_breakers, SERVER },
+	{ "breaker", "one circuit breaker: show, open, close, reset", hp_cmd_breaker, SERVER },
 	{ "worker", "one worker process (serve starts them)", hp_cmd_worker, NULL },
 	{ "plugin-host", "the process of a native plugin (workers start them)", hp_cmd_plugin_host, NULL },
 	{ "plugin", "look at native plugins: can they be used?", hp_cmd_plugin, AUTHORS },

@@ -50,6 +50,8 @@ enum hp_repeat {
 	HP_REPEAT_BY_NATURE = 2, /* reads, PUTs: always safe */
 };
 
+struct hp_breaker_spec; /* core/breaker.h */
+
 struct hp_operation {
 	const char *connector; /* "stripe" */
 	const char *name;      /* "refunds.create" */
@@ -57,6 +59,8 @@ struct hp_operation {
 	int64_t window_us;     /* HP_REPEAT_BY_KEY: how long the provider remembers */
 	bool read;             /* no effect at all */
 	bool destructive;
+	const struct hp_breaker_spec *breaker; /* NULL: none */
+	bool own_breaker;      /* of this operation alone, not of the connector */
 };
 
 struct hp_retry {

@@ -380,6 +380,7 @@ static void schedule(struct hp_worker *w)
 		earlier(&at, w->claim_at);
 	if (w->life == HP_LIFE_WORKING)
 		earlier(&at, hp_w_schedules_at(w));
+	earlier(&at, hp_w_breakers_at(w));
 	if (w->life == HP_LIFE_DRAINING)
 		earlier(&at, w->drain_until);
 	hp_list_each(it, tmp, &w->hands[HP_HAND_RELOAD]) {
@@ -408,6 +409,7 @@ static void on_prepare(struct ev_loop *loop, struct ev_prepare *p, int events)
 	hp_w_reload_due(w);
 	claim_if_due(w);
 	hp_w_schedules_look(w);
+	hp_w_breakers_look(w);
 	hp_w_flush(w);
 	hp_w_give_back(w);
 	drain_step(w);

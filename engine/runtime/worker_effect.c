@@ -67,6 +67,7 @@ void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 	/* it may have waited for its place long after it was admitted */
 	ev.sent_at = hp_worker_now(w) - (hp_w_boot(w) - r->effect_at);
 	count_reply(r, &ev);
+	hp_w_breaker_note(r, &ev, in->answered ? in->status : 0);
 	reply(r, &ev);
 }
 

@@ -6,6 +6,7 @@
  *   worker_effect.c  requests and statements out, replies in
  *   worker_native.c  requests that a native plugin does
  *   worker_schedule.c  starts what schedules have due
+ *   worker_breaker.c   what it sees of the endpoints it calls
  *
  * Rules all of them keep: a run is on exactly one of w->hands; a run is freed
  * only at the end of a turn (from HP_HAND_GONE); at most one answer is awaited
@@ -22,9 +23,11 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mutant.h"
+#include "core/breaker.h"
 #include "runtime/worker.h"
 
 #define HP_HOSTS_MAX 64
+#define HP_ENDPOINTS_MAX 64 /* more are called without a breaker of this worker's */
 #define HP_COMMITS_IN_FLIGHT 2 /* further transitions wait and leave together */
 
 /* Requests in flight to one authority. Ours, not the client's, so that no request
@@ -33,6 +36,20 @@ struct hp_host {
 	char authority[256];
 	int in_flight;
 	struct hp_list waiting; /* by hp_owned.host_node, first come first sent */
+};
+
+/* An endpoint as this worker sees it. */
+struct hp_endpoint {
+	char name[HP_BREAKER_NAME_MAX];
+	struct hp_worker *w;
+	struct hp_breaker_spec spec;
+	struct hp_breaker_window seen; /* by this worker */
+	struct hp_breaker_window news; /* not yet reported */
+	bool well;                     /* news: a call went well */
+	bool asking;                   /* an answer is on its way */
+	int64_t due_at;                /* boot clock of the next report; 0: nothing to tell */
+	int64_t reported_at;           /* boot clock */
+	struct hp_retry_budget budget;
 };
 
 /* A run in hand. */
@@ -123,6 +140,9 @@ struct hp_worker {
 	} schedules;
 	int64_t drain_until;
 
+	struct hp_endpoint endpoints[HP_ENDPOINTS_MAX];
+	int n_endpoints;
+
 	struct ev_timer tick;    /* heartbeat, poll, reloads, deadlines */
 	struct ev_timer heartbeat;
 	struct ev_prepare prepare;
@@ -176,6 +196,12 @@ void hp_w_schedules_look(struct hp_worker *w);        /* when it is time */
 
 /* worker_native.c */
 void hp_w_native(struct hp_owned *r, struct hp_host *h, const struct hp_outgoing *out);
+
+/* worker_breaker.c */
+int64_t hp_w_breakers_at(const struct hp_worker *w); /* boot clock */
+void hp_w_breakers_look(struct hp_worker *w);        /* reports what is due */
+/* Before ev, the reply to r's request, is told to the machine. status 0: not answered. */
+void hp_w_breaker_note(struct hp_owned *r, struct hp_event *ev, int status);
 
 /* worker_effect.c */
 void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in);

@@ -1,6 +1,7 @@
 /* connector.c: a connector's table as a C structure. */
 #include <string.h>
 #include <strings.h>
+#include "core/breaker.h"
 #include "script/internal.h"
 
 #define OPERATIONS_MAX 200
@@ -149,7 +150,7 @@ static void http_target(const struct hp_reader *r, struct hp_op *op)
 static void read_operation(const struct hp_reader *r, const struct hp_conn *c, struct hp_op *op)
 {
 	static const char *const fields[] = {"repeats", "destructive", "read", "request", "reply",
-					     "arg",     "errors",      "doc",  "method",  "path"};
+					     "arg",     "errors",      "doc",  "breaker", "method",  "path"};
 
 	if (!lua_istable(r->L, -1))
 		hp_r_fail(r, "an operation is a table, not a %s", luaL_typename(r->L, -1));
@@ -165,6 +166,7 @@ static void read_operation(const struct hp_reader *r, const struct hp_conn *c, s
 	if (op->pub.read && op->pub.destructive)
 		hp_r_fail(r, "a read cannot be destructive");
 	read_repeat(r, lua_gettop(r->L), c->native, op);
+	op->pub.breaker = hp_breaker_read(r, lua_gettop(r->L), c->breaker, &op->pub.own_breaker);
 	op->n_errors = hp_r_list(r, -1, "errors", false, HP_WORDS_MAX, &op->errors);
 	hp_r_function(r, -1, "request", &op->has_request);
 	hp_r_function(r, -1, "reply", &op->has_reply);
@@ -254,9 +256,10 @@ static void read_hosts(const struct hp_reader *r, int table, struct hp_conn *c)
 void hp_connector_read(const struct hp_reader *outer, const char *name, struct hp_conn *c)
 {
 	static const char *const fields[] = {"base", "hosts", "secrets", "headers", "operations", "webhook", "doc",
-					     "native"};
+					     "native", "breaker"};
 	struct hp_reader r = *outer;
 	int table = lua_gettop(r.L);
+	bool own;
 
 	luaL_checkstack(r.L, 20, NULL);
 	c->name = name;
@@ -269,6 +272,7 @@ void hp_connector_read(const struct hp_reader *outer, const char *name, struct h
 		hp_r_fail(&r, "a native connector has no base and no hosts: its plugin knows where to go");
 	c->n_secrets = hp_r_list(&r, table, "secrets", false, HP_WORDS_MAX, &c->secrets);
 	read_headers(&r, table, c);
+	c->breaker = hp_breaker_read(&r, table, &hp_breaker_default, &own);
 	read_operations(&r, table, c);
 	if (!c->native && c->n_ops > 0 && (!c->base || c->n_hosts == 0))
 		hp_r_fail(&r, "%s is missing", c->base ? "hosts" : "base");

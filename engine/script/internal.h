@@ -6,8 +6,8 @@
  *   time.c       texts that mean a time
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
- *   connector.c  a connector as a C structure; loader.c: a workflow, its states
- *                in loader_states.c (`on` in loader_arms.c), its triggers in
+ *   connector.c  a connector as a C structure, its breakers in connector_breaker.c
+ *   loader.c     a workflow, its states in loader_states.c (`on` in loader_arms.c), its triggers in
  *                loader_trigger.c, what limits its starts in loader_limits.c
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
@@ -90,6 +90,7 @@ struct hp_conn {
 	int n_ops;
 	bool has_webhook;
 	struct hp_webhook webhook;
+	const struct hp_breaker_spec *breaker; /* NULL: none */
 };
 
 /* ---- one Lua state ---- */
@@ -185,6 +186,9 @@ void hp_r_expression(const struct hp_reader *r, int index, const char *field);
 int hp_r_keys(const struct hp_reader *r, int table, const char *field, int max, const char ***out);
 /* ", did you mean \"…\"?" or "", in the arena. */
 const char *hp_r_hint(const struct hp_reader *r, const char *word, const char *const *list, int n);
+/* The field `breaker` of a connector or an operation (connector_breaker.c). */
+const struct hp_breaker_spec *hp_breaker_read(const struct hp_reader *r, int table,
+					      const struct hp_breaker_spec *inherited, bool *own);
 bool hp_header_name_ok(const char *s);
 bool hp_name_ok(const char *s);  /* [a-z_][a-z0-9_]*, at most HP_NAME_MAX */
 bool hp_mark(lua_State *L, int index, const char *mark); /* pushes its value when marked */

@@ -245,6 +245,9 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s,\"read\":%s", s->call.op.connector,
 			      s->call.op.name, s->call.op.destructive ? "true" : "false",
 			      s->call.op.read ? "true" : "false");
+		hp_buf_printf(out, ",\"timeout_us\":%" PRId64, s->timeout_us); /* how long a breaker's probe may take */
+		if (s->call.has_probe)
+			hp_buf_printf(out, ",\"probe\":\"%s.%s\"", s->call.probe.connector, s->call.probe.name);
 	}
 	add_events(s, out);
 	if (s->n_arms)

@@ -28,6 +28,7 @@ create table holdpoint.breaker (
 	changed_by text not null,      -- "engine", or a principal
 	probes int not null default 3,
 	open_us bigint not null default 30000000,  -- as declared
+	slow_us bigint not null default 0,         -- a probe that takes this long has failed; 0: any time
 	reopened int not null default 0,           -- times in a row that half-open failed
 	passed int not null default 0,             -- half_open: good answers so far
 	woken_at bigint not null default 0,        -- when runs behind it were last woken
@@ -58,6 +59,22 @@ create table holdpoint.breaker_probe (
 );
 create index breaker_probe_name on holdpoint.breaker_probe (name);
 
+-- What engines have seen lately, of closed breakers only: calls per bucket of the
+-- rolling window, and failures since the last call that went well.
+create table holdpoint.breaker_count (
+	name text not null,
+	width bigint not null,  -- of a bucket: definitions may differ in their windows
+	number bigint not null, -- time / width
+	calls bigint not null,
+	failed bigint not null,
+	slow bigint not null,
+	primary key (name, width, number)
+) with (fillfactor = 50);
+create table holdpoint.breaker_streak (
+	name text primary key,
+	in_row bigint not null
+) with (fillfactor = 50);
+
 create function holdpoint.breakers_on() returns boolean
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select exists (select from breaker where state in ('open', 'half_open', 'forced_open'))
@@ -75,10 +92,13 @@ begin
 	update breaker x set state = p_state, version = x.version + 1, since = p_now, reason = p_reason, changed_by = p_by,
 			-- a provider that is not well again is asked less and less often
 			until_at = case when p_state = 'open' then p_now + b.open_us * (1 << least(b.reopened, 4)) else 0 end,
-			reopened = b.reopened, probes = b.probes, open_us = b.open_us,
+			reopened = b.reopened, probes = b.probes, open_us = b.open_us, slow_us = b.slow_us,
 			passed = 0, woken_at = 0, wave = 0
 		where x.name = b.name returning * into strict v;
 	delete from breaker_probe where name = b.name;
+	-- what is counted from here on is counted from nothing
+	delete from breaker_count where name = b.name;
+	delete from breaker_streak where name = b.name;
 	return v;
 end $$;
 
@@ -154,7 +174,7 @@ declare
 	b breaker;
 	v record;
 begin
-	for v in select p.run_id, p.name, u.move, u.outcome, u.code, u.status, s.phase
+	for v in select p.run_id, p.name, u.move, u.outcome, u.code, u.status, s.phase, s.sent_at
 			from unnest(p_run, p_epoch, p_rev, p_move, p_status, p_outcome, p_code)
 				u(run_id, epoch, rev, move, status, outcome, code)
 			join breaker_probe p on p.run_id = u.run_id
@@ -170,6 +190,9 @@ begin
 		if v.outcome in (1, 3) then
 			b.reopened := b.reopened + 1;
 			perform breaker_set(b, 'open', format('a probe failed with code %s', coalesce(v.code, 'failed')), 'engine', p_now);
+		elsif b.slow_us > 0 and v.phase = 2 and p_now - v.sent_at >= b.slow_us and v.move in (2, 9) and v.status <> 6 then
+			b.reopened := b.reopened + 1;
+			perform breaker_set(b, 'open', format('a probe took %s ms', (p_now - v.sent_at) / 1000), 'engine', p_now);
 		elsif v.status = 6 or not (v.move in (2, 9) or v.move = 3 and v.phase = 5 or v.move = 8 and v.outcome = 2) then
 			continue;
 		elsif b.passed + 1 >= b.probes then
@@ -208,6 +231,60 @@ begin
 		continue when v_max <= 0 or wake_gated('breaker', b.name, v_max, p_now) = 0;
 		update breaker set woken_at = p_now, wave = wave + 1 where name = b.name;
 	end loop;
+end $$;
+
+-- ---- for engines ----
+
+-- Adds what one engine has seen and tells the sum. Of a breaker that is not closed
+-- nothing is counted: its probes decide.
+create function holdpoint.door_breaker_report(p_principal text, p_args jsonb) returns jsonb
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_name text := arg_text(p_args, 'breaker', true, 129);
+	v_width bigint := arg_int(p_args, 'width');
+	v_in_row bigint := arg_int(p_args, 'in_row');
+	v_now bigint := now_us();
+	b breaker;
+begin
+	select * into b from breaker where name = v_name;
+	if b.state <> 'closed' then
+		return jsonb_build_object('state', b.state, 'version', b.version);
+	end if;
+	delete from breaker_count where name = v_name and width = v_width and number < v_now / v_width - 6;
+	insert into breaker_count as c (name, width, number, calls, failed, slow)
+		select v_name, v_width, (x ->> 0)::bigint, (x ->> 1)::bigint, (x ->> 2)::bigint, (x ->> 3)::bigint
+			from jsonb_array_elements(p_args -> 'buckets') x order by 3
+		on conflict (name, width, number) do update set calls = c.calls + excluded.calls,
+			failed = c.failed + excluded.failed, slow = c.slow + excluded.slow;
+	insert into breaker_streak as c (name, in_row) values (v_name, v_in_row)
+		on conflict (name) do update set in_row = excluded.in_row
+			+ case when (p_args ->> 'well')::boolean then 0 else c.in_row end
+		returning in_row into v_in_row;
+	return jsonb_build_object('state', 'closed', 'version', coalesce(b.version, 0), 'in_row', v_in_row, 'now', v_now,
+		'buckets', (select jsonb_agg(jsonb_build_array(number, calls, failed, slow) order by number)
+			from breaker_count where name = v_name and width = v_width));
+end $$;
+
+-- Opens a breaker that is as the engine saw it. Of many engines that see the same, one
+-- writes.
+create function holdpoint.door_breaker_trip(p_principal text, p_args jsonb) returns jsonb
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_name text := arg_text(p_args, 'breaker', true, 129);
+	v_now bigint := now_us();
+	b breaker;
+begin
+	perform breaker_make(v_name, v_now);
+	select * into strict b from breaker where name = v_name for no key update;
+	if b.state <> 'closed' or b.version <> arg_int(p_args, 'version') then
+		return jsonb_build_object('outcome', 'taken', 'state', b.state, 'version', b.version);
+	end if;
+	b.open_us := arg_int(p_args, 'open_us');
+	b.slow_us := arg_int(p_args, 'slow_us');
+	b.probes := arg_int(p_args, 'probes');
+	b.reopened := 0;
+	b := breaker_set(b, 'open', arg_text(p_args, 'reason', true, 500), p_principal, v_now);
+	return jsonb_build_object('outcome', 'done', 'state', b.state, 'version', b.version);
 end $$;
 
 -- ---- doors ----
@@ -252,7 +329,7 @@ $$;
 
 create function holdpoint.door_breakers(p_principal text, p_args jsonb) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select jsonb_build_object('breakers', coalesce(jsonb_agg(coalesce(breaker_json(b), breaker_default(n)) order by n), '[]'))
+	select jsonb_build_object('breakers', coalesce(jsonb_agg(case when b.version > 0 then breaker_json(b) else breaker_default(n) end order by n), '[]'))
 	from breaker_names() n left join breaker b on b.name = n
 $$;
 
@@ -323,6 +400,16 @@ $$;
 create function holdpoint.door_breaker_reset(p_principal text, p_args jsonb) returns jsonb
 language sql set search_path = holdpoint, pg_temp as $$
 	select breaker_force(p_principal, p_args, 'closed')
+$$;
+
+alter function holdpoint.door_metrics(text, jsonb) rename to metrics_before_breakers;
+
+create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select metrics_before_breakers(p_principal, p_args) || jsonb_build_object('breakers', (
+		select coalesce(jsonb_agg(jsonb_build_object('breaker', b.name, 'state', b.state, 'changes', b.version,
+			'waiting', (select count(*) from gated g where g.kind = 'breaker' and g.name = b.name)) order by b.name), '[]')
+		from breaker b))
 $$;
 
 -- ---- why ----

@@ -31,7 +31,7 @@ async function fails(words, code, sentence, o) {
 
 const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'move', 'bulk', 'retry', 'skip', 'give-up', 'approvals',
   'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'token', 'secret',
-  'crash-labels', 'completion', 'version', 'help']
+  'breakers', 'breaker', 'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {
   const help = await ok(['help'])

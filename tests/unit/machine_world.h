@@ -70,7 +70,7 @@ static inline struct hp_state *world_call(enum hp_repeat repeat)
 
 	setup();
 	s = state(0, "pay", HP_CALL);
-	s->call.op = (struct hp_operation){ "stripe", "refunds.create", repeat, HP_DAY, false, true };
+	s->call.op = (struct hp_operation){ "stripe", "refunds.create", repeat, HP_DAY, false, true, NULL, false };
 	s->save = "refund";
 	W.catches[0] = (struct hp_catch){ "card_declined", 2, 1 };
 	s->catches = W.catches;
@@ -199,7 +199,7 @@ static inline struct hp_state *world_approval(bool when)
 	s->approval.expired = 3;
 	s->save = "decision";
 	s = state(1, "pay", HP_CALL);
-	s->call.op = (struct hp_operation){ "stripe", "refunds.create", HP_REPEAT_BY_KEY, HP_DAY, false, true };
+	s->call.op = (struct hp_operation){ "stripe", "refunds.create", HP_REPEAT_BY_KEY, HP_DAY, false, true, NULL, false };
 	s->call.signed_by = 0;
 	state(2, "done", HP_SUCCEED);
 	state(3, "closed", HP_FAIL)->fail.code = "closed";

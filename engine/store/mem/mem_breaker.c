@@ -7,13 +7,11 @@
 
 #include "base/clock.h"
 #include "base/mutant.h"
+#include "core/breaker.h"
 #include "store/mem/mem_private.h"
 
 #define NAME_MAX_BYTES (2 * HP_NAME_MAX + 1)
 #define PROBE_GRACE (30 * HP_SECOND) /* beyond its request's timeout */
-#define PROBES_DEFAULT 3
-#define OPEN_DEFAULT (30 * HP_SECOND)
-#define WAVE_MAX 500
 
 static const char *const state_names[] = { "closed", "open", "half_open", "forced_open", "forced_closed" };
 
@@ -84,6 +82,15 @@ static void probes_end(struct mem_store *m, struct hp_bytes name)
 	mem_remove_if(&m->w, T_PROBE, probe_ended, 0);
 }
 
+/* What is counted from here on is counted from nothing. */
+static void counts_end(struct mem_store *m, struct mem_breaker *b)
+{
+	MEM_EACH(&m->w, T_BREAKER_COUNT, struct mem_breaker_count, c)
+		if (mem_same(c->name, b->name))
+			c->calls = c->failed = c->slow = 0;
+	b->in_row = 0;
+}
+
 /* ---- states ---- */
 
 static void set(struct mem_store *m, struct mem_breaker *b, enum mem_breaker_state state, const char *reason,
@@ -99,11 +106,11 @@ static void set(struct mem_store *m, struct mem_breaker *b, enum mem_breaker_sta
 	l->reason = b->reason = mem_intern_s(m, reason);
 	l->by = b->by = mem_intern_s(m, by);
 	b->since = *m->now;
-	/* a provider that is not well again is asked less and less often */
-	b->until = state == B_OPEN ? *m->now + b->open_us * (1 << (b->reopened < 4 ? b->reopened : 4)) : 0;
+	b->until = state == B_OPEN ? *m->now + hp_breaker_open_for(b->open_us, b->reopened) : 0;
 	b->passed = b->wave = 0;
 	b->woken_at = 0;
 	probes_end(m, b->name);
+	counts_end(m, b);
 }
 
 static void half_open(struct mem_store *m, struct mem_breaker *b)
@@ -124,7 +131,7 @@ static bool lease(struct mem_store *m, const struct mem_breaker *b, const struct
 		return true;
 	}
 	mem_remove_if(&m->w, T_PROBE, probe_ended, *m->now);
-	if (!HP_GUARD(breaker_probes, b->passed + probes_live(m, b->name) < b->probes))
+	if (!HP_GUARD(breaker_probes, hp_breaker_may_probe(b->probes, b->passed, probes_live(m, b->name))))
 		return false;
 	p = mem_add(&m->w, T_PROBE);
 	p->run = a->t->run_id;
@@ -175,6 +182,12 @@ static void outcome_of(struct mem_store *m, struct mem_breaker *b, const struct 
 		b->reopened++;
 		snprintf(reason, sizeof reason, "a probe failed with code %s", t->code ? t->code : "failed");
 		set(m, b, B_OPEN, reason, "engine");
+	} else if (b->slow_us > 0 && r->row.phase == HP_PH_ADMITTED && *m->now - r->row.sent_at >= b->slow_us &&
+		   (t->move == HP_MOVE_ENTERED || t->move == HP_MOVE_FINISHED) &&
+		   t->after.status != HP_CANCELLED) {
+		b->reopened++;
+		snprintf(reason, sizeof reason, "a probe took %lld ms", (long long)(*m->now - r->row.sent_at) / 1000);
+		set(m, b, B_OPEN, reason, "engine");
 	} else if (t->after.status == HP_CANCELLED || !answered) {
 		return;
 	} else if (b->passed + 1 >= b->probes) {
@@ -211,10 +224,10 @@ static bool anybody_behind(const struct mem_store *m, struct hp_bytes name)
 void mem_breakers_tend(struct mem_store *m)
 {
 	MEM_EACH(&m->w, T_BREAKER, struct mem_breaker, b) {
-		int64_t waited = (*m->now - b->woken_at) / HP_SECOND;
+		int64_t waited = *m->now - b->woken_at;
 		int max;
 
-		if (waited < 1 || (b->state == B_OPEN && b->until > *m->now) || b->state == B_FORCED_OPEN ||
+		if (waited < HP_SECOND || (b->state == B_OPEN && b->until > *m->now) || b->state == B_FORCED_OPEN ||
 		    (!shut(b) && !anybody_behind(m, b->name)))
 			continue;
 		if (b->state == B_OPEN)
@@ -222,8 +235,7 @@ void mem_breakers_tend(struct mem_store *m)
 		if (b->state == B_HALF_OPEN) {
 			max = b->probes - b->passed - probes_live(m, b->name);
 		} else {
-			max = 10 << (b->wave < 6 ? b->wave : 6);
-			max = (max < WAVE_MAX ? max : WAVE_MAX) * (b->woken_at == 0 ? 1 : (int)(waited < 5 ? waited : 5));
+			max = hp_breaker_wave(b->wave, waited);
 		}
 		if (max <= 0 || mem_wake_gated(m, "breaker", b->name, max) == 0)
 			continue;
@@ -334,7 +346,7 @@ static struct mem_breaker *arg_breaker(struct mem_store *m, const json_t *args, 
 		return NULL;
 	}
 	*made = (struct mem_breaker){ .name = mem_intern_s(m, name), .since = *m->now,
-				      .probes = PROBES_DEFAULT, .open_us = OPEN_DEFAULT };
+				      .probes = hp_breaker_default.probes, .open_us = hp_breaker_default.open_us };
 	return made;
 }
 
@@ -398,6 +410,102 @@ static int show(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 	return rc;
 }
 
+/* ---- for engines ---- */
+
+static void add_bucket(struct mem_store *m, struct hp_bytes name, int64_t width, const json_t *row)
+{
+	struct mem_breaker_count *found = NULL;
+	int64_t v[4];
+
+	for (size_t i = 0; i < 4; i++)
+		v[i] = json_integer_value(json_array_get(row, i));
+	MEM_EACH(&m->w, T_BREAKER_COUNT, struct mem_breaker_count, c)
+		if (c->width == width && c->number == v[0] && mem_same(c->name, name))
+			found = c;
+	if (!found) {
+		found = mem_add(&m->w, T_BREAKER_COUNT);
+		found->name = mem_intern(m, name);
+		found->width = width;
+		found->number = v[0];
+	}
+	found->calls += v[1];
+	found->failed += v[2];
+	found->slow += v[3];
+}
+
+/* The row of an engine's endpoint; it is made when there is none. */
+static struct mem_breaker *engines_breaker(struct mem_store *m, const json_t *args, struct hp_error *err)
+{
+	struct mem_breaker *b;
+	const char *name;
+
+	if (mem_arg_text(args, "breaker", true, NAME_MAX_BYTES, &name, err) < 0)
+		return NULL;
+	b = find(m, hp_bytes_of(name));
+	if (b)
+		return b;
+	b = mem_add(&m->w, T_BREAKER);
+	*b = (struct mem_breaker){ .name = mem_intern_s(m, name), .since = *m->now,
+				   .probes = hp_breaker_default.probes, .open_us = hp_breaker_default.open_us };
+	return b;
+}
+
+/* Of a breaker that is not closed nothing is counted: its probes decide. */
+static int report(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
+{
+	struct mem_breaker *b = engines_breaker(m, args, err);
+	int64_t width, in_row;
+	const json_t *row;
+	size_t i;
+	bool first = true;
+
+	if (!b || mem_arg_int(args, "width", NULL, &width, err) < 0 || mem_arg_int(args, "in_row", NULL, &in_row, err) < 0)
+		return -1;
+	if (b->state != B_CLOSED)
+		return hp_buf_printf(out, "{\"state\":\"%s\",\"version\":%lld}", state_names[b->state],
+				     (long long)b->version);
+	json_array_foreach(json_object_get(args, "buckets"), i, row)
+		add_bucket(m, b->name, width, row);
+	b->in_row = in_row + (hp_json_bool(args, "well", 0) ? 0 : b->in_row);
+	hp_buf_printf(out, "{\"state\":\"closed\",\"version\":%lld,\"in_row\":%lld,\"now\":%lld,\"buckets\":[",
+		      (long long)b->version, (long long)b->in_row, (long long)*m->now);
+	MEM_EACH(&m->w, T_BREAKER_COUNT, struct mem_breaker_count, c) {
+		if (c->width != width || !mem_same(c->name, b->name) || c->number < *m->now / width - HP_BREAKER_BUCKETS)
+			continue;
+		hp_buf_printf(out, "%s[%lld,%lld,%lld,%lld]", first ? "" : ",", (long long)c->number,
+			      (long long)c->calls, (long long)c->failed, (long long)c->slow);
+		first = false;
+	}
+	return hp_buf_adds(out, "]}");
+}
+
+/* Of many engines that see the same, one writes. */
+static int trip(struct mem_store *m, const char *principal, const json_t *args, struct hp_buf *out,
+		struct hp_error *err)
+{
+	struct mem_breaker *b = engines_breaker(m, args, err);
+	int64_t version, open_us, slow_us, probes;
+	const char *reason;
+	bool mine;
+
+	if (!b || mem_arg_int(args, "version", NULL, &version, err) < 0 ||
+	    mem_arg_int(args, "open_us", NULL, &open_us, err) < 0 ||
+	    mem_arg_int(args, "slow_us", NULL, &slow_us, err) < 0 ||
+	    mem_arg_int(args, "probes", NULL, &probes, err) < 0 ||
+	    mem_arg_text(args, "reason", true, 500, &reason, err) < 0)
+		return -1;
+	mine = b->state == B_CLOSED && HP_GUARD(breaker_version, b->version == version);
+	if (mine) {
+		b->open_us = open_us;
+		b->slow_us = slow_us;
+		b->probes = (int32_t)probes;
+		b->reopened = 0;
+		set(m, b, B_OPEN, reason, principal);
+	}
+	return hp_buf_printf(out, "{\"outcome\":\"%s\",\"state\":\"%s\",\"version\":%lld}",
+			     mine ? "done" : "taken", state_names[b->state], (long long)b->version);
+}
+
 int mem_breaker_door(struct mem_store *m, const char *name, const char *principal, const json_t *args,
 		     struct hp_buf *out, struct hp_error *err)
 {
@@ -409,6 +517,10 @@ int mem_breaker_door(struct mem_store *m, const char *name, const char *principa
 		return force(m, B_FORCED_CLOSED, principal, args, out, err);
 	if (strcmp(name, "breaker_reset") == 0)
 		return force(m, B_CLOSED, principal, args, out, err);
+	if (strcmp(name, "breaker_report") == 0)
+		return report(m, args, out, err);
+	if (strcmp(name, "breaker_trip") == 0)
+		return trip(m, principal, args, out, err);
 	return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", name);
 }
 

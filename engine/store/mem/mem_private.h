@@ -148,13 +148,17 @@ enum mem_breaker_state { B_CLOSED = 0, B_OPEN, B_HALF_OPEN, B_FORCED_OPEN, B_FOR
 struct mem_breaker {
 	struct hp_bytes name, reason, by;
 	enum mem_breaker_state state;
-	int64_t version, since, until, open_us, woken_at;
+	int64_t version, since, until, open_us, slow_us, woken_at, in_row;
 	int32_t probes, passed, reopened, wave;
 };
 struct mem_breaker_log {
 	struct hp_bytes name, reason, by;
 	enum mem_breaker_state was, state;
 	int64_t version, at;
+};
+struct mem_breaker_count { /* what engines have seen, per bucket of the window */
+	struct hp_bytes name;
+	int64_t width, number, calls, failed, slow;
 };
 struct mem_probe { /* a half-open breaker's probe under way */
 	int64_t run, until;
@@ -222,6 +226,7 @@ struct mem_vec {
 	size_t n, cap, size;
 };
 enum mem_table {
+	T_BREAKER_COUNT,
 	T_SECRET, T_SECRET_VERSION,
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,

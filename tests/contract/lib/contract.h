@@ -143,6 +143,7 @@ TCase *contract_commits(void);
 TCase *contract_effects(void);
 TCase *contract_approvals(void);
 TCase *contract_mail(void);
+TCase *contract_breakers(void);
 TCase *contract_operate(void);
 TCase *contract_why(void);
 TCase *contract_arms(void);

@@ -694,6 +694,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_effects());
 	add(s, contract_approvals());
 	add(s, contract_mail());
+	add(s, contract_breakers());
 	add(s, contract_operate());
 	add(s, contract_why());
 	add(s, contract_arms());
