@@ -50,6 +50,9 @@ static void count_reply(struct hp_owned *r, const struct hp_event *ev)
 		       hp_class_name(ev->outcome));
 	*hp_counterf(c, "holdpoint_request_microseconds_total{connector=\"%s\"}", name) +=
 		(uint64_t)(hp_w_boot(r->w) - r->effect_at);
+	if (r->act.arm)
+		++*hp_counterf(c, "holdpoint_checks_total{connector=\"%s\",class=\"%s\"}", name,
+			       hp_class_name(ev->outcome));
 }
 
 /* Classified by the connector; the event's values live in w->scratch until kept. */

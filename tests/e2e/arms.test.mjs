@@ -83,6 +83,8 @@ test('votes outlive checks, and failed checks that end are told', async () => {
   await asked('r2', 3)
   release('r2').status = 500
   await waitFor('a check has failed', async () => (await history(run)).some((h) => h.move === 'checked' && h.code === 'http_500'))
+  const metrics = await (await fetch(`${engine.url}/metrics`)).text()
+  assert.match(metrics, /holdpoint_checks_total\{connector="watch",class="ok"\} \d/)
   release('r2').status = 200
   await waitFor('it recovers', async () => (await history(run)).filter((h) => h.move === 'checked').length >= 2)
   await asked('r2', release('r2').asked + 2)
