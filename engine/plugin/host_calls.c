@@ -85,6 +85,28 @@ static bool code_ok(const char *code)
 	return n > 0 && n <= HP_PLUGIN_CODE_MAX && strspn(code, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
 }
 
+#define DEPTH_MAX (HP_JSON_DEPTH_MAX - 2) /* a frame goes around it */
+
+static int depth(const json_t *v)
+{
+	json_t *any = (json_t *)(uintptr_t)v, *inner;
+	const char *name;
+	int deepest = 0, d;
+	size_t i;
+
+	json_array_foreach(any, i, inner)
+	{
+		d = depth(inner);
+		deepest = d > deepest ? d : deepest;
+	}
+	json_object_foreach(any, name, inner)
+	{
+		d = depth(inner);
+		deepest = d > deepest ? d : deepest;
+	}
+	return deepest + (json_is_array(v) || json_is_object(v));
+}
+
 static json_t *good(int64_t id, const struct hp_plugin_result *r)
 {
 	struct hp_error err;
@@ -95,6 +117,10 @@ static json_t *good(int64_t id, const struct hp_plugin_result *r)
 	v = r->value ? hp_json_parse(r->value, r->value_len, "the plugin's answer", &err) : json_null();
 	if (!v)
 		return unusable(id, err.message);
+	if (depth(v) > DEPTH_MAX) {
+		json_decref(v);
+		return unusable(id, "the plugin's answer is nested too deeply");
+	}
 	return json_pack("{s:I, s:i, s:o}", "reply", (json_int_t)id, "class", HP_PLUGIN_OK, "value", v);
 }
 

@@ -12,7 +12,8 @@
  * and nothing else: they end as "the peer may have acted", a new process is
  * started. So a plugin must not count on memory that outlives a call, and what it
  * keeps (caches, connections) must be able to vanish. It is loaded once per
- * process with RTLD_NOW | RTLD_LOCAL and never unloaded.
+ * process with RTLD_NOW | RTLD_LOCAL and never unloaded. What it prints becomes lines
+ * of the engine's log; what it starts is killed with it.
  *
  * THREADS. One thread (the loop thread) calls init, the activities, cancel, fini
  * and all callbacks. A callback must return within 5 s, or the process is taken
@@ -36,13 +37,14 @@
  * are the engine's: a plugin never repeats what is not safe to repeat.
  *
  * UNITS. Times are microseconds as int64_t, on a monotonic clock; sizes are bytes.
- * Text is UTF-8 and ends with NUL; values are JSON text (RFC 8259, depth <= 64,
- * integers of 64 bit).
+ * Text is UTF-8 and ends with NUL; values are JSON text (RFC 8259, nested at most 62
+ * deep, integers of 64 bit, no U+0000).
  *
  * LIMITS. Arguments <= 1 MiB, a value <= 1 MiB, code <= 63, message <= 1000
- * (longer ones are cut), 256 calls at once per process, 64 descriptors and 256
- * timers watched, 4 pool threads with 256 waiting jobs; address space 2 GiB, 512
- * open files, no core dumps.
+ * (longer ones are cut), 256 calls at once per process (a worker sends at most 16,
+ * others wait), 64 descriptors and 256 timers watched, 4 pool threads with 256 waiting
+ * jobs, 20 lines of log per second (more are counted, not shown); address space 2 GiB,
+ * 512 open files, no core dumps.
  *
  * VERSIONS. Tables begin with their size and only grow at their ends; an engine
  * reads no field beyond the size it is given, and neither may a plugin. A change

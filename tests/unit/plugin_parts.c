@@ -239,6 +239,33 @@ START_TEST(results_that_cannot_be_used)
 }
 END_TEST
 
+START_TEST(an_answer_as_deep_as_a_frame_can_carry)
+{
+	for (int n = HP_JSON_DEPTH_MAX - 3; n <= HP_JSON_DEPTH_MAX + 1; n++) {
+		char text[2 * HP_JSON_DEPTH_MAX + 8];
+		struct hp_plugin_result r = {sizeof r, HP_PLUGIN_OK, text, 2 * (size_t)n, NULL, NULL, -1};
+		struct hp_frames f;
+		struct hp_error err;
+		struct hp_buf out;
+		json_t *v;
+
+		memset(text, '[', (size_t)n);
+		memset(text + n, ']', (size_t)n);
+		hp_calls_init(&calls);
+		ck_assert_int_eq(hp_calls_complete(&calls, hp_calls_open(&calls, 5, NULL), &r), 1);
+		hp_buf_init(&out, 1 << 16);
+		ck_assert_int_eq(hp_frame_add(&out, hp_calls_take(&calls), &err), 0);
+		hp_frames_init(&f);
+		ck_assert_int_eq(hp_frames_feed(&f, out.p, out.n, &err), 0);
+		ck_assert_msg(hp_frames_next(&f, &v, &err) == 1, "%d: %s", n, err.message);
+		ck_assert_int_eq(hp_json_int(v, "class", -1), n <= HP_JSON_DEPTH_MAX - 2 ? HP_PLUGIN_OK : HP_PLUGIN_AMBIGUOUS);
+		json_decref(v);
+		hp_frames_free(&f);
+		hp_buf_free(&out);
+	}
+}
+END_TEST
+
 /* ---- tables ---- */
 
 static void call(void *state, const struct hp_call *c)
@@ -271,4 +298,5 @@ START_TEST(newer_tables_are_larger)
 END_TEST
 
 HP_SUITE("plugin parts", frames_survive_any_cut, what_is_no_frame, frames_of_noise, what_cannot_be_sent,
-	 a_token_answers_its_own_call_once, tokens_that_never_were, results_that_cannot_be_used, newer_tables_are_larger)
+	 a_token_answers_its_own_call_once, tokens_that_never_were, results_that_cannot_be_used,
+	 an_answer_as_deep_as_a_frame_can_carry, newer_tables_are_larger)
