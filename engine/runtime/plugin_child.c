@@ -11,14 +11,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "plugin/host.h"
 
 #define EXIT_NOT_STARTED 127
 #define FIRST_FREE 10
-#define END_MS 300 /* for fini */
+#define END_TIME (300 * HP_MSEC) /* for fini */
 
 static const char *const environment[] = {"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent", NULL};
 
@@ -80,15 +80,29 @@ int hp_plugin_child(const char *exe, const char *file, const char *name, int out
 	return -1;
 }
 
+/* Its end of the socket closes when it ends. */
+static void wait_for_end(int fd)
+{
+	int64_t until = hp_boottime_us() + END_TIME, left;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	char block[4096];
+	ssize_t n;
+
+	while ((left = until - hp_boottime_us()) > 0) {
+		if (poll(&p, 1, (int)(left / HP_MSEC) + 1) <= 0)
+			continue;
+		n = recv(fd, block, sizeof block, 0);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+			return;
+	}
+}
+
 void hp_plugin_child_end(pid_t pid, int fd, int *status)
 {
-	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
-
+	if (shutdown(fd, SHUT_WR) == 0)
+		wait_for_end(fd);
+	hp_plugin_child_kill(pid); /* one that is on its way out keeps its own ending */
 	close(fd);
-	if (ended.fd < 0 || poll(&ended, 1, END_MS) <= 0)
-		hp_plugin_child_kill(pid);
-	if (ended.fd >= 0)
-		close(ended.fd);
 	while (waitpid(pid, status, 0) < 0 && errno == EINTR)
 		;
 }

@@ -12,7 +12,7 @@ int hp_plugin_child(const char *exe, const char *file, const char *name, int out
 		    struct hp_error *err) HP_MUST_CHECK;
 /* Kills it, and what it has started and left in its group. */
 void hp_plugin_child_kill(pid_t pid);
-/* Closes the socket, lets the process end by itself for a moment, then kills it.
+/* Ends the talk, lets the process end by itself for a moment, then kills it.
  * *status as of waitpid(). */
 void hp_plugin_child_end(pid_t pid, int fd, int *status);
 

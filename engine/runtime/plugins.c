@@ -236,10 +236,10 @@ static void lose(struct process *x)
 	ev_io_stop(loop, &x->readable);
 	ev_io_stop(loop, &x->writable);
 	ev_timer_stop(loop, &x->beat);
+	if (x->pid > 0) /* before it can see that we are gone; an ending of its own it keeps */
+		hp_plugin_child_kill(x->pid);
 	close(x->fd);
 	x->fd = -1;
-	if (x->pid > 0)
-		hp_plugin_child_kill(x->pid); /* one that has ended already keeps its own ending */
 }
 
 /* Never at once: a failure must not be told from inside hp_plugins_call(). */
