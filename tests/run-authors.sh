@@ -105,6 +105,9 @@ fi
 block "$root/docs/authoring.md" '```lua file=late_refund.lua' >late_refund.lua
 cp "$root/tests/fixtures/workflows/late_refund_test.lua" .
 like 'the example of arms is clean' 0 '1 file: 0 errors, 0 warnings' holdpoint check late_refund.lua
+keyring=$root/tests/fixtures
+like 'the example of secrets' 0 '3 passed, 0 failed' \
+	holdpoint test --plugins "$keyring/plugins" "$keyring/workflows/rotate_key_test.lua"
 like 'every arm of it' 0 '6 passed, 0 failed' holdpoint test late_refund_test.lua
 
 # ---- the command ----

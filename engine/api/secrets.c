@@ -117,15 +117,14 @@ void api_secret_set(struct api_request *rq)
 	hp_secret_table_make(hp_server_secret_table(rq->api->server), rq->name, value, on_sealed, rq);
 }
 
-/* Is it this value? Who asks has it already, and learns which version it is. */
-void api_secret_which(struct api_request *rq)
+static void on_looked(void *arg)
 {
-	struct hp_bytes value = {NULL, 0};
+	struct api_request *rq = arg;
+	const json_t *v = json_object_get(rq->args, "value");
+	struct hp_bytes value = {json_string_value(v), json_string_length(v)};
 	struct hp_buf out;
 	int64_t version;
 
-	if (!name_is_good(rq) || !usable(rq, &value))
-		return;
 	version = hp_secret_table_which(hp_server_secret_table(rq->api->server), rq->name, value);
 	hp_buf_init(&out, 256);
 	hp_buf_printf(&out, "{\"name\":\"%s\",\"known\":%s", rq->name, version ? "true" : "false");
@@ -134,6 +133,15 @@ void api_secret_which(struct api_request *rq)
 	hp_buf_addc(&out, '}');
 	api_answer_json(rq, 200, hp_buf_bytes(&out));
 	hp_buf_free(&out);
+}
+
+/* Is it this value? Who asks has it already, and learns which version it is. */
+void api_secret_which(struct api_request *rq)
+{
+	struct hp_bytes value;
+
+	if (name_is_good(rq) && usable(rq, &value))
+		hp_secret_table_look_then(hp_server_secret_table(rq->api->server), on_looked, rq);
 }
 
 static void on_rekeyed(void *arg, struct hp_bytes json, const struct hp_error *err)

@@ -30,6 +30,7 @@ static const struct {
 	[HP_CRASH_RELEASE_BEFORE] = {"release_before", "runs are about to be given back"},
 	[HP_CRASH_DRAINED] = {"drained", "all was given back, the worker is about to end"},
 	[HP_CRASH_TICK_BEFORE] = {"tick_before", "a schedule's tick is due, nothing is stored"},
+	[HP_CRASH_SECRET_SEALED] = {"secret_sealed", "a secret of a reply has its number and is sealed, nothing is stored"},
 	[HP_CRASH_TICK_STORED] = {"tick_stored", "a tick and its run are stored, nothing done with it"},
 	[HP_CRASH_BREAKER_BEFORE] = {"breaker_before", "a breaker should open, nothing is stored"},
 	[HP_CRASH_BREAKER_STORED] = {"breaker_stored", "a breaker has opened, nothing done with that"},

@@ -32,6 +32,7 @@ enum hp_crash_label {
 	HP_CRASH_TICK_STORED,      /* its run is stored, nothing done with it */
 	HP_CRASH_BREAKER_BEFORE,   /* a breaker should open, nothing is stored */
 	HP_CRASH_BREAKER_STORED,   /* it is open, nothing done with that */
+	HP_CRASH_SECRET_SEALED,    /* a secret of a reply has its number, nothing of the reply is durable */
 	/* doors (api/) */
 	HP_CRASH_WEBHOOK_BEFORE,   /* signature is good, nothing is stored */
 	HP_CRASH_WEBHOOK_STORED,   /* stored, the sender has no answer */

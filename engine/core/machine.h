@@ -167,6 +167,8 @@ struct hp_event {
 	uint8_t hash[HP_SHA256_LEN]; /* EVAL_REQUEST, EVAL_APPROVAL with `of` */
 	struct hp_bytes value;  /* the value itself: JSON, request bytes, … */
 	struct hp_bytes key;    /* EVAL_REQUEST: the effect's key; EVAL_MAILBOX: keys joined by \n */
+	struct hp_bytes secrets; /* annex "secrets", if any. EVAL_SET: what is promoted and retired;
+				 * EVAL_FOUND, REPLY: those that `value` brought */
 
 	/* REPLY, and VALUE with !ok */
 	enum hp_class outcome;
@@ -246,7 +248,7 @@ struct hp_save {
 
 /* What few transitions bring: a document that only the feature of that name reads.
  * The columns of every transition stay few, and the ordinary step pays nothing. */
-#define HP_ANNEXES_MAX 4
+#define HP_ANNEXES_MAX 8
 struct hp_annex {
 	const char *kind;
 	struct hp_bytes doc;  /* JSON object */

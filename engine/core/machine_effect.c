@@ -192,6 +192,8 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 			return;
 		}
 		a->unresolved = false;
+		if (ev->secrets.n > 0)
+			hp_m_annex(m, "secrets", ev->secrets);
 		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
 		return;
 	case HP_RETRYABLE:
@@ -267,6 +269,8 @@ void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_act
 	switch (ev->verdict) {
 	case HP_VERDICT_FOUND:
 		a->unresolved = false;
+		if (ev->secrets.n > 0)
+			hp_m_annex(m, "secrets", ev->secrets);
 		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
 		return;
 	case HP_VERDICT_ABSENT: /* it did not happen: the same visit, the same key */

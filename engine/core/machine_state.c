@@ -192,6 +192,8 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	case HP_EVAL_SET:
 		if (ev->value.n > 0)
 			hp_m_save(m, NULL, ev->value);
+		if (ev->secrets.n > 0)
+			hp_m_annex(m, "secrets", ev->secrets);
 		hp_m_leave(m, act, m->next);
 		return;
 	case HP_EVAL_RESULT:

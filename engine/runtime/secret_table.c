@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "base/list.h"
 #include "base/log.h"
 #include "base/words.h"
 #include "runtime/files.h"
@@ -20,6 +21,8 @@
 #define KEY_FILE_MAX 4096
 #define SEALED_MAX (HP_SECRET_MAX + HP_SEAL_OVERHEAD)
 #define LOOK_AGAIN 0.5 /* seconds, until there was a first answer */
+#define MAKE_AGAIN 0.5 /* seconds between questions for a number */
+#define MAKE_TRIES 60
 
 struct version {
 	char name[HP_SECRET_NAME_MAX];
@@ -28,7 +31,16 @@ struct version {
 	char *value; /* NULL: none of our keys opens it */
 };
 
+/* Somebody who waits for a look that begins after now. */
+struct waiter {
+	struct hp_list node;
+	bool next;            /* the look on its way is too old: the one after it */
+	void (*cb)(void *arg);
+	void *arg;
+};
+
 struct hp_secret_table {
+	struct hp_list waiters;
 	struct hp_secret_table_options o;
 	char key_file[PATH_MAX];
 	struct stat key_stat;
@@ -186,19 +198,58 @@ static void look_in(struct hp_secret_table *t, double seconds)
 	ev_timer_start(t->o.loop, &t->timer);
 }
 
+static void tell_waiters(struct hp_secret_table *t)
+{
+	struct hp_list *it, *tmp, due;
+
+	hp_list_init(&due);
+	hp_list_each(it, tmp, &t->waiters) {
+		struct waiter *w = hp_list_entry(it, struct waiter, node);
+
+		if (w->next) {
+			w->next = false;
+			continue;
+		}
+		hp_list_del(it);
+		hp_list_add_tail(&due, it);
+	}
+	while (!hp_list_empty(&due)) {
+		struct waiter *w = hp_list_entry(due.next, struct waiter, node);
+
+		hp_list_del(&w->node);
+		w->cb(w->arg);
+		hp_free(w);
+	}
+}
+
+void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg), void *arg)
+{
+	struct waiter *w = hp_calloc(1, sizeof *w);
+
+	HP_ASSERT(w != NULL);
+	*w = (struct waiter){.next = t->asking, .cb = cb, .arg = arg};
+	hp_list_init(&w->node);
+	hp_list_add_tail(&t->waiters, &w->node);
+	hp_secret_table_look(t);
+}
+
 static void on_live(void *arg, struct hp_bytes json, const struct hp_error *err)
 {
 	struct hp_secret_table *t = arg;
 	json_t *doc;
 
 	t->asking = false;
-	if (t->closed)
+	if (t->closed) {
+		while (!hp_list_empty(&t->waiters))
+			tell_waiters(t);
 		return;
+	}
 	doc = err ? NULL : hp_json_parse(json.p, json.n, "secrets", NULL);
 	if (!doc) {
 		if (err && t->ready)
 			hp_log_error(HP_WARN, "secrets could not be read: known values stay", err);
-		look_in(t, t->ready ? (double)HP_SECRETS_LOOK / 1e6 : LOOK_AGAIN);
+		look_in(t, t->ready && hp_list_empty(&t->waiters) ? (double)HP_SECRETS_LOOK / 1e6 : LOOK_AGAIN);
+		tell_waiters(t);
 		return;
 	}
 	take(t, doc);
@@ -208,10 +259,10 @@ static void on_live(void *arg, struct hp_bytes json, const struct hp_error *err)
 		if (t->o.on_ready)
 			t->o.on_ready(t->o.arg);
 	}
+	look_in(t, (double)HP_SECRETS_LOOK / 1e6);
 	if (t->again)
 		hp_secret_table_look(t);
-	else
-		look_in(t, (double)HP_SECRETS_LOOK / 1e6);
+	tell_waiters(t);
 }
 
 void hp_secret_table_look(struct hp_secret_table *t)
@@ -245,6 +296,7 @@ struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options
 		return NULL;
 	}
 	t->o = *o;
+	hp_list_init(&t->waiters);
 	(void)snprintf(t->key_file, sizeof t->key_file, "%s", o->key_file);
 	ev_timer_init(&t->timer, on_timer, 0., 0.);
 	t->timer.data = t;
@@ -370,7 +422,11 @@ struct making {
 	char *value;
 	hp_secret_made_cb cb;
 	void *arg;
+	struct ev_timer again;
+	int tries;
 };
+
+static void reserve(struct making *m);
 
 static void made(struct making *m, json_t *doc, const struct hp_error *err)
 {
@@ -378,6 +434,28 @@ static void made(struct making *m, json_t *doc, const struct hp_error *err)
 	json_decref(doc);
 	forget_text(m->value);
 	hp_free(m);
+}
+
+static void on_again(struct ev_loop *loop, struct ev_timer *w, int events)
+{
+	struct making *m = w->data;
+
+	(void)events;
+	ev_timer_stop(loop, w);
+	reserve(m);
+}
+
+/* true: it will be asked again. */
+static bool asks_again(struct making *m, const struct hp_error *err)
+{
+	bool may_pass = err->code == HP_E_UNAVAILABLE || err->code == HP_E_TIMEOUT || err->code == HP_E_LIMIT;
+
+	if (m->t->closed || !may_pass || ++m->tries >= MAKE_TRIES)
+		return false;
+	ev_timer_init(&m->again, on_again, MAKE_AGAIN, 0.);
+	m->again.data = m;
+	ev_timer_start(m->t->o.loop, &m->again);
+	return true;
 }
 
 static void on_reserved(void *arg, struct hp_bytes json, const struct hp_error *err)
@@ -388,6 +466,8 @@ static void on_reserved(void *arg, struct hp_bytes json, const struct hp_error *
 	json_t *reply = err ? NULL : hp_json_parse(json.p, json.n, "secret_reserve", &mine), *doc = NULL;
 	struct hp_seal_for f = {hp_json_str(reply, "installation"), m->name, hp_json_int(reply, "version", 0)};
 
+	if (err && asks_again(m, err))
+		return;
 	if (!err && !reply)
 		err = &mine;
 	if (reply) {
@@ -412,18 +492,24 @@ static char *copy_value(struct hp_bytes value)
 	return s;
 }
 
+static void reserve(struct making *m)
+{
+	char args[HP_SECRET_NAME_MAX + 32];
+
+	(void)snprintf(args, sizeof args, "{\"name\":\"%s\"}", m->name);
+	m->t->o.store->ops->door(m->t->o.store, "secret_reserve", "", hp_bytes_of(args), on_reserved, m);
+}
+
 void hp_secret_table_make(struct hp_secret_table *t, const char *name, struct hp_bytes value, hp_secret_made_cb cb,
 			  void *arg)
 {
 	struct making *m = hp_calloc(1, sizeof *m);
-	char args[HP_SECRET_NAME_MAX + 32];
 
 	HP_ASSERT(m != NULL && strlen(name) < sizeof m->name);
 	*m = (struct making){.t = t, .cb = cb, .arg = arg, .value = copy_value(value)};
 	memcpy(m->name, name, strlen(name));
 	HP_ASSERT(m->value != NULL); /* the callers have looked at its length */
-	(void)snprintf(args, sizeof args, "{\"name\":\"%s\"}", name);
-	t->o.store->ops->door(t->o.store, "secret_reserve", "", hp_bytes_of(args), on_reserved, m);
+	reserve(m);
 }
 
 /* ---- another key ---- */

@@ -30,6 +30,9 @@ struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options
 void hp_secret_table_start(struct hp_secret_table *t);
 /* Something was changed through this process: look now. */
 void hp_secret_table_look(struct hp_secret_table *t);
+/* The same; cb is called when what was changed before this call is known, or cannot be
+ * read now. */
+void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg), void *arg);
 /* Deaf from here on; answers may still be on their way until the store is closed. */
 void hp_secret_table_close(struct hp_secret_table *t);
 void hp_secret_table_free(struct hp_secret_table *t);
@@ -47,7 +50,8 @@ int hp_secret_table_unreadable(const struct hp_secret_table *t);
 
 /* A new version of a secret: takes its number from the database and seals the value
  * for it. doc (borrowed): {"op":"put","name","version","sealed","key_id","fingerprint"},
- * what the door secret_put and a run's annex take. value is copied. */
+ * what the door secret_put and a run's annex take. value is copied. A database that does
+ * not answer is asked again for a while: the value may be one that is said only once. */
 typedef void (*hp_secret_made_cb)(void *arg, json_t *doc, const struct hp_error *err);
 void hp_secret_table_make(struct hp_secret_table *t, const char *name, struct hp_bytes value, hp_secret_made_cb cb,
 			  void *arg);

@@ -432,6 +432,7 @@ static int open_worker(struct hp_server *s, struct hp_error *err)
 				      .counters = s->counters,
 				      .plugins = s->plugins,
 				      .env = {env_secret, env_base_url, s},
+				      .secrets = s->table,
 				      .lease_us = s->o.lease_us,
 				      .poll_us = s->o.poll_us,
 				      .slots = s->o.slots,

@@ -21,6 +21,7 @@
 #include "runtime/counters.h"
 #include "runtime/definitions.h"
 #include "runtime/plugins.h"
+#include "runtime/secret_table.h"
 #include "script/script.h"
 #include "store/store.h"
 
@@ -49,6 +50,7 @@ struct hp_worker_options {
 	struct hp_counters *counters;
 	struct hp_plugins *plugins;     /* NULL: native connectors cannot be called */
 	struct hp_environment env;      /* secrets and base URLs */
+	struct hp_secret_table *secrets; /* for replies that bring some; NULL: no key for them */
 	const char *host;               /* for the engine's row; NULL: gethostname */
 	int64_t lease_us;               /* 0: HP_LEASE_DEFAULT */
 	int64_t poll_us;                /* 0: HP_POLL_DEFAULT */

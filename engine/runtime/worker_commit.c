@@ -64,7 +64,7 @@ static bool all_in_hand(const struct hp_owned *r, const struct hp_transition *t)
 	return r->saved && !r->kept.failed && (t->after.signed_visit == 0 || r->signed_request.n > 0);
 }
 
-static void acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_result *res)
+void hp_w_acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_result *res)
 {
 	struct hp_worker *w = r->w;
 	struct hp_event ev = {.type = HP_EV_COMMITTED,
@@ -136,7 +136,8 @@ static void result(struct hp_owned *r, int64_t now, const struct hp_commit_resul
 {
 	switch (res->outcome) {
 	case HP_COMMIT_OK:
-		acknowledged(r, now, res);
+		if (!hp_w_looks_at_secrets(r, now, res))
+			hp_w_acknowledged(r, now, res);
 		return;
 	case HP_COMMIT_CONFLICT:
 		++*r->w->n_conflicts;

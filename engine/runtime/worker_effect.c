@@ -15,9 +15,16 @@ static const char echo_scheme[] = "echo:";
 
 /* ---- replies ---- */
 
+void hp_w_deliver(struct hp_owned *r, struct hp_event *ev)
+{
+	if (ev->type == HP_EV_REPLY)
+		HP_CRASH_POINT(EFFECT_REPLIED);
+	ev->now = hp_worker_now(r->w);
+	hp_w_drive(r, ev);
+}
+
 static void reply(struct hp_owned *r, struct hp_event *ev)
 {
-	HP_CRASH_POINT(EFFECT_REPLIED);
 	ev->type = HP_EV_REPLY;
 	ev->now = hp_worker_now(r->w);
 	if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep_text(r, &ev->code) != 0 ||
@@ -33,7 +40,7 @@ static void reply(struct hp_owned *r, struct hp_event *ev)
 					.message = "the reply does not fit the run's memory",
 					.retry_after_us = -1};
 	}
-	hp_w_drive(r, ev);
+	hp_w_deliver(r, ev);
 }
 
 static const char *connector_of(const struct hp_owned *r)
@@ -59,19 +66,26 @@ static void count_reply(struct hp_owned *r, const struct hp_event *ev)
 void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 {
 	struct hp_worker *w = r->w;
+	struct hp_buf scrubbed;
 	struct hp_event ev;
 
 	in->op = r->op;
 	memset(&ev, 0, sizeof ev);
 	ev.retry_after_us = -1;
+	hp_w_scrub(r, in, &scrubbed);
 	hp_buf_clear(&w->scratch);
 	hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch,
 			  &ev);
 	/* it may have waited for its place long after it was admitted */
 	ev.sent_at = hp_worker_now(w) - (hp_w_boot(w) - r->effect_at);
+	hp_buf_free(&scrubbed);
+	if (r->n_used > 0)
+		hp_w_scrub_event(r, &ev);
 	count_reply(r, &ev);
 	hp_w_breaker_note(r, &ev, in->answered ? in->status : 0);
 	reply(r, &ev);
+	if (ev.outcome != HP_CLASS_OK || r->act.probe || !hp_w_seals(r, r->act.state, &ev))
+		reply(r, &ev);
 }
 
 /* The request could not even be built: nothing has left. */
@@ -246,13 +260,23 @@ void hp_w_send(struct hp_owned *r)
 	struct hp_host *h;
 	char authority[sizeof h->authority];
 
+	if (!w->o.secrets && !r->act.probe &&
+	    hp_workflow_secrets(hp_loaded_workflow(r->loaded), r->act.state) > 0) {
+		hp_fail(&err, HP_E_UNAVAILABLE, "the reply will bring a secret, and this engine has no key for secrets");
+		hp_w_unsendable(r, HP_NEEDS_PERSON, "no_secrets_key", &err);
+		return;
+	}
 	if (hp_workflow_outgoing(hp_loaded_workflow(r->loaded), r->act.value, &w->o.env,
 				 r->step[r->turn], &out, &err) != 0) {
+		if (err.code == HP_E_NOT_FOUND && hp_w_looks_before_send(r))
+			return;
 		hp_w_unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON,
 			   err.code == HP_E_NOT_FOUND ? "secret_missing" : "request_refused", &err);
 		return;
 	}
 	r->op = out.op;
+	r->used = out.used;
+	r->n_used = out.n_used;
 	r->echo = out.body;
 	authority_of(out.url, authority, sizeof authority);
 	h = host_find(w, authority);

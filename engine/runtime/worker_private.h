@@ -5,6 +5,7 @@
  *   worker_commit.c  transitions out, acknowledgements in, reloads
  *   worker_effect.c  requests and statements out, replies in
  *   worker_native.c  requests that a native plugin does
+ *   worker_secret.c  replies that bring secrets, changed secrets
  *   worker_schedule.c  starts what schedules have due
  *   worker_breaker.c   what it sees of the endpoints it calls
  *
@@ -87,6 +88,9 @@ struct hp_owned {
 	struct hp_list host_node;
 	int64_t http_token, plugin_token; /* of the request in flight; 0: none */
 	struct hp_op_ref op;         /* of the request on its way: whose reply it will be */
+	const struct hp_used_secret *used; /* in it: replies must not repeat them */
+	int n_used;
+	bool looked;                 /* the table of secrets was read for it */
 	struct hp_bytes echo;        /* its body, when the answer is the request itself */
 	int64_t effect_at;           /* boot clock */
 	struct hp_sql_tx *tx;        /* open statement's transaction */
@@ -184,10 +188,24 @@ void hp_w_hold(struct hp_owned *r, const char *code, const char *message);
 void hp_w_commit(struct hp_owned *r, const struct hp_transition *t);
 void hp_w_flush(struct hp_worker *w);
 void hp_w_one_committed(void *arg, int64_t now, const struct hp_commit_result *res, int n);
+void hp_w_acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_result *res);
 void hp_w_reload(struct hp_owned *r, int64_t after_us);
 void hp_w_reload_due(struct hp_worker *w);
 void hp_w_give_back(struct hp_worker *w);
 void hp_w_batches_free(struct hp_worker *w);
+
+/* worker_secret.c */
+/* The value of the event (REPLY, or VALUE of a verdict) brings secrets: they are sealed,
+ * then the run goes on by hp_w_deliver(). false: it brings none. */
+bool hp_w_seals(struct hp_owned *r, int state, const struct hp_event *ev);
+/* The commit changed secrets: hp_w_acknowledged() follows when they are known. */
+bool hp_w_looks_at_secrets(struct hp_owned *r, int64_t now, const struct hp_commit_result *res);
+/* A secret is missing: perhaps it is newer than the last look. hp_w_send() follows;
+ * false: it was looked already. */
+bool hp_w_looks_before_send(struct hp_owned *r);
+/* What was sent is blackened in what came back; `body` holds it then. */
+void hp_w_scrub(struct hp_owned *r, struct hp_incoming *in, struct hp_buf *body);
+void hp_w_scrub_event(struct hp_owned *r, struct hp_event *ev);
 
 /* worker_schedule.c */
 bool hp_w_schedules_busy(const struct hp_worker *w);  /* an answer is on its way */
@@ -207,6 +225,7 @@ void hp_w_breaker_note(struct hp_owned *r, struct hp_event *ev, int status);
 void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in);
 void hp_w_unsendable(struct hp_owned *r, enum hp_class outcome, const char *code, const struct hp_error *err);
 void hp_w_host_release(struct hp_host *h);
+void hp_w_deliver(struct hp_owned *r, struct hp_event *ev); /* its values are the run's */
 void hp_w_send(struct hp_owned *r);
 void hp_w_send_held_back(struct hp_worker *w);
 void hp_w_echo(struct hp_worker *w);

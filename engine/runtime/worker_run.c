@@ -362,7 +362,7 @@ static void evaluate(struct hp_owned *r, const struct hp_action *act, struct hp_
 	} else {
 		hp_buf_clear(&w->scratch);
 		hp_workflow_eval(hp_loaded_workflow(r->loaded), &data, run, act, &w->scratch, ev);
-		if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep(r, &ev->key) != 0 ||
+		if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep(r, &ev->key) != 0 || hp_w_keep(r, &ev->secrets) != 0 ||
 		    hp_w_keep_text(r, &ev->code) != 0 || hp_w_keep_text(r, &ev->message) != 0)
 			no_memory(ev);
 	}
@@ -414,6 +414,9 @@ void hp_w_drive(struct hp_owned *r, const struct hp_event *ev)
 		if (act.type != HP_ACT_EVAL)
 			break;
 		evaluate(r, &act, &value);
+		if (act.eval == HP_EVAL_FOUND && value.ok && value.verdict == HP_VERDICT_FOUND &&
+		    hp_w_seals(r, act.state, &value))
+			return;
 		ev = &value;
 	}
 	r->act = act;
@@ -423,6 +426,7 @@ void hp_w_drive(struct hp_owned *r, const struct hp_event *ev)
 		return;
 	case HP_ACT_SEND:
 		HP_CRASH_POINT(EFFECT_BEFORE);
+		r->looked = false;
 		hp_w_send(r);
 		return;
 	case HP_ACT_SQL:

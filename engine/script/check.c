@@ -290,6 +290,7 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 		hp_c_signature(&c, i);
 		hp_c_destructive(&c, i);
 		hp_c_undo(&c, i);
+		hp_c_secrets(&c, i);
 	}
 	hp_c_undo_incomplete(&c);
 	return c.fatal;

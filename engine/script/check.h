@@ -25,6 +25,7 @@ bool hp_c_leads_to(struct hp_checking *c, int from, int to);
 void hp_c_undo(struct hp_checking *c, int i);
 void hp_c_undo_incomplete(struct hp_checking *c);
 
+void hp_c_secrets(struct hp_checking *c, int i); /* check_secret.c */
 void hp_c_limits(struct hp_checking *c); /* check_limits.c */
 
 #endif

@@ -151,6 +151,8 @@ static void read_operation(const struct hp_reader *r, const struct hp_conn *c, s
 {
 	static const char *const fields[] = {"repeats", "destructive", "read", "request", "reply",
 					     "arg",     "errors",      "doc",  "breaker", "method",  "path"};
+	static const char *const fields[] = {"repeats", "destructive", "read",   "request", "reply", "arg",
+					     "errors",  "doc",         "secret", "method",  "path"};
 
 	if (!lua_istable(r->L, -1))
 		hp_r_fail(r, "an operation is a table, not a %s", luaL_typename(r->L, -1));
@@ -168,6 +170,7 @@ static void read_operation(const struct hp_reader *r, const struct hp_conn *c, s
 	read_repeat(r, lua_gettop(r->L), c->native, op);
 	op->pub.breaker = hp_breaker_read(r, lua_gettop(r->L), c->breaker, &op->pub.own_breaker);
 	op->n_errors = hp_r_list(r, -1, "errors", false, HP_WORDS_MAX, &op->errors);
+	op->n_secret_paths = hp_r_list(r, -1, "secret", true, HP_SECRETS_PER_REPLY, &op->secret_paths);
 	hp_r_function(r, -1, "request", &op->has_request);
 	hp_r_function(r, -1, "reply", &op->has_reply);
 	if (!op->has_request && !op->path)

@@ -472,6 +472,8 @@ static void set_expression(lua_State *L, void *arg)
 	struct hp_job *j = arg;
 
 	push_field(L, j, "set");
+	if (lua_isnil(L, -1)) /* the state only promotes or retires a secret */
+		return;
 	hp_expr(L, j, -1, "set");
 	hp_lua_write_json(L, -1, &j->text);
 }
@@ -504,13 +506,60 @@ static int from_text(struct hp_job *j, hp_sandbox_fn fn, struct answer *a, struc
 	return 0;
 }
 
+/* In the sandbox: what the state promotes and retires into text2. */
+static void secret_ops(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+	const struct hp_extra *x = &j->w->extra[j->state];
+	int i;
+
+	hp_buf_adds(&j->text2, "{\"ops\":[");
+	for (i = 0; i < x->n_secret_ops; i++) {
+		const struct hp_secret_op *op = &x->secret_ops[i];
+		const char *version = NULL;
+
+		lua_settop(L, 0);
+		push_field(L, j, op->op);
+		if (op->index > 0)
+			lua_rawgeti(L, -1, op->index);
+		if (hp_secret_marked(L, -1)) {
+			hp_expr(L, j, -1, op->op);
+			lua_getfield(L, -1, "version");
+			version = lua_tostring(L, -1);
+			if (!lua_isnil(L, -1) && (!version || !hp_secret_version_ok(version)))
+				fail_in(L, j, op->op, "needs a version that is \"pending\", \"previous\" or a number");
+		}
+		hp_buf_printf(&j->text2, "%s{\"op\":\"%s\",\"name\":\"%s\"", i ? "," : "", op->op, op->name);
+		if (version && version[0] >= '0' && version[0] <= '9')
+			hp_buf_printf(&j->text2, ",\"version\":%s", version);
+		else if (version)
+			hp_buf_printf(&j->text2, ",\"which\":\"%s\"", version);
+		hp_buf_addc(&j->text2, '}');
+	}
+	hp_buf_adds(&j->text2, "]}");
+}
+
+static int add_secret_ops(struct hp_job *j, struct answer *a, struct hp_error *err)
+{
+	if (j->w->extra[j->state].n_secret_ops == 0)
+		return 0;
+	if (hp_vm_run(j->vm, secret_ops, j, err) < 0 || hp_buf_check(&j->text2, "promote and retire", err) < 0)
+		return -1;
+	a->key_at = a->out->n;
+	a->key_n = j->text2.n;
+	hp_buf_add(a->out, j->text2.p, j->text2.n);
+	return 0;
+}
+
 static int eval_set(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		    const char **code, struct hp_error *err)
 {
 	(void)act;
 	(void)ev;
 	(void)code;
-	return from_text(j, set_expression, a, err);
+	if (from_text(j, set_expression, a, err) < 0)
+		return -1;
+	return add_secret_ops(j, a, err);
 }
 
 static int eval_result(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
@@ -685,7 +734,9 @@ void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, con
 	}
 	ev->ok = true;
 	ev->value = (struct hp_bytes){out->p, a.value_n};
-	if (a.key_n)
+	if (a.key_n && act->eval == HP_EVAL_SET)
+		ev->secrets = (struct hp_bytes){out->p + a.key_at, a.key_n};
+	else if (a.key_n)
 		ev->key = (struct hp_bytes){out->p + a.key_at, a.key_n};
 }
 

@@ -13,6 +13,8 @@
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
  *   undo.c       what is kept to undo an effect
+ *   secret.c     the word `secret`; loader_secret.c: what states say about secrets;
+ *                secret_reply.c: replies that bring or repeat them
  *   outgoing.c   request → URL and secrets; reply.c: what came back, classified
  *   webhook.c    connectors for the webhook door
  *   check.c, check_road.c, graph.c          the author's tools
@@ -74,6 +76,8 @@ struct hp_op {
 	const char *key_header;      /* HP_REPEAT_BY_KEY */
 	const char **errors;         /* codes its replies may have */
 	int n_errors;
+	const char **secret_paths;   /* where its replies have secrets */
+	int n_secret_paths;
 	const struct hp_type *arg;   /* NULL: not declared */
 	bool has_request, has_reply;
 };
@@ -222,6 +226,8 @@ struct hp_job {
 	const struct hp_arm *arm;  /* whose expressions; NULL: the state's own */
 	json_t *in;                /* borrowed: value pushed as an argument */
 	const char *key;
+	int32_t visit;             /* requests: whose they are */
+	json_t *refs;              /* requests: word → secret; NULL: no secret may stand here */
 	const struct hp_incoming *incoming;
 	const char *(*header)(void *, const char *);
 	void *header_arg;
@@ -255,7 +261,20 @@ void hp_connector_read(const struct hp_reader *r, const char *name, struct hp_co
 struct hp_op *hp_conn_op(struct hp_conn *c, const char *name);
 
 /* What a state has beside the definition. */
+struct hp_secret_save {
+	const char *name, *path; /* path NULL: all of the reply */
+};
+struct hp_secret_op {
+	const char *op;   /* "promote", "retire": the field */
+	const char *name;
+	int index;        /* place in its list; 0: the field is it */
+};
 struct hp_extra {
+	struct hp_secret_save *secrets; /* call: what its replies bring */
+	int n_secrets;
+	bool has_using;
+	struct hp_secret_op *secret_ops; /* with the commit that leaves the state */
+	int n_secret_ops;
 	struct hp_op *op, *probe;
 	const char **evidence;
 	int n_evidence;
@@ -319,9 +338,15 @@ int hp_request_render(struct hp_job *j, int state, bool probe, int32_t visit, st
 /* The same for the check of an arm. */
 int hp_request_render_check(struct hp_job *j, int state, int arm, int32_t visit, struct hp_buf *out, struct hp_buf *key,
 			    const char **code, struct hp_error *err) HP_MUST_CHECK;
-/* From what the operation's request() gave: canonical bytes. */
-int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json_t *parts, const char *key,
-		     struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+struct hp_parts {
+	const json_t *parts; /* what request() gave */
+	const char *key;
+	const json_t *using; /* name → version of the connector's own secrets; NULL: current ones */
+	json_t *refs;        /* word → secret */
+};
+/* Canonical bytes. */
+int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const struct hp_parts *p, struct hp_buf *out,
+		     struct hp_error *err) HP_MUST_CHECK;
 struct hp_op_ref hp_op_ref_of(const struct hp_workflow *w, const struct hp_conn *c, const struct hp_op *op);
 /* NULL: the reference is zero. */
 struct hp_op *hp_op_of_ref(struct hp_workflow *w, struct hp_op_ref ref);
@@ -340,6 +365,23 @@ int hp_undo_kept(struct hp_job *j, const char *name, struct hp_buf *out, struct 
 		 struct hp_error *err) HP_MUST_CHECK;
 /* The run's values are those it had when the effect succeeded. */
 void hp_undo_values(struct hp_job *j);
+/* ---- secrets ---- */
+bool hp_secret_name_ok(const char *s);
+bool hp_secret_version_ok(const char *s); /* "current", "pending", "previous", a number */
+bool hp_secret_marked(lua_State *L, int index);
+void hp_lang_secret(lua_State *L, int env); /* adds the word */
+/* Lists the words in a request that is being built. */
+int hp_secret_refs_add(json_t *rq, json_t *refs, struct hp_error *err) HP_MUST_CHECK;
+/* text with the value in the place of its word, in the arena; text itself when it has
+ * none, NULL when there is no memory. */
+enum hp_secret_place { HP_SECRET_PLAIN, HP_SECRET_JSON, HP_SECRET_FORM };
+const char *hp_secret_fill(struct hp_arena *a, const char *text, const char *word, const char *value,
+			   enum hp_secret_place place);
+/* The marked `save` on top: the name under which the rest of the reply is saved. */
+const char *hp_loader_saved_as(const struct hp_reader *r);
+const char *hp_loader_save_secret(const struct hp_reader *r, struct hp_extra *x);
+void hp_loader_using(const struct hp_reader *r, const struct hp_conn *c, int body, struct hp_extra *x);
+bool hp_loader_secret_ops(const struct hp_reader *r, int body, struct hp_extra *x); /* are there any? */
 
 /* ---- time ---- */
 int hp_time_parse(const char *s, int64_t *us); /* RFC 3339; -1: not one */

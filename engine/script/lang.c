@@ -273,6 +273,7 @@ void hp_lang_workflow(lua_State *L, int env)
 	size_t i;
 
 	hp_lang_types(L, env);
+	hp_lang_secret(L, env);
 	for (i = 0; i < sizeof kinds / sizeof *kinds; i++)
 		add_constructor(L, env, HP_MARK_STATE, kinds[i]);
 	add_constructor(L, env, HP_MARK_WORKFLOW, "workflow");

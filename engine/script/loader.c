@@ -82,6 +82,8 @@ static void collect_saved(const struct hp_reader *r, enum hp_kind kind, struct h
 	if (hp_r_get(r, -1, "save")) {
 		if (lua_type(L, -1) == LUA_TSTRING)
 			add_word(r, words, lua_tostring(L, -1));
+		else if (hp_secret_marked(L, -1) && hp_loader_saved_as(r))
+			add_word(r, words, hp_loader_saved_as(r));
 		lua_pop(L, 1);
 	} else if (kind == HP_APPROVAL || kind == HP_AWAIT) {
 		add_word(r, words, kind == HP_APPROVAL ? "decision" : "event");

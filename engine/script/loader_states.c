@@ -14,7 +14,7 @@ struct state_reader {
 	int index;
 };
 
-#define COMMON "next", "doc", "set"
+#define COMMON "next", "doc", "set", "promote", "retire"
 #define ONLY(sr, max_index, ...) \
 	do { \
 		static const char *const fields_[] = {__VA_ARGS__}; \
@@ -44,6 +44,21 @@ static const char *read_save(const struct state_reader *sr, const char *fallback
 	const char *name = hp_r_string(sr->r, sr->body, "save");
 
 	return name ? hp_loader_saved_name(sr->r, name) : fallback;
+}
+
+static const char *read_call_save(const struct state_reader *sr)
+{
+	const char *name;
+
+	if (!hp_r_get(sr->r, sr->body, "save"))
+		return NULL;
+	if (hp_secret_marked(sr->r->L, -1)) {
+		name = hp_loader_saved_name(sr->r, hp_loader_save_secret(sr->r, sr->x));
+		lua_pop(sr->r->L, 1);
+		return name;
+	}
+	lua_pop(sr->r->L, 1);
+	return read_save(sr, NULL);
 }
 
 static void read_set(const struct state_reader *sr)
@@ -207,9 +222,10 @@ static void read_undo(const struct state_reader *sr);
 
 static void read_call(const struct state_reader *sr)
 {
-	ONLY(sr, 1, COMMON, "with", "key", "save", "retry", "timeout", "probe", "catch", "undo");
+	ONLY(sr, 1, COMMON, "with", "key", "save", "using", "retry", "timeout", "probe", "catch", "undo");
 	read_request(sr, "call");
-	sr->s->save = read_save(sr, NULL);
+	sr->s->save = read_call_save(sr);
+	hp_loader_using(sr->r, hp_workflow_conn(sr->w, sr->x->op->pub.connector), sr->body, sr->x);
 	read_catch(sr);
 	read_undo(sr);
 }
@@ -665,6 +681,8 @@ void hp_loader_state(struct hp_reader *r, struct hp_workflow *w, int i, int body
 	read_set(&sr);
 	if (s->kind == HP_CHOOSE)
 		return;
+	if (hp_loader_secret_ops(r, body, sr.x))
+		s->has_set = true;
 	s->next = way(&sr, "next");
 	if (s->next == HP_NO_STATE && i + 1 < w->def.n_states)
 		s->next = i + 1; /* reading order is running order */

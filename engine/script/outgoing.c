@@ -7,16 +7,43 @@
 #include <string.h>
 #include "script/internal.h"
 
+#define USED_MAX 48
+
 struct building {
+	struct hp_used_secret used[USED_MAX];
+	int n_used;
 	const struct hp_conn *c;
 	const struct hp_environment *env;
 	struct hp_arena *a;
 	struct hp_error *err;
 };
 
-static const char *secret(const struct building *b, const char *name)
+/* The value, in the arena; noted as used. */
+static const char *lookup(struct building *b, const char *name, const char *version)
 {
-	const char *value;
+	const char *value = b->env->secret(b->env->arg, name, version);
+
+	if (!value || !*value) {
+		if (version)
+			hp_fail(b->err, HP_E_NOT_FOUND, "connector \"%s\" needs the secret %s, version %s, which is not there",
+				b->c->name, name, version);
+		else
+			hp_fail(b->err, HP_E_NOT_FOUND, "connector \"%s\" needs the secret %s, which is not configured",
+				b->c->name, name);
+		return NULL;
+	}
+	value = hp_arena_strdup(b->a, value);
+	if (!value || b->n_used == USED_MAX) {
+		hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+		return NULL;
+	}
+	b->used[b->n_used++] = (struct hp_used_secret){hp_arena_strdup(b->a, name), value, NULL};
+	return value;
+}
+
+/* One of the connector's own. */
+static const char *secret(struct building *b, const char *name, const char *version)
+{
 	int i;
 
 	for (i = 0; name && i < b->c->n_secrets; i++)
@@ -27,19 +54,16 @@ static const char *secret(const struct building *b, const char *name)
 			name ? name : "?");
 		return NULL;
 	}
-	value = b->env->secret(b->env->arg, name, NULL);
-	if (!value || !*value) {
-		hp_fail(b->err, HP_E_UNAVAILABLE, "connector \"%s\" needs the secret %s, which is not configured", b->c->name,
-			name);
-		return NULL;
-	}
-	return value;
+	return lookup(b, name, version);
 }
 
-static const char *basic(const struct building *b, const json_t *names)
+static const char *basic(struct building *b, const json_t *v)
 {
-	const char *user = secret(b, json_string_value(json_array_get(names, 0)));
-	const char *password = user ? secret(b, json_string_value(json_array_get(names, 1))) : NULL;
+	const json_t *names = json_object_get(v, "basic"), *versions = json_object_get(v, "versions");
+	const char *user = secret(b, json_string_value(json_array_get(names, 0)),
+				  json_string_value(json_array_get(versions, 0)));
+	const char *password = user ? secret(b, json_string_value(json_array_get(names, 1)),
+					     json_string_value(json_array_get(versions, 1))) : NULL;
 	const char *pair, *value = NULL;
 	struct hp_buf encoded;
 
@@ -51,22 +75,24 @@ static const char *basic(const struct building *b, const json_t *names)
 		value = hp_arena_printf(b->a, "Basic %s", hp_buf_str(&encoded));
 	if (!value)
 		hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	else
+		b->used[b->n_used - 1].encoded = value + strlen("Basic ");
 	hp_buf_free(&encoded);
 	return value;
 }
 
-static const char *header_value(const struct building *b, const json_t *v)
+static const char *header_value(struct building *b, const json_t *v)
 {
 	const char *value;
 
 	if (json_is_string(v)) {
 		value = hp_arena_strdup(b->a, json_string_value(v));
 	} else if (json_object_get(v, "basic")) {
-		return basic(b, json_object_get(v, "basic"));
+		return basic(b, v);
 	} else {
 		bool bearer = json_object_get(v, "bearer") != NULL;
 
-		value = secret(b, hp_json_str(v, bearer ? "bearer" : "secret"));
+		value = secret(b, hp_json_str(v, bearer ? "bearer" : "secret"), hp_json_str(v, "version"));
 		if (!value)
 			return NULL;
 		value = hp_arena_printf(b->a, "%s%s", bearer ? "Bearer " : "", value);
@@ -76,7 +102,7 @@ static const char *header_value(const struct building *b, const json_t *v)
 	return value;
 }
 
-static int add_headers(const struct building *b, json_t *headers, struct hp_outgoing *out)
+static int add_headers(struct building *b, json_t *headers, struct hp_outgoing *out)
 {
 	size_t n = json_object_size(headers);
 	const char *(*list)[2] = hp_arena_alloc(b->a, sizeof *list * (n + 1));
@@ -166,6 +192,49 @@ static int add_native(const struct building *b, const json_t *rq, struct hp_outg
 	return 0;
 }
 
+/* Secrets of `with`: each word of the list, wherever it stands. */
+static int fill_words(struct building *b, const json_t *rq, struct hp_outgoing *out)
+{
+	json_t *refs = json_object_get(rq, "secrets"), *v;
+	const char *type = hp_json_str(json_object_get(rq, "headers"), "content-type"), *word;
+	enum hp_secret_place place = HP_SECRET_PLAIN;
+	int i;
+
+	if (type && strncmp(type, "application/json", 16) == 0)
+		place = HP_SECRET_JSON;
+	else if (type && strncmp(type, "application/x-www-form-urlencoded", 33) == 0)
+		place = HP_SECRET_FORM;
+	json_object_foreach(refs, word, v) {
+		const char *name = hp_json_str(v, "name"), *version = hp_json_str(v, "version");
+		const char *value = name ? lookup(b, name, version && strcmp(version, "current") != 0 ? version : NULL) : NULL;
+
+		if (!value)
+			return -1;
+		for (i = 0; i < out->n_headers; i++) {
+			out->headers[i][1] = hp_secret_fill(b->a, out->headers[i][1], word, value, HP_SECRET_PLAIN);
+			if (!out->headers[i][1] || strpbrk(out->headers[i][1], "\r\n"))
+				return hp_fail(b->err, HP_E_INVALID, "the secret %s cannot stand in a header", name);
+		}
+		out->body.p = out->body.n ? hp_secret_fill(b->a, out->body.p, word, value, place) : out->body.p;
+		if (out->body.n && !out->body.p)
+			return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+		out->body.n = out->body.n ? strlen(out->body.p) : 0;
+	}
+	return 0;
+}
+
+static int keep_used(const struct building *b, struct hp_outgoing *out)
+{
+	struct hp_used_secret *used = hp_arena_alloc(b->a, sizeof *used * (size_t)(b->n_used + 1));
+
+	if (!used)
+		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+	memcpy(used, b->used, sizeof *used * (size_t)b->n_used);
+	out->used = used;
+	out->n_used = b->n_used;
+	return 0;
+}
+
 int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const struct hp_environment *env,
 			 struct hp_arena *a, struct hp_outgoing *out, struct hp_error *err)
 {
@@ -198,7 +267,9 @@ int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const s
 			goto out;
 		}
 	}
-	rc = 0;
+	rc = fill_words(&b, rq, out);
+	if (rc == 0)
+		rc = keep_used(&b, out);
 out:
 	json_decref(rq);
 	return rc;

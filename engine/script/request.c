@@ -140,14 +140,20 @@ static int check_path(const char *path, struct hp_error *err)
 	return 0;
 }
 
-static json_t *header_value(const struct hp_conn_header *h)
+/* The version is named only where the author has chosen one: `using`. */
+static json_t *header_value(const struct hp_conn_header *h, const json_t *using)
 {
+	const char *version = hp_json_str(using, h->text[0]);
+
 	switch (h->kind) {
 	case HP_H_SECRET:
-		return json_pack("{s:s}", "secret", h->text[0]);
+		return json_pack("{s:s,s:s*}", "secret", h->text[0], "version", version);
 	case HP_H_BEARER:
-		return json_pack("{s:s}", "bearer", h->text[0]);
+		return json_pack("{s:s,s:s*}", "bearer", h->text[0], "version", version);
 	case HP_H_BASIC:
+		if (version || hp_json_str(using, h->text[1]))
+			return json_pack("{s:[s,s],s:[s?,s?]}", "basic", h->text[0], h->text[1], "versions", version,
+					 hp_json_str(using, h->text[1]));
 		return json_pack("{s:[s,s]}", "basic", h->text[0], h->text[1]);
 	case HP_H_TEXT:
 		break;
@@ -166,15 +172,15 @@ static int text_header(json_t *headers, const char *name, const char *value, str
 	return 0;
 }
 
-static int add_headers(json_t *headers, const struct hp_conn *c, const struct hp_op *op, const json_t *own,
-		       const char *key, struct hp_error *err)
+static int add_headers(json_t *headers, const struct hp_conn *c, const struct hp_op *op, const struct hp_parts *p,
+		       struct hp_error *err)
 {
-	json_t *from = (json_t *)(uintptr_t)own;
+	json_t *from = json_object_get(p->parts, "headers");
 	void *it;
 	int i;
 
 	for (i = 0; i < c->n_headers; i++)
-		if (json_object_set_new(headers, c->headers[i].name, header_value(&c->headers[i])) < 0)
+		if (json_object_set_new(headers, c->headers[i].name, header_value(&c->headers[i], p->using)) < 0)
 			return hp_fail(err, HP_E_NOMEM, "no memory left to build a request");
 	for (it = json_object_iter(from); it; it = json_object_iter_next(from, it)) {
 		const char *value = json_string_value(json_object_iter_value(it));
@@ -185,7 +191,7 @@ static int add_headers(json_t *headers, const struct hp_conn *c, const struct hp
 			return -1;
 	}
 	if (op->pub.repeat == HP_REPEAT_BY_KEY)
-		return text_header(headers, op->key_header, key, err);
+		return text_header(headers, op->key_header, p->key, err);
 	return 0;
 }
 
@@ -229,9 +235,10 @@ static int add_body(json_t *headers, const json_t *parts, struct hp_buf *body, s
 	return text_header(headers, "content-type", "application/json", err);
 }
 
-int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json_t *parts, const char *key,
-		     struct hp_buf *out, struct hp_error *err)
+int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const struct hp_parts *p, struct hp_buf *out,
+		     struct hp_error *err)
 {
+	const json_t *parts = p->parts;
 	const char *path = hp_json_str(parts, "path");
 	json_t *headers = json_object(), *rq = NULL;
 	struct hp_buf query, body;
@@ -247,17 +254,19 @@ int hp_request_build(const struct hp_conn *c, const struct hp_op *op, const json
 		hp_fail(err, HP_E_INVALID, "request() returned no path");
 		goto out;
 	}
-	if (check_path(path, err) < 0 || add_headers(headers, c, op, json_object_get(parts, "headers"), key, err) < 0 ||
+	if (check_path(path, err) < 0 || add_headers(headers, c, op, p, err) < 0 ||
 	    add_body(headers, parts, &body, err) < 0)
 		goto out;
 	if (json_object_get(parts, "query") && form(&query, json_object_get(parts, "query"), "query", err) < 0)
 		goto out;
 	rq = json_pack("{s:s, s:s, s:s, s:s, s:O, s:s%, s:s}", "connector", c->name, "operation", op->pub.name, "method",
-		       op->method, "path", path, "headers", headers, "body", hp_buf_str(&body), body.n, "key", key);
+		       op->method, "path", path, "headers", headers, "body", hp_buf_str(&body), body.n, "key", p->key);
 	if (!rq || (query.n && json_object_set_new(rq, "query", json_string(hp_buf_str(&query))) < 0)) {
 		hp_fail(err, HP_E_NOMEM, "no memory left to build a request");
 		goto out;
 	}
+	if (hp_secret_refs_add(rq, p->refs, err) < 0)
+		goto out;
 	rc = hp_json_write(out, rq, err);
 out:
 	json_decref(headers);
@@ -404,21 +413,67 @@ static int parts_of(struct hp_job *j, json_t *arg, json_t **parts, const char **
 	return *parts ? 0 : -1;
 }
 
+/* In the sandbox: `using` into text. */
+static void using_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	luaL_checkstack(L, 20, NULL);
+	hp_push_state(L, j->state);
+	lua_getfield(L, -1, "using");
+	hp_expr(L, j, -1, "using");
+	hp_lua_write_json(L, -1, &j->text);
+}
+
+/* Name → version, as text. NULL and rc 0: the state has no `using`. */
+static json_t *using_of(struct hp_job *j, const char **code, int *rc, struct hp_error *err)
+{
+	json_t *using, *v;
+	const char *name;
+	char number[24];
+	void *tmp;
+
+	*rc = 0;
+	if (!j->w->extra[j->state].has_using)
+		return NULL;
+	*code = "script_error";
+	hp_buf_clear(&j->text);
+	*rc = hp_vm_run(j->vm, using_expression, j, err);
+	using = *rc == 0 ? hp_json_parse(hp_buf_str(&j->text), j->text.n, "using", err) : NULL;
+	*code = "request_invalid";
+	*rc = using ? 0 : -1;
+	json_object_foreach_safe(using, tmp, name, v) {
+		(void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
+		if (json_is_integer(v))
+			json_object_set_new(using, name, json_string(number));
+		if (!hp_json_str(using, name) || !hp_secret_version_ok(hp_json_str(using, name)))
+			*rc = hp_fail(err, HP_E_INVALID, "using: %s: a version is \"current\", \"pending\", \"previous\" or a number",
+				      name);
+	}
+	return using;
+}
+
 /* j->op, and j->probe or j->arm, say whose. */
 static int render(struct hp_job *j, int state, int index, int32_t visit, struct hp_buf *out, struct hp_buf *key,
 		  const char **code, struct hp_error *err)
 {
 	const struct hp_state *s = &j->w->def.states[state];
-	json_t *arg = NULL, *parts = NULL;
+	struct hp_parts p = {0};
+	json_t *arg = NULL, *parts = NULL, *using = NULL;
+	bool located = false; /* the message says where, already */
 	int rc = -1;
 
 	j->state = state;
 	j->has_text2 = false;
+	j->visit = visit;
+	j->refs = p.refs = json_object();
 	hp_buf_clear(&j->text);
 	hp_buf_clear(&j->text2);
 	*code = "script_error";
-	if (hp_vm_run(j->vm, arg_and_key, j, err) < 0)
-		return -1;
+	if (!p.refs || hp_vm_run(j->vm, arg_and_key, j, err) < 0) {
+		located = true;
+		goto out;
+	}
 	*code = "key_invalid";
 	if (make_key(j, state, visit, index, key, err) < 0)
 		goto out;
@@ -428,16 +483,23 @@ static int render(struct hp_job *j, int state, int index, int32_t visit, struct 
 	arg = hp_json_parse(j->text.p, j->text.n, "the argument", err);
 	if (!arg || (j->op->arg && hp_schema_check(j->op->arg, arg, "with", err) < 0))
 		goto out;
-	j->key = hp_buf_str(key);
+	j->key = p.key = hp_buf_str(key);
 	if (parts_of(j, arg, &parts, code, err) < 0)
 		goto out;
-	rc = hp_request_build(hp_workflow_conn(j->w, j->op->pub.connector), j->op, parts, j->key, out, err);
+	using = using_of(j, code, &rc, err);
+	p.parts = parts;
+	p.using = using;
+	if (rc == 0)
+		rc = hp_request_build(hp_workflow_conn(j->w, j->op->pub.connector), j->op, &p, out, err);
 out:
-	if (rc < 0)
+	j->refs = NULL;
+	if (rc < 0 && !located)
 		hp_error_prefix(err, "%s:%d: state \"%s\": %s.%s", j->w->def.file, s->line, s->name, j->op->pub.connector,
 				j->op->pub.name);
 	json_decref(arg);
 	json_decref(parts);
+	json_decref(using);
+	json_decref(p.refs);
 	return rc;
 }
 

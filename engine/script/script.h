@@ -12,6 +12,7 @@
 #ifndef HP_SCRIPT_SCRIPT_H
 #define HP_SCRIPT_SCRIPT_H
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/buf.h"
@@ -66,12 +67,19 @@ int hp_workflow_check_input(struct hp_workflow *w, struct hp_bytes input, struct
 /* ---- connector requests ----
  * A rendered request, as stored, hashed, signed and sent, is JSON:
  * {"connector","operation","method","path","headers":{…},"body":"…","key":"…"}.
- * The base URL and secrets are not in it: they are resolved when it is sent. */
+ * The base URL and secrets are not in it: they are resolved when it is sent. "secrets"
+ * says which words in headers and body stand for secrets of `with` (secret.c). */
 
 /* Which operation of the workflow's connectors a request is for, found once when it
  * is sent. Zero: not known, and looked up in the request again. */
 struct hp_op_ref {
 	int connector, operation; /* from 1 */
+};
+
+/* A secret that was put into a request. */
+struct hp_used_secret {
+	const char *name, *value;
+	const char *encoded; /* another form it was sent in (a pair in base64); NULL: none */
 };
 
 struct hp_outgoing {
@@ -84,6 +92,8 @@ struct hp_outgoing {
 	const char *(*headers)[2];   /* name, value; secrets resolved: never log */
 	int n_headers;
 	struct hp_bytes body;
+	const struct hp_used_secret *used; /* what replies must not repeat */
+	int n_used;
 	const char *const *allow_hosts;
 	int n_allow_hosts;
 };
@@ -115,6 +125,24 @@ struct hp_incoming {
 };
 void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const struct hp_incoming *in,
 		       int64_t now, struct hp_buf *out, struct hp_event *ev);
+
+/* Copies `in` to out without the secrets, in whatever form they stand there; false: it
+ * has none, and out is as it was. */
+bool hp_scrub(const struct hp_used_secret *used, int n, struct hp_bytes in, struct hp_buf *out);
+
+/* ---- replies that bring secrets: `save = secret …` ---- */
+/* How many the replies of this state bring; 0: none. */
+int hp_workflow_secrets(const struct hp_workflow *w, int state);
+/* The i-th of them in the value that a reply, or a probe's verdict, came to: name and text
+ * (borrowed). */
+int hp_workflow_secret_of(const struct hp_workflow *w, int state, int i, const json_t *value, const char **name,
+			  struct hp_bytes *text, struct hp_error *err) HP_MUST_CHECK;
+/* They are sealed: docs[i] has "version" and "fingerprint". Puts references in their
+ * place (*value may become another one) and appends what is to be saved. */
+int hp_workflow_secret_refs(const struct hp_workflow *w, int state, json_t **value, const json_t *docs,
+			    struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
+/* They could not be taken: the event says so, as if reply() had failed. */
+void hp_secret_reply_failed(struct hp_event *ev, const struct hp_state *s, const char *code, const char *message);
 
 /* ---- webhooks: current connectors, not pinned ---- */
 struct hp_webhook {

@@ -259,6 +259,12 @@ static json_t *shell(lua_State *L, struct convert *c, const struct place *p)
 	lua_Integer n;
 	json_t *v;
 
+	/* a table of ours that is something else in JSON */
+	if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__json") != LUA_TNIL) {
+		lua_pushvalue(L, -2);
+		lua_call(L, 1, 1);
+		lua_replace(L, -2);
+	}
 	if (!lua_istable(L, -1))
 		return scalar(L, -1, c, p);
 	charge(L, c, 0, p);

@@ -61,6 +61,8 @@ void hp_d_note(struct hp_drive *d, json_t *row); /* steals; adds the time */
 int hp_d_drive(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 /* What was claimed, or read again, becomes the run in hand. */
 void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err);
+/* The value of the event (REPLY, or VALUE of a verdict) brings secrets: they are put apart. */
+void hp_d_secrets(struct hp_drive *d, int state, struct hp_event *ev);
 /* The in-memory store's hook for `sql` states; arg is the drive. */
 void hp_d_sql_run(void *arg, const struct hp_sql_state *st, struct hp_sql_rows *rows);
 

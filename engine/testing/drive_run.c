@@ -23,6 +23,7 @@ static void keep_event(struct hp_drive *d, struct hp_event *ev)
 	keep(d, &ev->key);
 	keep(d, &ev->swept.cursor);
 	keep(d, &ev->swept.row);
+	keep(d, &ev->secrets);
 	ev->code = hp_arena_strdup(arena(d), ev->code);
 	ev->message = hp_arena_strdup(arena(d), ev->message);
 }
@@ -53,6 +54,8 @@ static int evaluate(struct hp_drive *d, const struct hp_action *act, struct hp_e
 	keep_event(d, ev);
 	ev->type = HP_EV_VALUE;
 	ev->now = d->now;
+	if (act->eval == HP_EVAL_FOUND && ev->ok && ev->verdict == HP_VERDICT_FOUND && hp_workflow_secrets(d->w, act->state) > 0)
+		hp_d_secrets(d, act->state, ev);
 	return 0;
 }
 
@@ -255,6 +258,8 @@ static int send_effect(struct hp_drive *d, const struct hp_action *act, struct h
 	keep_event(d, ev);
 	ev->type = HP_EV_REPLY;
 	ev->now = d->now;
+	if (ev->outcome == HP_CLASS_OK && !act->probe && hp_workflow_secrets(d->w, act->state) > 0)
+		hp_d_secrets(d, act->state, ev);
 	hp_d_note(d, json_pack("{s:s, s:s, s:s, s:s*}", "request", operation, "state", st->name, "outcome",
 			       hp_class_name(ev->outcome), "code", ev->code));
 	return 0;

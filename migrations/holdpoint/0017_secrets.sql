@@ -118,13 +118,14 @@ begin
 end $$;
 
 -- Without a version: the previous one. The current one ends only by its number.
-create function holdpoint.secret_retire(p_name text, p_version bigint, p_by text, p_now bigint) returns holdpoint.secret_version
+create function holdpoint.secret_retire(p_name text, p_version bigint, p_by text, p_now bigint,
+	p_which text default 'previous') returns holdpoint.secret_version
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v secret_version;
 begin
 	perform lock_secret(p_name);
-	v := secret_find(p_name, p_version, 'previous');
+	v := secret_find(p_name, p_version, p_which);
 	if v.state = 'retired' then
 		return v;
 	end if;
@@ -158,19 +159,26 @@ exception when unique_violation or invalid_parameter_value then
 end $$;
 
 -- ---- of a run: {"ops":[{"op":"put","name","version","sealed","key_id","fingerprint"} |
--- {"op":"promote"|"retire","name","version"?}]}, in the commit of its transition ----
+-- {"op":"promote"|"retire","name","version"?,"which"?}]}, in the commit of its transition. To retire
+-- a state that no version is in is done already: a first rotation has no previous one. ----
 
 create function holdpoint.annex_secrets(p_run bigint, p_doc jsonb, p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_by text := 'run:' || p_run;
+	v_which text;
 	x jsonb;
 begin
 	for x in select e from jsonb_array_elements(p_doc -> 'ops') e loop
 		case x ->> 'op'
 			when 'put' then perform secret_put(arg_secret(x), x, v_by, p_now);
 			when 'promote' then perform secret_promote(arg_secret(x), (x ->> 'version')::bigint, v_by, p_now);
-			when 'retire' then perform secret_retire(arg_secret(x), (x ->> 'version')::bigint, v_by, p_now);
+			when 'retire' then
+				v_which := coalesce(x ->> 'which', 'previous');
+				perform lock_secret(arg_secret(x));
+				if x ? 'version' or exists (select from secret_version where name = x ->> 'name' and state = v_which) then
+					perform secret_retire(x ->> 'name', (x ->> 'version')::bigint, v_by, p_now, v_which);
+				end if;
 		end case;
 	end loop;
 end $$;

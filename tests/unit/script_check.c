@@ -19,6 +19,12 @@ static const struct {
 	const char *findings;
 } cases[] = {
 	{"clean", 0, ""},
+	{"secret_in_clear", 1,
+	 "lints/secret_in_clear.lua:3: error secret_in_clear: state \"make\": replies of bank.keys.create have a secret in "
+	 "\"key\", and it would be saved in clear; write save = secret { NAME = \"key\", as = \"made\" }\n"},
+	{"secret_lost", 0,
+	 "lints/secret_lost.lua:3: warning secret_lost: state \"make\": replies of bank.keys.create have a secret in \"key\", "
+	 "and nothing saves it; write save = secret { NAME = \"key\" }\n"},
 	{"unreachable_state", 0, "lints/unreachable_state.lua:4: warning unreachable_state: state \"lost\": no way leads here\n"},
 	{"missing_way", 1,
 	 "lints/missing_way.lua:3: error missing_way: state \"a\": it is the last state and has no next, so a run could only be "

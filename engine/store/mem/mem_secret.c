@@ -106,9 +106,9 @@ static struct mem_secret_version *promote(struct mem_store *m, const json_t *arg
 }
 
 static struct mem_secret_version *retire(struct mem_store *m, const json_t *args, const char *name, const char *by,
-					 struct hp_error *err)
+					 enum mem_secret_state which, struct hp_error *err)
 {
-	struct mem_secret_version *v = meant(m, args, name, MEM_PREVIOUS, err);
+	struct mem_secret_version *v = meant(m, args, name, which, err);
 
 	if (!v || v->state == MEM_RETIRED)
 		return v;
@@ -161,6 +161,20 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 
 /* ---- of runs ---- */
 
+/* To retire a state that no version is in is done already. */
+static int retire_of_run(struct mem_store *m, const json_t *op, const char *name, const char *by, struct hp_error *err)
+{
+	const char *word = hp_json_str(op, "which");
+	enum mem_secret_state which = MEM_PREVIOUS;
+
+	for (int s = MEM_PENDING; word && s < MEM_RETIRED; s++)
+		if (strcmp(word, states[s]) == 0)
+			which = (enum mem_secret_state)s;
+	if (find_name(m, name) && !json_object_get(op, "version") && !newest(m, name, which))
+		return 0;
+	return retire(m, op, name, by, which, err) ? 0 : -1;
+}
+
 static int apply(struct mem_store *m, int64_t run, const json_t *doc, struct hp_error *err)
 {
 	const json_t *op;
@@ -171,19 +185,19 @@ static int apply(struct mem_store *m, int64_t run, const json_t *doc, struct hp_
 	snprintf(by, sizeof by, "run:%lld", (long long)run);
 	json_array_foreach(json_object_get(doc, "ops"), i, op) {
 		const char *word = hp_json_str(op, "op");
-		struct mem_secret_version *v;
+		int rc;
 
 		if (arg_name(op, &name, err) < 0)
 			return -1;
 		if (word && strcmp(word, "put") == 0)
-			v = put(m, op, name, by, err);
+			rc = put(m, op, name, by, err) ? 0 : -1;
 		else if (word && strcmp(word, "promote") == 0)
-			v = promote(m, op, name, by, err);
+			rc = promote(m, op, name, by, err) ? 0 : -1;
 		else if (word && strcmp(word, "retire") == 0)
-			v = retire(m, op, name, by, err);
+			rc = retire_of_run(m, op, name, by, err);
 		else
 			return hp_fail(err, HP_E_INVALID, "there is no \"%s\" of secrets", word ? word : "");
-		if (!v)
+		if (rc < 0)
 			return -1;
 	}
 	return 0;
@@ -371,7 +385,7 @@ int mem_secret_door(struct mem_store *m, const char *door, const char *principal
 	else if (strcmp(door, "secret_promote") == 0)
 		v = promote(m, args, name, principal, err);
 	else if (strcmp(door, "secret_retire") == 0)
-		v = retire(m, args, name, principal, err);
+		v = retire(m, args, name, principal, MEM_PREVIOUS, err);
 	else
 		return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", door);
 	return v ? write_and_drop(version_json(v), out, err) : -1;

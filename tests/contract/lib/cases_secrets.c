@@ -200,6 +200,28 @@ START_TEST(a_run_saves_promotes_and_retires_in_its_commit)
 }
 END_TEST
 
+/* A run says what is to be gone; what is gone already is no error. */
+START_TEST(a_run_retires_what_is_there)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	put("API_KEY", "current");
+	put("API_KEY", "pending");
+	c_begin(&t, &r);
+	annex(&t, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\"},"
+		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"pending\"}]}");
+	c_commit_ok(&r, &t);
+	ck_assert_str_eq(versions("API_KEY"), "1 current, 2 retired");
+	c_begin(&t, &r);
+	annex(&t, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"pending\"},"
+		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"version\":2},"
+		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"version\":1}]}");
+	c_commit_ok(&r, &t);
+	ck_assert_str_eq(versions("API_KEY"), "1 retired, 2 retired");
+}
+END_TEST
+
 /* What cannot be done stops the run, not the batch, and nothing of it is written. */
 START_TEST(a_transition_is_written_with_its_secrets_or_not_at_all)
 {
@@ -212,12 +234,12 @@ START_TEST(a_transition_is_written_with_its_secrets_or_not_at_all)
 	ck_assert_int_eq(reserve("API_KEY"), 2);
 	c_begin(&t, &r);
 	c_save(&t, "key", "1");
-	annex(&t, "{\"ops\":[" PUT(2) ",{\"op\":\"retire\",\"name\":\"API_KEY\"}]}");
+	annex(&t, "{\"ops\":[" PUT(2) ",{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":9}]}");
 	c_begin(&good, &other);
 	c_save(&good, "key", "1");
 	c_commit_many(both, 2, res);
 	ck_assert_int_eq(res[0].outcome, HP_COMMIT_REFUSED);
-	ck_assert_ptr_nonnull(strstr(res[0].message, "API_KEY has no previous version"));
+	ck_assert_ptr_nonnull(strstr(res[0].message, "API_KEY has no version 9"));
 	ck_assert_int_eq(res[1].outcome, HP_COMMIT_OK);
 	ck_assert_str_eq(versions("API_KEY"), "1 current");
 	ck_assert(c_reload(c_engine, r.row.id, r.row.epoch, &r));
@@ -240,6 +262,7 @@ TCase *contract_secrets(void)
 	tcase_add_test(t, engines_read_values_only_when_something_changed);
 	tcase_add_test(t, another_key_seals_what_is_there_still);
 	tcase_add_test(t, a_run_saves_promotes_and_retires_in_its_commit);
+	tcase_add_test(t, a_run_retires_what_is_there);
 	tcase_add_test(t, a_transition_is_written_with_its_secrets_or_not_at_all);
 	return t;
 }
