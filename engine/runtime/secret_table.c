@@ -41,6 +41,7 @@ struct waiter {
 
 struct hp_secret_table {
 	struct hp_list waiters;
+	uint64_t *unreadable_now; /* gauge; NULL: none */
 	struct hp_secret_table_options o;
 	char key_file[PATH_MAX];
 	struct stat key_stat;
@@ -187,6 +188,8 @@ static void take(struct hp_secret_table *t, const json_t *doc)
 	t->versions = v;
 	t->n = k;
 	t->serial = hp_json_int(doc, "serial", 0);
+	if (t->unreadable_now)
+		*t->unreadable_now = (uint64_t)t->unreadable;
 }
 
 /* ---- looks ---- */
@@ -287,6 +290,19 @@ static void on_timer(struct ev_loop *loop, struct ev_timer *w, int events)
 	hp_secret_table_look(w->data);
 }
 
+static void on_serial(void *arg, int64_t serial)
+{
+	struct hp_secret_table *t = arg;
+
+	if (t->closed || !t->ready || t->asking)
+		return;
+	look_at_keys(t);
+	if (serial != t->serial)
+		hp_secret_table_look(t);
+	else
+		look_in(t, (double)HP_SECRETS_LOOK / 1e6);
+}
+
 struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options *o, struct hp_error *err)
 {
 	struct hp_secret_table *t = hp_calloc(1, sizeof *t);
@@ -297,6 +313,8 @@ struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options
 	}
 	t->o = *o;
 	hp_list_init(&t->waiters);
+	if (o->counters)
+		t->unreadable_now = hp_counter(o->counters, "holdpoint_secrets_unreadable");
 	(void)snprintf(t->key_file, sizeof t->key_file, "%s", o->key_file);
 	ev_timer_init(&t->timer, on_timer, 0., 0.);
 	t->timer.data = t;
@@ -308,6 +326,8 @@ struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options
 
 void hp_secret_table_start(struct hp_secret_table *t)
 {
+	if (t->o.store->ops->on_secrets)
+		t->o.store->ops->on_secrets(t->o.store, on_serial, t);
 	hp_secret_table_look(t);
 }
 

@@ -1,10 +1,10 @@
 /* secret_table.h: the secrets of the table, opened, in this process's memory.
  *
  * Values are sealed here before they reach the database, and opened here after they
- * were read (base/seal.h); the keys come from a file. Every HP_SECRETS_LOOK one small
- * query asks whether anything changed; the values are read only when it did, so a
- * request costs no query, and a change is seen everywhere within five seconds. A
- * change of the file of keys is seen at the same looks.
+ * were read (base/seal.h); the keys come from a file. Heartbeats say whether anything
+ * has changed (a small query does where they are rarer than HP_SECRETS_LOOK), and the
+ * values are read only when it has: a request costs no query, and a change is seen
+ * everywhere within five seconds. So is a change of the file of keys.
  */
 #ifndef HP_RUNTIME_SECRET_TABLE_H
 #define HP_RUNTIME_SECRET_TABLE_H
@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include "base/limits.h"
 #include "base/seal.h"
+#include "runtime/counters.h"
 #include "store/store.h"
 
 struct hp_secret_table;
@@ -21,6 +22,7 @@ struct hp_secret_table_options {
 	struct ev_loop *loop;
 	struct hp_store *store;
 	const char *key_file;        /* mode 600 or 400; copied */
+	struct hp_counters *counters; /* NULL: none */
 	void (*on_ready)(void *arg); /* once: the table has been read */
 	void *arg;
 };

@@ -457,6 +457,7 @@ static int open_table(struct hp_server *s, struct hp_error *err)
 	struct hp_secret_table_options o = {.loop = s->o.loop,
 					    .store = s->store,
 					    .key_file = s->o.secrets_key,
+					    .counters = s->counters,
 					    .on_ready = on_secrets,
 					    .arg = s};
 

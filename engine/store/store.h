@@ -276,6 +276,9 @@ struct hp_store_ops {
 	 * claimed: a hint, never more; a store may give none (polling stays correct
 	 * alone). NULL in mem. */
 	void (*on_hint)(struct hp_store *s, void (*cb)(void *arg), void *arg);
+	/* From now on cb is called after each heartbeat with the number of the last change of
+	 * secrets, the `serial` of the door secrets_live. NULL in mem. */
+	void (*on_secrets)(struct hp_store *s, void (*cb)(void *arg, int64_t serial), void *arg);
 	/* mem only: runs queued completions; returns how many ran. NULL in pg. */
 	int (*pump)(struct hp_store *s);
 };

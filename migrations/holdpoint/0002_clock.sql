@@ -157,12 +157,13 @@ begin
 end $$;
 
 -- alive false: we have been marked dead and must end.
-create function holdpoint.heartbeat(p_engine bigint, out o_alive boolean, out o_now bigint)
+create function holdpoint.heartbeat(p_engine bigint, out o_alive boolean, out o_now bigint, out o_secrets bigint)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
 	o_now := now_us();
 	update engine set lease_until = o_now + lease_us where id = p_engine and not dead;
 	o_alive := found;
+	o_secrets := secret_changes(); -- 0017: no question of their own
 	if o_alive then
 		perform ensure_partitions();
 		perform tend_breakers(o_now); -- before sweep_dead: it locks before ready

@@ -4,7 +4,8 @@
 -- A name has numbered versions. One is current, at most one is previous; any number may
 -- be pending until they are promoted or retired. A retired version keeps its row and its
 -- fingerprint, not its value. The name's row is the lock; it also counts the versions.
--- secret_serial counts changes: engines look at it and read the values only when it moved.
+-- secret_serial counts changes: heartbeats bring the number, and engines read the values only
+-- when it has moved.
 
 set local role holdpoint_owner;
 
@@ -42,6 +43,11 @@ create table holdpoint.secret_serial (
 create function holdpoint.secret_changed() returns void
 language sql set search_path = holdpoint, pg_temp as $$
 	insert into secret_serial (serial) values (2) on conflict (one) do update set serial = secret_serial.serial + 1
+$$;
+
+create function holdpoint.secret_changes() returns bigint
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select coalesce((select serial from secret_serial where one), 1)
 $$;
 
 create function holdpoint.arg_secret(p_args jsonb) returns text
@@ -265,7 +271,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 				'state', v.state, 'sealed', translate(encode(v.sealed, 'base64'), E'\n', ''), 'key_id', v.key_id,
 				'fingerprint', v.fingerprint) order by v.name, v.version), '[]') from secret_version v where v.state <> 'retired'))
 		end
-	from (select coalesce((select serial from secret_serial where one), 1) as serial) s
+	from (select secret_changes() as serial) s
 $$;
 
 reset role;

@@ -40,6 +40,8 @@ struct hp_store_pg {
 	bool closing;
 	int pending; /* calls that have not ended */
 	struct hp_pg *beat;  /* heartbeats, and hints unless pooled */
+	void (*secrets)(void *arg, int64_t serial);
+	void *secrets_arg;
 	void (*hint)(void *arg); /* NULL: nobody wants any */
 	void *hint_arg;
 	struct hp_pg *work;  /* claims, definitions */

@@ -222,6 +222,8 @@ static void beat_done(struct pgs_call *c, const struct hp_pg_reply *r)
 		hp_error_hint(&err, "The process must end; its runs go on elsewhere.");
 		c->cb.ack(c->arg, hp_pg_int(r->results[0], 0, 1), &err);
 	} else {
+		if (c->s->secrets && !c->s->closing)
+			c->s->secrets(c->s->secrets_arg, hp_pg_int(r->results[0], 0, 2));
 		c->cb.ack(c->arg, hp_pg_int(r->results[0], 0, 1), NULL);
 	}
 }
@@ -233,7 +235,7 @@ static void heartbeat(struct hp_store *st, int64_t engine, hp_ack_cb cb, void *a
 	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->beat);
 
 	c->cb.ack = cb;
-	hp_pg_statement(u, "select o_alive, o_now from holdpoint.heartbeat($1)");
+	hp_pg_statement(u, "select o_alive, o_now, o_secrets from holdpoint.heartbeat($1)");
 	hp_pg_bind_int(u, engine);
 	pgs_send(u, c);
 }
@@ -414,6 +416,12 @@ static void on_notify(void *arg)
 		s->hint(s->hint_arg);
 }
 
+static void on_secrets(struct hp_store *st, void (*cb)(void *arg, int64_t serial), void *arg)
+{
+	pgs_of(st)->secrets = cb;
+	pgs_of(st)->secrets_arg = arg;
+}
+
 static void on_hint(struct hp_store *st, void (*cb)(void *arg), void *arg)
 {
 	pgs_of(st)->hint = cb;
@@ -491,6 +499,7 @@ static const struct hp_store_ops ops = {
 	.sql_commit = pgs_sql_commit,
 	.sql_abort = pgs_sql_abort,
 	.on_hint = on_hint,
+	.on_secrets = on_secrets,
 	.pump = NULL,
 };
 
