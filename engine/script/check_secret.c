@@ -30,6 +30,10 @@ void hp_c_secrets(struct hp_checking *c, int i)
 	const struct hp_extra *x = &c->w->extra[i];
 
 	in_checks(c, i, s);
+	if (s->kind == HP_SWEEP && x->op && x->op->n_secret_paths > 0)
+		hp_c_report(c, "secret_in_clear", true, i, s->line,
+			    "replies of %s.%s have a secret in \"%s\", and a sweep hands replies to its statement; make it in a call",
+			    x->op->pub.connector, x->op->pub.name, x->op->secret_paths[0]);
 	if (s->kind != HP_CALL)
 		return;
 	for (int k = 0; k < x->op->n_secret_paths; k++) {
