@@ -78,9 +78,9 @@ void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 			  &ev);
 	/* it may have waited for its place long after it was admitted */
 	ev.sent_at = hp_worker_now(w) - (hp_w_boot(w) - r->effect_at);
+	if (r->n_used > 0 && in->body.n && memchr(in->body.p, '\\', in->body.n))
+		hp_w_scrub_event(r, &ev); /* what was escaped in JSON is a plain text now */
 	hp_buf_free(&scrubbed);
-	if (r->n_used > 0)
-		hp_w_scrub_event(r, &ev);
 	count_reply(r, &ev);
 	hp_w_breaker_note(r, &ev, in->answered ? in->status : 0);
 	reply(r, &ev);
