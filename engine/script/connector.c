@@ -150,9 +150,8 @@ static void http_target(const struct hp_reader *r, struct hp_op *op)
 static void read_operation(const struct hp_reader *r, const struct hp_conn *c, struct hp_op *op)
 {
 	static const char *const fields[] = {"repeats", "destructive", "read", "request", "reply",
-					     "arg",     "errors",      "doc",  "breaker", "method",  "path"};
-	static const char *const fields[] = {"repeats", "destructive", "read",   "request", "reply", "arg",
-					     "errors",  "doc",         "secret", "method",  "path"};
+					     "arg",     "errors",      "doc",  "breaker", "secret",
+					     "method",  "path"};
 
 	if (!lua_istable(r->L, -1))
 		hp_r_fail(r, "an operation is a table, not a %s", luaL_typename(r->L, -1));
