@@ -83,7 +83,6 @@ void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 	hp_buf_free(&scrubbed);
 	count_reply(r, &ev);
 	hp_w_breaker_note(r, &ev, in->answered ? in->status : 0);
-	reply(r, &ev);
 	if (ev.outcome != HP_CLASS_OK || r->act.probe || !hp_w_seals(r, r->act.state, &ev))
 		reply(r, &ev);
 }
