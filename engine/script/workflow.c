@@ -239,8 +239,6 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 		hp_buf_adds(out, ",\"undoes\":");
 		hp_buf_json(out, w->def.states[s->undoes].name, strlen(w->def.states[s->undoes].name));
 	}
-	if (s->kind == HP_CALL && s->call.has_probe)
-		hp_buf_adds(out, ",\"probe\":true");
 	if (hp_state_calls(s)) {
 		hp_buf_printf(out, ",\"operation\":\"%s.%s\",\"destructive\":%s,\"read\":%s", s->call.op.connector,
 			      s->call.op.name, s->call.op.destructive ? "true" : "false",

@@ -166,7 +166,7 @@ begin
 		perform fail('HP409', format('nothing is in doubt in run %s', s.run_id), 'Leave "happened" out.');
 	end if;
 	v_state := state_summary(run_digest(s.run_id), s.state);
-	if s.unresolved and p_happened is null and not coalesce((v_state ->> 'probe')::boolean, false) then
+	if s.unresolved and p_happened is null and not coalesce(v_state ? 'probe', false) then
 		perform fail('HP409', format('whether the effect of state "%s" happened is not known, and nothing is undone before it is',
 			v_state ->> 'name'), 'Look at the provider, then say so: --happened yes or --happened no.');
 	end if;

@@ -296,7 +296,7 @@ enum hp_command mem_undo_command(const struct mem_store *m, const struct mem_run
 	const json_t *happened = json_object_get(args, "happened");
 	long long id = (long long)r->row.id;
 	json_t *state = mem_state_json(&m->w, r, r->row.state);
-	bool probe = hp_json_bool(state, "probe", 0);
+	bool probe = hp_json_str(state, "probe") != NULL;
 	char name[HP_NAME_MAX + 1];
 
 	json_decref(state);
