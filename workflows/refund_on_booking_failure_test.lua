@@ -101,6 +101,23 @@ return tests "refund_on_booking_failure" {
     expect { key = "booking_9", statements = { { state = "find_payment", args = { "booking_9" } } } }
   end),
 
+  test("while the breaker of Stripe is open nothing is sent, and no attempt is spent", function()
+    reply(create, refund "succeeded")
+    sql("record", 1)
+    traveller_is_told()
+    person("alice", "payments")
+    booking_fails()
+    breaker_open("stripe", "they migrate tonight")
+    approve { by = "alice", reason = "the airline refused it" }
+    pass "3d"
+    expect {
+      status = "waiting", state = "refund", phase = "gated", attempt = 0, code = "breaker_open", effects = {},
+      why = contains "the breaker of stripe is forced open",
+    }
+    breaker_reset "stripe"
+    expect { status = "succeeded", effects = { { operation = create, attempts = 1 }, { operation = mail } } }
+  end),
+
   test("a pause rests until it is resumed, and what comes meanwhile counts", function()
     person("alice", "payments")
     booking_fails()

@@ -52,7 +52,7 @@ static void on_ack(void *arg, int64_t now, const struct hp_error *err)
 /* The store reads the summary at every turn, so it gets what it looks at and no more. */
 int hp_drive_summary(struct hp_workflow *w, struct hp_buf *out, struct hp_error *err)
 {
-	static const char *const unread[] = {"ways", "doc", "line", "kind", "operation", "destructive", "read"};
+	static const char *const unread[] = {"ways", "doc", "line", "kind", "destructive", "read"};
 	struct hp_buf whole;
 	json_t *v = NULL, *state;
 	size_t i;
@@ -260,7 +260,8 @@ static int call_door(struct hp_drive *d, const char *name, const char *principal
 int hp_drive_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,
 		  struct hp_error *err)
 {
-	static const char *const told[] = {"decide", "operate", "cancel", "pause", "resume", "send_event"};
+	static const char *const told[] = {"decide", "operate", "cancel", "pause", "resume", "send_event",
+					    "breaker_open", "breaker_reset"};
 
 	if (may_act(d, name, err) < 0 || call_door(d, name, principal, args, err) < 0)
 		return -1;

@@ -252,6 +252,19 @@ static int word_skip(lua_State *L) { return operate(L, "operate", "skip"); }
 static int word_undo(lua_State *L) { return operate(L, "operate", "undo"); }
 static int word_give_up(lua_State *L) { return operate(L, "operate", "give_up"); }
 static int word_cancel(lua_State *L) { return operate(L, "cancel", "cancel"); }
+/* breaker_open "stripe": as an operator does it. */
+static int breaker(lua_State *L, const char *door)
+{
+	struct tester *t = hp_t_of(L);
+
+	done(L, t, door, "operator",
+	     json_pack("{s:s, s:s}", "breaker", luaL_checkstring(L, 1), "reason", luaL_optstring(L, 2, "a test")));
+	return 0;
+}
+
+static int word_breaker_open(lua_State *L) { return breaker(L, "breaker_open"); }
+static int word_breaker_reset(lua_State *L) { return breaker(L, "breaker_reset"); }
+
 static int word_pause(lua_State *L) { return operate(L, "pause", "pause"); }
 static int word_resume(lua_State *L) { return operate(L, "resume", "resume"); }
 
@@ -408,6 +421,7 @@ static const struct {
 	{"give_up", word_give_up}, {"cancel", word_cancel},   {"event", word_event},     {"pass", word_pass},
 	{"settle", word_settle},   {"now", word_now},         {"expect", hp_t_expect},   {"equal", hp_t_equal},
 	{"refused", hp_t_refused}, {"run", hp_t_run},         {"failure", word_failure}, {"http", word_http},
+	{"breaker_open", word_breaker_open}, {"breaker_reset", word_breaker_reset},
 	{"pause", word_pause},     {"resume", word_resume},   {"undo", word_undo},       {"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
 };
 

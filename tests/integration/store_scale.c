@@ -18,8 +18,10 @@ static void park_many(void)
 {
 	fx_sql(&f, "insert into holdpoint.run (workflow, input, digest, requester, created_at)"
 		   " select 'w', '{}', digest, 'bulk', 1 from holdpoint.workflow, generate_series(1, %d)", PARKED);
-	fx_sql(&f, "insert into holdpoint.run_state select id, 1, 2, 1, 0, 0, 0, 0, 0, 2, 6, 0, 0, false, false, false, false, 1, 0, 0,"
-		   " (select holdpoint.now_us()) + 3600000000 + id, null, null, null from holdpoint.run");
+	fx_sql(&f, "insert into holdpoint.run_state (run_id, epoch, rev, visit, state, attempt, failures, claims, signed_visit,"
+		   " status, phase, held_class, command, unresolved, cancel, waits, in_held, entered_at, first_sent_at, sent_at, due_at)"
+		   " select id, 1, 2, 1, 0, 0, 0, 0, 0, 2, 6, 0, 0, false, false, false, false, 1, 0, 0,"
+		   " (select holdpoint.now_us()) + 3600000000 + id from holdpoint.run");
 	fx_sql(&f, "insert into holdpoint.timer select run_id, due_at from holdpoint.run_state");
 	fx_sql(&f, "analyze holdpoint.run_state; analyze holdpoint.timer");
 }

@@ -29,7 +29,7 @@ static struct hp_state *world_canary(void)
 	a->event = "canary.abort";
 	a->save = "event";
 	a = arm(s, "ill", HP_ARM_CHECK, 4);
-	a->op = (struct hp_operation){ "watch", "look", HP_REPEAT_BY_NATURE, 0, true, false };
+	a->op = (struct hp_operation){ "watch", "look", HP_REPEAT_BY_NATURE, 0, true, false, NULL, false };
 	a->every_us = 30 * HP_SECOND;
 	a->timeout_us = 10 * HP_SECOND;
 	a->failures = 3;

@@ -18,7 +18,7 @@ static struct hp_state *sweep(bool call)
 	s->sweep.first = "0";
 	s->sweep.batch = call ? 1 : 2;
 	s->sweep.has_call = call;
-	s->call.op = (struct hp_operation){ "stripe", "customers.update", HP_REPEAT_BY_KEY, HP_DAY, false, false };
+	s->call.op = (struct hp_operation){ "stripe", "customers.update", HP_REPEAT_BY_KEY, HP_DAY, false, false, NULL, false };
 	s->save = "filled";
 	state(1, "done", HP_SUCCEED);
 	state(2, "broken", HP_FAIL)->fail.code = "failed";

@@ -20,7 +20,7 @@ static bool ask_of(const struct mem_store *m, const struct mem_run *r, const str
 	if (!t->admits && !probe)
 		return false;
 	state = mem_state_json(&m->w, r, t->after.state);
-	operation = probe ? hp_json_str(state, "probe") : NULL;
+	operation = probe ? hp_json_str(state, "probe_operation") : NULL;
 	if (!operation)
 		operation = hp_json_str(state, "operation");
 	a->t = t;
@@ -36,6 +36,8 @@ void mem_gate(struct mem_store *m, const struct mem_run *r, const struct hp_tran
 	struct mem_ask a;
 
 	memset(out, 0, sizeof *out);
+	if (mem_count(&m->w, T_BREAKER) == 0)
+		return; /* no gate at all */
 	mem_breaker_outcome(m, r, t);
 	if (!ask_of(m, r, t, &a))
 		return;
