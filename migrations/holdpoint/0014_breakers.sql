@@ -190,11 +190,11 @@ begin
 		if v.outcome in (1, 3) then
 			b.reopened := b.reopened + 1;
 			perform breaker_set(b, 'open', format('a probe failed with code %s', coalesce(v.code, 'failed')), 'engine', p_now);
-		elsif b.slow_us > 0 and v.phase = 2 and p_now - v.sent_at >= b.slow_us and v.move in (2, 9) and v.status <> 6 then
+		elsif v.status = 6 or v.move in (6, 13, 15) or v.move = 3 and v.phase <> 5 or v.move = 8 and v.outcome <> 2 then
+			continue;
+		elsif b.slow_us > 0 and v.phase = 2 and p_now - v.sent_at >= b.slow_us then
 			b.reopened := b.reopened + 1;
 			perform breaker_set(b, 'open', format('a probe took %s ms', (p_now - v.sent_at) / 1000), 'engine', p_now);
-		elsif v.status = 6 or not (v.move in (2, 9) or v.move = 3 and v.phase = 5 or v.move = 8 and v.outcome = 2) then
-			continue;
 		elsif b.passed + 1 >= b.probes then
 			b.reopened := 0;
 			perform breaker_set(b, 'closed', format('%s of %s probes were answered', b.probes, b.probes), 'engine', p_now);

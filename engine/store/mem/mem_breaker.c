@@ -169,9 +169,9 @@ static void outcome_of(struct mem_store *m, struct mem_breaker *b, const struct 
 		       const struct hp_transition *t)
 {
 	bool probing = r->row.phase == HP_PH_PROBING;
-	bool answered = t->move == HP_MOVE_ENTERED || t->move == HP_MOVE_FINISHED ||
-			(t->move == HP_MOVE_ADMITTED && probing) ||
-			(t->move == HP_MOVE_HELD && t->outcome == HP_TERMINAL);
+	bool ours = t->after.status == HP_CANCELLED || t->move == HP_MOVE_PROBING || t->move == HP_MOVE_WOKEN ||
+		    t->move == HP_MOVE_PAUSED || (t->move == HP_MOVE_ADMITTED && !probing) ||
+		    (t->move == HP_MOVE_HELD && t->outcome != HP_TERMINAL);
 	char reason[160];
 
 	/* only an answer, or its absence, says something: not a cancel, a pause, a hold for
@@ -182,14 +182,12 @@ static void outcome_of(struct mem_store *m, struct mem_breaker *b, const struct 
 		b->reopened++;
 		snprintf(reason, sizeof reason, "a probe failed with code %s", t->code ? t->code : "failed");
 		set(m, b, B_OPEN, reason, "engine");
-	} else if (b->slow_us > 0 && r->row.phase == HP_PH_ADMITTED && *m->now - r->row.sent_at >= b->slow_us &&
-		   (t->move == HP_MOVE_ENTERED || t->move == HP_MOVE_FINISHED) &&
-		   t->after.status != HP_CANCELLED) {
+	} else if (ours) {
+		return;
+	} else if (b->slow_us > 0 && r->row.phase == HP_PH_ADMITTED && *m->now - r->row.sent_at >= b->slow_us) {
 		b->reopened++;
 		snprintf(reason, sizeof reason, "a probe took %lld ms", (long long)(*m->now - r->row.sent_at) / 1000);
 		set(m, b, B_OPEN, reason, "engine");
-	} else if (t->after.status == HP_CANCELLED || !answered) {
-		return;
 	} else if (b->passed + 1 >= b->probes) {
 		b->reopened = 0;
 		snprintf(reason, sizeof reason, "%d of %d probes were answered", (int)b->probes, (int)b->probes);
