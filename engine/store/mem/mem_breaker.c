@@ -153,7 +153,7 @@ void mem_breaker_gate(struct mem_store *m, const struct mem_ask *a, struct mem_r
 			continue;
 		if (b->state == B_OPEN && b->until <= *m->now)
 			half_open(m, b);
-		if (b->state == B_HALF_OPEN ? lease(m, b, a) : !HP_GUARD(breaker_open, true))
+		if (b->state == B_HALF_OPEN ? lease(m, b, a) : HP_GUARD(breaker_open, false))
 			continue;
 		out->code = "breaker_open";
 		out->kind = "breaker";
