@@ -15,7 +15,7 @@ static const struct cli_option reason_options[] = {
 	{ 0 },
 };
 static const struct cli_spec list_spec = {
-	.name = "breakers", .text = "Lists what deployed workflows call, and whether it is called now.",
+	.name = "breakers", .args = "", .text = "Lists what deployed workflows call, and whether it is called now.",
 	.examples = "  holdpoint breakers\n  holdpoint breaker show stripe", .max_args = 0, .client = true,
 };
 static const struct cli_spec family_spec = {
