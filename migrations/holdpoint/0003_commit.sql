@@ -250,7 +250,7 @@ language sql set search_path = holdpoint, pg_temp as $$
 $$;
 
 -- Wakes at most p_max runs of a gate, those that wait longest first. One that is not
--- let in after all is parked again, as of before.
+-- let in after all is parked again, behind the others.
 create function holdpoint.wake_gated(p_kind text, p_name text, p_max int, p_now bigint) returns int
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
