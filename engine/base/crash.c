@@ -27,6 +27,7 @@ static const struct {
 	[HP_CRASH_SQL_RAN] = {"sql_ran", "a statement has run, its transaction is open"},
 	[HP_CRASH_SQL_COMMITTED] = {"sql_committed", "statement and transition are durable"},
 	[HP_CRASH_HEARTBEAT_ACKED] = {"heartbeat_acked", "the lease was prolonged"},
+	[HP_CRASH_GC_STEPPED] = {"gc_stepped", "a step of removing what is over is stored"},
 	[HP_CRASH_RELEASE_BEFORE] = {"release_before", "runs are about to be given back"},
 	[HP_CRASH_DRAINED] = {"drained", "all was given back, the worker is about to end"},
 	[HP_CRASH_TICK_BEFORE] = {"tick_before", "a schedule's tick is due, nothing is stored"},

@@ -26,6 +26,7 @@ enum hp_crash_label {
 	HP_CRASH_SQL_RAN,          /* the statement has run, its transaction is open */
 	HP_CRASH_SQL_COMMITTED,    /* statement and transition are durable */
 	HP_CRASH_HEARTBEAT_ACKED,
+	HP_CRASH_GC_STEPPED,       /* a step of removing what is over is stored */
 	HP_CRASH_RELEASE_BEFORE,   /* about to give runs back */
 	HP_CRASH_DRAINED,          /* all is given back, the process is about to end */
 	HP_CRASH_TICK_BEFORE,      /* a schedule's tick is due, nothing is stored */

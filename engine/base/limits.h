@@ -27,6 +27,7 @@
 #define HP_SOURCE_MAX (512 * 1024)      /* one Lua source file */
 #define HP_BUNDLE_MAX (4 * 1024 * 1024) /* a workflow with its connectors */
 #define HP_STATES_MAX 500
+#define HP_RETENTION_MIN (INT64_C(3600) * 1000000) /* what has just ended is looked at by people */
 #define HP_CATCHES_MAX 32
 #define HP_BRANCHES_MAX 64
 #define HP_AWAIT_EVENTS_MAX 8

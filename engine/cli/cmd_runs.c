@@ -72,7 +72,9 @@ static void workflow_row(struct cli_table *t, const json_t *row)
 	char buf[32];
 
 	cli_table_cell(t, hp_json_str(row, "workflow"), 0);
-	cli_table_cell(t, hp_json_bool(row, "enabled", 1) ? "enabled" : "disabled", 0);
+	cli_table_cell(t, !hp_json_bool(row, "enabled", 1)	 ? "disabled"
+			  : json_object_get(row, "paused") ? "paused"
+							   : "enabled", 0);
 	cli_table_number(t, (int64_t)json_array_size(json_object_get(summary, "states")));
 	cli_table_cell(t, hp_json_str(row, "digest"), 13);
 	cli_table_cell(t, cli_time(hp_json_str(row, "deployed_at"), buf, sizeof buf), 0);

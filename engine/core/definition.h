@@ -233,6 +233,7 @@ struct hp_definition {
 	bool has_key;
 	bool takes_turns;          /* fair between keys: its first transition gives the turn back */
 	bool has_input;            /* a schema is declared: EVAL_INPUT */
+	int64_t retention_us;      /* how long a run is kept after its end; 0: for ever */
 };
 
 /* Does it make a call: is `call` filled? */

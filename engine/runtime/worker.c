@@ -208,6 +208,7 @@ static void on_heartbeat(void *arg, int64_t now, const struct hp_error *err)
 	hp_w_clock(w, now);
 	beat_in(w, w->o.lease_us / HEARTBEATS_PER_LEASE);
 	hp_w_send_held_back(w);
+	hp_w_retention_look(w);
 }
 
 static void on_beat(struct ev_loop *loop, struct ev_timer *t, int events)
@@ -325,7 +326,7 @@ static void drain_step(struct hp_worker *w)
 {
 	if (w->life != HP_LIFE_DRAINING)
 		return;
-	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming || hp_w_schedules_busy(w)))
+	if (hp_w_boot(w) < w->drain_until && (w->in_hand > 0 || w->claiming || hp_w_schedules_busy(w) || w->retention.asking))
 		return;
 	if (w->in_hand > 0)
 		hp_log(HP_WARN, "the drain ends with runs in hand; others take them over", "runs",
@@ -461,6 +462,7 @@ static void counters(struct hp_worker *w)
 	w->n_evals = hp_counter(c, "holdpoint_evaluations_total");
 	w->n_ticks = hp_counter(c, "holdpoint_schedule_runs_started_total");
 	w->n_ticks_missed = hp_counter(c, "holdpoint_schedule_ticks_missed_total");
+	w->n_removed = hp_counter(c, "holdpoint_runs_removed_total");
 	for (int h = 0; h < HP_HAND__COUNT; h++)
 		w->gauges[h] = hp_counterf(c, "holdpoint_runs_in_hand{waiting_for=\"%s\"}",
 					   hp_hand_name((enum hp_hand)h));

@@ -8,6 +8,7 @@
  *   worker_secret.c  replies that bring secrets, changed secrets
  *   worker_schedule.c  starts what schedules have due
  *   worker_breaker.c   what it sees of the endpoints it calls
+ *   worker_retention.c removes what has ended long enough ago
  *
  * Rules all of them keep: a run is on exactly one of w->hands; a run is freed
  * only at the end of a turn (from HP_HAND_GONE); at most one answer is awaited
@@ -153,7 +154,12 @@ struct hp_worker {
 	struct ev_idle again;    /* runs when the next turn must not block */
 
 	uint64_t *n_transitions, *n_batches, *n_claims, *n_claimed, *n_conflicts, *n_evals;
-	uint64_t *n_ticks, *n_ticks_missed;
+	struct {
+		int64_t at;      /* boot clock: next step */
+		bool asking;     /* a step is on the way */
+		int steps;       /* since the last heartbeat */
+	} retention;
+	uint64_t *n_ticks, *n_ticks_missed, *n_removed;
 	uint64_t *gauges[HP_HAND__COUNT];
 };
 
@@ -220,6 +226,9 @@ int64_t hp_w_breakers_at(const struct hp_worker *w); /* boot clock */
 void hp_w_breakers_look(struct hp_worker *w);        /* reports what is due */
 /* Before ev, the reply to r's request, is told to the machine. status 0: not answered. */
 void hp_w_breaker_note(struct hp_owned *r, struct hp_event *ev, int status);
+
+/* worker_retention.c */
+void hp_w_retention_look(struct hp_worker *w); /* after a heartbeat */
 
 /* worker_effect.c */
 void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in);

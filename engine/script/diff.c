@@ -255,6 +255,15 @@ static void diff_whole(struct diff *d)
 {
 	if (strcmp(d->a->states[0].name, d->b->states[0].name) != 0)
 		say(d, HP_CHANGED, true, NULL, "starts in \"%s\" → \"%s\"", d->a->states[0].name, d->b->states[0].name);
+	if (d->a->retention_us != d->b->retention_us) {
+		char from[32] = "for ever", to[32] = "for ever";
+
+		if (d->a->retention_us)
+			hp_duration_format(d->a->retention_us, from, sizeof from);
+		if (d->b->retention_us)
+			hp_duration_format(d->b->retention_us, to, sizeof to);
+		say(d, HP_CHANGED, true, NULL, "retention, also of runs that are over: %s → %s", from, to);
+	}
 	if (d->a->has_key != d->b->has_key)
 		say(d, HP_CHANGED, false, NULL, "key of runs: %s → %s", d->a->has_key ? "yes" : "no", d->b->has_key ? "yes" : "no");
 	diff_triggers(d, d->a, d->b, HP_REMOVED);

@@ -142,7 +142,7 @@ static void read_on_cancel(const struct hp_reader *r, struct hp_definition *d, i
 static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 {
 	static const char *const fields[] = {"doc", "trigger", "key", "input", "exclusive", "overlap", "concurrency",
-					     "rate", "fair", "priority", "on_cancel"};
+					     "rate", "fair", "priority", "on_cancel", "retention"};
 	static const char *const only_input[] = {"input"};
 	struct hp_words before_start = {(const char **)(uintptr_t)only_input, 1, 1};
 	struct hp_definition *d = &w->def;
@@ -156,6 +156,9 @@ static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 	d->n_states = (int)n;
 	d->doc = hp_r_string(r, body, "doc");
 	read_on_cancel(r, d, body);
+	d->retention_us = hp_r_duration(r, body, "retention", 0);
+	if (d->retention_us > 0 && d->retention_us < HP_RETENTION_MIN)
+		hp_r_fail(r, "retention must be at least 1h: people look at what has just ended");
 	hp_loader_triggers(r, w, body);
 	hp_loader_limits(r, w, body);
 	if (hp_r_get(r, body, "key")) {

@@ -315,6 +315,8 @@ int hp_workflow_summary(const struct hp_workflow *w, struct hp_buf *out, struct 
 	hp_buf_addc(out, ']');
 	add_schedules(d, out);
 	hp_limits_summary(w, out);
+	if (d->retention_us) /* the store removes its runs by it */
+		hp_buf_printf(out, ",\"retention_us\":%" PRId64, d->retention_us);
 	hp_buf_adds(out, ",\"input\":");
 	if (w->input)
 		hp_schema_json(w->input, out);

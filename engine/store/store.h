@@ -142,6 +142,8 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   versions       {workflow}                             → {versions: [{digest, current, runs, states}], at_least?}
  *   deploy_live, try_deploy_live  {workflow, digest, bundle (text), summary, reason, map?} → {moved, stranded: […]}:
  *                   deploy() and move all live runs in one transaction, or nothing; try: taken back
+ *   gc             {pass?}                                → {step, removed, more}: one step of removing what is over
+ *   gc_plan        {after?}                               → {over, partitions, next?}: what would go, a page
  *   workflow_pause  {workflow, reason}                    → {workflow, paused}: new runs start paused
  *   workflow_resume {workflow, limit?}                    → {workflow, paused, resumed, more}
  *   runs           {workflow?, status?, key?, since?, until?, after?, limit?} → {runs: […], next?}

@@ -97,6 +97,14 @@ end $$;
 
 -- ---- commands ----
 
+-- A number that was given to a run and is not there: it was removed.
+create function holdpoint.no_run(p_run bigint) returns void
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	perform fail('HP404', format('there is no run %s', p_run), case when p_run between 1 and (select last_value from run_id_seq)
+		then 'If it ended long ago, its workflow''s retention has removed it.' end);
+end $$;
+
 create function holdpoint.lock_run(p_run bigint) returns holdpoint.run_state
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -104,7 +112,7 @@ declare
 begin
 	select * into v from run_state s where s.run_id = p_run for no key update;
 	if not found then
-		perform fail('HP404', format('there is no run %s', p_run));
+		perform no_run(p_run);
 	end if;
 	return v;
 end $$;

@@ -77,7 +77,7 @@ declare
 begin
 	select * into v from run where id = v_id;
 	if not found then
-		perform fail('HP404', format('there is no run %s', v_id));
+		perform no_run(v_id);
 	end if;
 	select * into strict s from run_state where run_id = v_id;
 	return jsonb_build_object(
@@ -122,7 +122,7 @@ begin
 	select case when s.digest is null then r.digest end into v_digest from run r join run_state s on s.run_id = r.id
 		where r.id = v_id;
 	if not found then
-		perform fail('HP404', format('there is no run %s', v_id));
+		perform no_run(v_id);
 	end if;
 	-- a page ends between two revs: notes beside a rev stay with it
 	with page as (

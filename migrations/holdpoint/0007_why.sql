@@ -163,7 +163,7 @@ declare
 begin
 	select * into s from run_state where run_id = v_id;
 	if not found then
-		perform fail('HP404', format('there is no run %s', v_id));
+		perform no_run(v_id);
 	end if;
 	v_state := state_name(run_digest(v_id), s.state);
 	select * into v_ready from ready where run_id = v_id;

@@ -43,7 +43,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			'every_us', a.a -> 'every_us', 'due_at', json_time((c.c ->> 'due')::bigint),
 			'checks', c.c -> 'checks', 'failures', c.c -> 'failures', 'code', nullif(c.c ->> 'code', ''))) order by a.n)
 	from run r
-	cross join lateral (select state_summary(r.digest, s.state) as st) x
+	cross join lateral (select state_summary(coalesce(s.digest, r.digest), s.state) as st) x
 	cross join lateral jsonb_array_elements(x.st -> 'arms') with ordinality a(a, n)
 	left join mail_wait w on w.run_id = s.run_id and w.wait = (a.a ->> 'wait')::int
 	left join lateral (select found_arms(s) -> 'arms' -> (a.a ->> 'name') as c) c on true

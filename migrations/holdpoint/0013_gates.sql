@@ -224,7 +224,8 @@ declare
 begin
 	for v in select r.id, r.workflow, d.summary -> 'limits' as limits, r.input, r.created_at
 			from unnest(p_runs) with ordinality x(run_id, n) join run r on r.id = x.run_id
-			join definition d on d.digest = r.digest join run_state s on s.run_id = r.id and not s.pause order by x.n loop
+			join run_state s on s.run_id = r.id and not s.pause join definition d on d.digest = coalesce(s.digest, r.digest)
+			order by x.n loop
 		v_at := start_at(v.id, v.workflow, v.limits, v.input, v.created_at, p_now);
 		if v_at > p_now then
 			insert into timer (run_id, due_at) values (v.id, v_at)

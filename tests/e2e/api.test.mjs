@@ -80,7 +80,7 @@ test('a token opens what its scopes say, and agents never approve', async () => 
   const orders = [['/runs', unknown(0)], ['/runs/1/cancel', { reason: 'r' }], ['/runs/1/retry', { reason: 'r' }],
     ['/runs/1/skip', { reason: 'r' }], ['/runs/1/give-up', { reason: 'r' }], ['/runs/1/pause', { reason: 'r' }],
     ['/runs/1/resume', {}], ['/runs/1/restart', { state: 's', reason: 'r' }], ['/runs/1/move', { to: 'current', reason: 'r' }],
-    ['/bulk', { action: 'cancel', workflow: 'w', reason: 'r' }], ['/workflows/x/pause', { reason: 'r' }], ['/workflows/x/resume', {}], ['/approvals/1/approve', { reason: 'r' }],
+    ['/gc', {}], ['/bulk', { action: 'cancel', workflow: 'w', reason: 'r' }], ['/workflows/x/pause', { reason: 'r' }], ['/workflows/x/resume', {}], ['/approvals/1/approve', { reason: 'r' }],
     ['/approvals/1/reject', { reason: 'r' }], ['/events', { name: 'a', key: 'b', payload: {} }],
     ['/tokens', { principal: 'me', kind: 'person', scopes: ['admin'] }], ['/tokens/1/revoke', {}], ['/workflows', { bundle: {} }]]
   for (const [path, body] of orders)

@@ -182,6 +182,7 @@ const often = { commit_before: 8, commit_acked: 4, park_acked: 3, effect_before:
 // No schedule plays a part in the demo, no breaker and no new secret: schedules.test.mjs,
 // breakers.test.mjs and secrets.test.mjs kill there.
 const elsewhere = ['tick_before', 'tick_stored', 'breaker_before', 'breaker_stored', 'secret_sealed']
+elsewhere.push('gc_stepped') // retention.test.mjs
 const inDemo = labels.filter((l) => !own[l] && !elsewhere.includes(l))
 
 const each = (n) => Array.from({ length: n }, (_, i) => i + 1)

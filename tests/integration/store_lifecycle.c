@@ -322,7 +322,9 @@ START_TEST(a_key_is_freed_by_the_version_its_effects_ran_under)
 	enter(&c, PAY, HP_KEEP);
 	admit(&c);
 	hold(&c, false);
-	deploy(",\"x\":1", "pay\",\"read\":true,\"x\":\"", "call", "tell", ""); /* the same place, and now it only reads */
+	deploy(",\"x\":1", "pay", "call", "tell", "");
+	fx_sql(&f, "update holdpoint.definition set summary = replace(summary::text, '\"read\": false', '\"read\": true')::jsonb"
+	       " where digest = (select digest from holdpoint.workflow)"); /* the same place, and now it only reads */
 	door("move", "{\"run\": 1, \"to\": \"current\", \"reason\": \"r\"}");
 	door("operate", "{\"run\": 1, \"action\": \"give_up\", \"reason\": \"r\"}");
 	c = claim();

@@ -146,6 +146,7 @@ START_TEST(a_restart_never_leaves_an_open_effect_behind)
 	world_call(HP_REPEAT_BY_KEY);
 	W.run.unresolved = true;
 	restart("0", HP_HELD);
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
 	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
 	ck_assert_str_eq(W.act.transition->after.code, "in_doubt");
 	ck_assert(W.act.transition->after.unresolved);

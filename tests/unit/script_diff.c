@@ -69,7 +69,8 @@ END_TEST
 START_TEST(triggers_schedules_keys)
 {
 	expect("return workflow 'w' { trigger = webhook { 'bank', events = { 'a' } }, key = 'k', succeed 'done' {} }",
-	       "return workflow 'w' { trigger = schedule { cron = '0 3 * * *' }, succeed 'done' {} }",
+	       "return workflow 'w' { retention = '90d', trigger = schedule { cron = '0 3 * * *' }, succeed 'done' {} }",
+	       "~! *: retention, also of runs that are over: for ever → 90d\n"
 	       "~ *: key of runs: yes → no\n"
 	       "- *: webhook of bank with 1 event, the first a\n"
 	       "+ *: schedule \"0 3 * * *\" in UTC\n");

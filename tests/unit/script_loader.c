@@ -234,6 +234,7 @@ static const struct {
 	 "t.lua:1: workflow \"W-1\": a name is lower-case letters, digits and _, at most 64, no digit first"},
 	{W("succeed \"a\""), "t.lua:2: entry 1 is not finished: a table must follow the name, like succeed \"done\" {}"},
 	{W("7"), "t.lua:2: entry 1 is a number, not a state"},
+	{W("succeed \"a\" {}, retention = \"5m\""), "t.lua:2: retention must be at least 1h: people look at what has just ended"},
 	{W("succeed \"a\" {}, keyy = \"x\""), "t.lua:2: unknown field \"keyy\", did you mean \"key\"?"},
 	{W("succeed \"a\" {},\nfail \"a\" {}"), "t.lua:4: state \"a\": the name is already used on line 3"},
 	{W("succeed \"a\" {}, key = \"{payment.id}\""), "t.lua:2: key: nothing is saved as \"payment\""},

@@ -374,7 +374,7 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 		"token_create", "tokens", "token_revoke", "authenticate", "schedules", "schedule",
 		"schedule_pause", "schedule_resume", "schedule_run", "schedules_due", "schedule_fire",
 		"pause", "resume", "restart", "move", "bulk", "workflow_pause", "workflow_resume",
-		"versions", "deploy_live", "try_deploy_live",
+		"versions", "deploy_live", "try_deploy_live", "gc", "gc_plan",
 		"breakers", "breaker", "breaker_open", "breaker_close", "breaker_reset" };
 	struct hp_store_pg *s = pgs_of(st);
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, door_done, arg);
