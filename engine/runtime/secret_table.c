@@ -41,6 +41,7 @@ struct waiter {
 
 struct hp_secret_table {
 	struct hp_list waiters;
+	struct hp_list makings;   /* that wait before they ask again */
 	uint64_t *unreadable_now; /* gauge; NULL: none */
 	struct hp_secret_table_options o;
 	char key_file[PATH_MAX];
@@ -225,6 +226,7 @@ static void tell_waiters(struct hp_secret_table *t)
 	}
 }
 
+/* A look of a table that is closed is over at once. */
 void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg), void *arg)
 {
 	struct waiter *w = hp_calloc(1, sizeof *w);
@@ -234,6 +236,8 @@ void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg),
 	hp_list_init(&w->node);
 	hp_list_add_tail(&t->waiters, &w->node);
 	hp_secret_table_look(t);
+	while (t->closed && !t->asking && !hp_list_empty(&t->waiters))
+		tell_waiters(t);
 }
 
 static void on_live(void *arg, struct hp_bytes json, const struct hp_error *err)
@@ -313,6 +317,7 @@ struct hp_secret_table *hp_secret_table_new(const struct hp_secret_table_options
 	}
 	t->o = *o;
 	hp_list_init(&t->waiters);
+	hp_list_init(&t->makings);
 	if (o->counters)
 		t->unreadable_now = hp_counter(o->counters, "holdpoint_secrets_unreadable");
 	(void)snprintf(t->key_file, sizeof t->key_file, "%s", o->key_file);
@@ -331,12 +336,17 @@ void hp_secret_table_start(struct hp_secret_table *t)
 	hp_secret_table_look(t);
 }
 
+static void end_makings(struct hp_secret_table *t);
+
 void hp_secret_table_close(struct hp_secret_table *t)
 {
 	if (!t)
 		return;
 	t->closed = true;
 	ev_timer_stop(t->o.loop, &t->timer);
+	end_makings(t);
+	while (!t->asking && !hp_list_empty(&t->waiters)) /* else the answer does it */
+		tell_waiters(t);
 }
 
 void hp_secret_table_free(struct hp_secret_table *t)
@@ -437,6 +447,7 @@ out:
 }
 
 struct making {
+	struct hp_list node;
 	struct hp_secret_table *t;
 	char name[HP_SECRET_NAME_MAX];
 	char *value;
@@ -462,6 +473,7 @@ static void on_again(struct ev_loop *loop, struct ev_timer *w, int events)
 
 	(void)events;
 	ev_timer_stop(loop, w);
+	hp_list_del(&m->node);
 	reserve(m);
 }
 
@@ -475,7 +487,22 @@ static bool asks_again(struct making *m, const struct hp_error *err)
 	ev_timer_init(&m->again, on_again, MAKE_AGAIN, 0.);
 	m->again.data = m;
 	ev_timer_start(m->t->o.loop, &m->again);
+	hp_list_add_tail(&m->t->makings, &m->node);
 	return true;
+}
+
+static void end_makings(struct hp_secret_table *t)
+{
+	struct hp_error err;
+
+	hp_fail(&err, HP_E_UNAVAILABLE, "this engine ends");
+	while (!hp_list_empty(&t->makings)) {
+		struct making *m = hp_list_entry(t->makings.next, struct making, node);
+
+		ev_timer_stop(t->o.loop, &m->again);
+		hp_list_del(&m->node);
+		made(m, NULL, &err);
+	}
 }
 
 static void on_reserved(void *arg, struct hp_bytes json, const struct hp_error *err)
@@ -527,6 +554,7 @@ void hp_secret_table_make(struct hp_secret_table *t, const char *name, struct hp
 
 	HP_ASSERT(m != NULL && strlen(name) < sizeof m->name);
 	*m = (struct making){.t = t, .cb = cb, .arg = arg, .value = copy_value(value)};
+	hp_list_init(&m->node);
 	memcpy(m->name, name, strlen(name));
 	HP_ASSERT(m->value != NULL); /* the callers have looked at its length */
 	reserve(m);

@@ -35,7 +35,8 @@ void hp_secret_table_look(struct hp_secret_table *t);
 /* The same; cb is called when what was changed before this call is known, or cannot be
  * read now. */
 void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg), void *arg);
-/* Deaf from here on; answers may still be on their way until the store is closed. */
+/* Deaf from here on: who waits is told, but answers may still be on their way until the
+ * store is closed. */
 void hp_secret_table_close(struct hp_secret_table *t);
 void hp_secret_table_free(struct hp_secret_table *t);
 

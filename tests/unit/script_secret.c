@@ -246,6 +246,7 @@ static const char *saved_of(const char *source, const char *reply)
 	const char *name;
 	int n = hp_workflow_secrets(w, 0), rc = 0;
 
+	hp_buf_free(&out); /* of the question before */
 	hp_buf_init(&out, 1 << 20);
 	for (int i = 0; i < n && rc == 0; i++) {
 		rc = hp_workflow_secret_of(w, 0, i, value, &name, &text, &err);
