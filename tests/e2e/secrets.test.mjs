@@ -31,12 +31,13 @@ function spellings(value) {
 
 // ---- the provider ----
 
-const provider = { keys: [], valid: new Set(), stored: {}, seen: [], broken: 0, port: 0 }
+const provider = { lost: 0, keys: [], valid: new Set(), stored: {}, seen: [], broken: 0, port: 0 }
 function answer(req, body) {
   const auth = req.headers.authorization ?? '', bearer = auth.replace('Bearer ', '')
   provider.seen.push({ method: req.method, url: req.url, auth, login: req.headers['x-login'], copy: req.headers['x-copy'], body })
+  if (req.url === '/keys' && req.method === 'GET') return [200, { last: { id: provider.keys.at(-1).id, key: provider.keys.at(-1).key } }]
   if (req.url === '/keys') {
-    const known = provider.keys.find((k) => k.idempotency === req.headers['idempotency-key'])
+    const known = provider.keys.find((k) => k.idempotency && k.idempotency === req.headers['idempotency-key'])
     const n = provider.keys.length + 1
     const k = known ?? { idempotency: req.headers['idempotency-key'], id: `key_${n}`, key: canary.reply(n) }
     if (!known) { provider.keys.push(k); provider.valid.add(k.key) }
@@ -54,6 +55,7 @@ const server = createServer((req, res) => {
   req.on('data', (d) => { body += d })
   req.on('end', () => {
     const [status, json, headers = {}] = answer(req, body)
+    if (req.method === 'POST' && req.url === '/keys' && provider.lost-- > 0) return req.socket.destroy()
     res.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(json))
   })
 })
@@ -79,7 +81,7 @@ before(async () => {
     args: ['--secrets', files, '--poll', '200ms', '--log', 'debug', '--base-url', `keyring=http://127.0.0.1:${provider.port}`] })
   security = await engine.tokenFor('sam', { scopes: ['read', 'approve'], roles: ['security'] })
   provider.valid.add(canary.table)
-  for (const file of ['rotate_key', 'post_key'])
+  for (const file of ['rotate_key', 'post_key', 'find_key'])
     await ok(['deploy', '--plugins', PLUGINS, join(ROOT, 'tests/fixtures/workflows', `${file}.lua`)])
 })
 after(async () => {
@@ -185,6 +187,18 @@ test('killed wherever a new secret is in the air, one version comes of it', asyn
     await engine.until(run, 'succeeded', 30000)
     assert.equal(provider.seen.at(-1).auth, `Bearer ${canary.reply(before + 1)}`)
   }
+})
+
+test('a key whose answer is lost is found by the probe, and kept like one that was answered', async () => {
+  provider.lost = 1
+  const before = provider.keys.length
+  const run = await start('find_key', {})
+  await engine.until(run, 'succeeded', 30000)
+  assert.equal(provider.keys.length, before + 1)
+  const doc = (await engine.api('GET', `/api/v1/runs/${run}`)).body
+  assert.equal(doc.saved.found.key.secret, 'FOUND_KEY')
+  assert.equal(await versions('FOUND_KEY'), '1 current')
+  assert.equal(await ok(['secret', 'which', 'FOUND_KEY'], { input: provider.keys.at(-1).key }), 'FOUND_KEY version 1\n')
 })
 
 test('webhooks are accepted under each live version of the table', async () => {
