@@ -245,7 +245,7 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 			      s->call.op.read ? "true" : "false");
 		hp_buf_printf(out, ",\"timeout_us\":%" PRId64, s->timeout_us); /* how long a breaker's probe may take */
 		if (s->call.has_probe)
-			hp_buf_printf(out, ",\"probe_operation\":\"%s.%s\"", s->call.probe.connector, s->call.probe.name);
+			hp_buf_printf(out, ",\"probe\":\"%s.%s\"", s->call.probe.connector, s->call.probe.name);
 	}
 	add_events(s, out);
 	if (s->n_arms)

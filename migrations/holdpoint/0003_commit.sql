@@ -228,7 +228,7 @@ create function holdpoint.admissions(p_run bigint[], p_epoch bigint[], p_rev big
 	p_visit bigint[], p_state bigint[], p_attempt bigint[], p_flags bigint[]) returns holdpoint.admission[]
 language sql set search_path = holdpoint, pg_temp as $$
 	select coalesce(array_agg((u.ord, u.run_id, u.visit, u.state, case when u.move = 6
-			then coalesce(x.s ->> 'probe_operation', x.s ->> 'operation') else x.s ->> 'operation' end,
+			then coalesce(x.s ->> 'probe', x.s ->> 'operation') else x.s ->> 'operation' end,
 			(x.s ->> 'timeout_us')::bigint, u.attempt,
 			u.move = 6)::admission order by u.run_id), '{}')
 	from unnest(p_run, p_epoch, p_rev, p_move, p_visit, p_state, p_attempt, p_flags) with ordinality

@@ -20,7 +20,7 @@ static bool ask_of(const struct mem_store *m, const struct mem_run *r, const str
 	if (!t->admits && !probe)
 		return false;
 	state = mem_state_json(&m->w, r, t->after.state);
-	operation = probe ? hp_json_str(state, "probe_operation") : NULL;
+	operation = probe ? hp_json_str(state, "probe") : NULL;
 	if (!operation)
 		operation = hp_json_str(state, "operation");
 	a->t = t;
