@@ -422,6 +422,8 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 		hp_m_finish(m, act, HP_FAILED, nothing);
 		return;
 	}
+	if (s->has_undo && m->t.after.unresolved && !HP_MUTANT(undo_unknown))
+		hp_m_undo_unknown(m);
 	hp_m_save(m, "error", hp_m_error_value(m, c, s->name));
 	hp_m_leave(m, act, next);
 }

@@ -87,6 +87,7 @@ bool hp_m_undo_due(const struct hp_machine *m); /* … it will, where it next ma
 bool hp_m_undo_order(enum hp_command command);
 void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex);
 void hp_m_undo_kept(struct hp_machine *m, const struct hp_event *ev);
+void hp_m_undo_unknown(struct hp_machine *m);
 void hp_m_undo_ordered(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act,
 		       enum hp_command command);
 void hp_m_undo_resolve(struct hp_machine *m, struct hp_action *act);

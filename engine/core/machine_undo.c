@@ -70,6 +70,15 @@ void hp_m_undo_kept(struct hp_machine *m, const struct hp_event *ev)
 			      "{\"add\":{\"code\":\"%.200s\",\"error\":\"%s\"}}", code, text));
 }
 
+/* A `catch` leads on although nobody knows whether the effect happened. Only a person can
+ * find out what is to be undone then. */
+void hp_m_undo_unknown(struct hp_machine *m)
+{
+	made_here(m, snprintf(m->undo_json + m->undo_json_n, room(m),
+			      "{\"add\":{\"code\":\"in_doubt\",\"error\":\"whether it happened is not known: look at the "
+			      "provider, and undo it by hand\"}}"));
+}
+
 /* ---- what a claim has found ---- */
 
 static void copy(char *dst, size_t size, const json_t *o, const char *name)

@@ -96,6 +96,20 @@ static const struct {
 	{"unknown_code", 1,
 	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
 	 "mean \"declined\"?\n"},
+	{"undo_of_a_read", 1,
+	 "lints/undo_of_a_read.lua:3: error undo_of_a_read: state \"a\": bank.transfers.list only looks, so there is nothing to "
+	 "undo\n"},
+	{"undo_only_reads", 1,
+	 "lints/undo_only_reads.lua:3: error undo_only_reads: state \"a\": undo: bank.ping only looks, so it undoes nothing\n"},
+	{"undo_without_probe", 0,
+	 "lints/undo_without_probe.lua:3: warning undo_without_probe: state \"a\": undo: bank.letters.send must not be repeated "
+	 "and has no probe; when a reply is lost, unwinding would be held\n"},
+	{"undo_incomplete", 0,
+	 "lints/undo_incomplete.lua:9: warning undo_incomplete: state \"back\": it undoes what the run did, but these effects "
+	 "before it say nothing of how: a, b\n"},
+	{"undo_destructive", 0,
+	 "lints/undo_destructive.lua:4: warning destructive_without_approval: state \"a\": the destructive "
+	 "bank.transfers.create can be used to undo without an approval: a\n"},
 	{"endless_loop", 1,
 	 "lints/endless_loop.lua:3: error endless_loop: state \"a\": the states a, b, a go round for ever: nothing in the loop waits "
 	 "or chooses\n"},

@@ -69,6 +69,26 @@ START_TEST(what_mermaid_would_read_is_escaped)
 }
 END_TEST
 
+START_TEST(an_undo_hangs_on_its_effect)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = must_load("return workflow \"w\" { sql \"a\" { as = service, exec = 'x',\n"
+					  "undo = { as = service, exec = 'y' } }, succeed \"done\" {} }");
+	struct hp_buf out;
+
+	hp_buf_init(&out, 65536);
+	ck_assert_int_eq(hp_workflow_graph(w, &out, &err), 0);
+	ck_assert_str_eq(hp_buf_str(&out), "flowchart TD\n"
+					   "  s0[(\"a\")]\n"
+					   "  s1([\"done\"])\n"
+					   "  s2[(\"a.undo\")]\n"
+					   "  s0 --> s1\n"
+					   "  s0 -. undo .- s2\n");
+	hp_buf_free(&out);
+	hp_workflow_free(w);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *s = suite_create("script graph");
@@ -78,6 +98,7 @@ int main(void)
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_kind_has_its_shape);
+	tcase_add_test(t, an_undo_hangs_on_its_effect);
 	tcase_add_test(t, what_mermaid_would_read_is_escaped);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
