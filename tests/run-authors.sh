@@ -76,6 +76,8 @@ block() { # DOCUMENT LINE
 	awk -v start="$2" '$0 == start { on = 1; next } on && /^```$/ { exit } on' "$1"
 }
 
+block docs/authoring.md '```lua file=trip.lua' >"$dir/trip.lua"
+like "the trip of docs/authoring.md is the tested one" 0 "" cmp "$dir/trip.lua" tests/fixtures/trip/trip.lua
 block docs/authoring.md '```lua file=welcome.lua' >"$dir/welcome.lua"
 block docs/testing.md '```lua file=welcome_test.lua' >"$dir/welcome_test.lua"
 cd "$dir" || exit 1

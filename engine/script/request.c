@@ -371,6 +371,7 @@ static int effect_name(struct hp_job *j, const struct hp_state *s, struct hp_buf
 static int make_key(struct hp_job *j, int state, int32_t visit, int index, struct hp_buf *key, struct hp_error *err)
 {
 	char derived[HP_EFFECT_KEY_LEN];
+	bool undo = state >= j->w->def.n_states;
 
 	if (!j->has_text2) { /* an undo's is its effect's second one */
 		const struct hp_state *of = &j->w->def.states[undo ? j->w->def.states[state].undoes : state];
