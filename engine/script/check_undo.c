@@ -11,7 +11,8 @@
 static bool has_effect(const struct hp_state *s)
 {
 	/* whether a `one` or `many` writes cannot be seen; an `exec` is there to */
-	return (s->kind == HP_CALL && !s->call.op.read) || (s->kind == HP_SQL && s->sql.mode == HP_SQL_EXEC);
+	return (s->kind == HP_CALL && !s->call.op.read) || (s->kind == HP_SQL && s->sql.mode == HP_SQL_EXEC) ||
+	       s->kind == HP_SWEEP;
 }
 
 static bool reads(const struct hp_state *s)

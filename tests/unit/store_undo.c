@@ -72,7 +72,8 @@ static void make_state(int i, bool probe)
 	s->retry = (struct hp_retry){ 1 + (int)chance(3), HP_SECOND, HP_SECOND, 0 };
 	s->sql.mode = HP_SQL_EXEC;
 	s->sql.none = HP_NO_STATE;
-	s->call.op = (struct hp_operation){ "w", names[i], chance(4) ? HP_REPEAT_BY_KEY : HP_REPEAT_NEVER, HP_DAY, false, false };
+	s->call.op = (struct hp_operation){ .connector = "w", .name = names[i], .window_us = HP_DAY,
+					   .repeat = chance(4) ? HP_REPEAT_BY_KEY : HP_REPEAT_NEVER };
 	s->call.has_probe = probe;
 	s->call.signed_by = HP_NO_STATE;
 	s->next = HP_NO_STATE;
