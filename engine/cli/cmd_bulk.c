@@ -31,7 +31,7 @@ static const struct cli_option options[] = {
 	{ 0 },
 };
 static const struct cli_spec spec = {
-	.name = "bulk", .args = "cancel|pause|resume|retry|skip|give-up|restart|move",
+	.name = "bulk", .args = "cancel|pause|resume|retry|skip|undo|give-up|restart|move",
 	.text = "Gives one order to all live runs that fit the filter, each by itself: what one run refuses\n"
 		"stops no other. Prints what was refused and why; ends with 5 when something was.",
 	.examples = "  holdpoint bulk retry --workflow card_add --code rate_limited --reason 'the limit was raised'\n"

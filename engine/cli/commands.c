@@ -19,7 +19,7 @@ const struct hp_command_entry hp_commands[] = {
 	{ "resume", "let a paused run go on", hp_cmd_resume, RUNS },
 	{ "retry", "held run: try again", hp_cmd_retry, RUNS },
 	{ "move", "let a run follow another version of its workflow", hp_cmd_move, RUNS },
-	{ "bulk", "cancel, pause, resume, retry, skip, give up or move many runs", hp_cmd_bulk, RUNS },
+	{ "bulk", "cancel, pause, resume, retry, skip, undo, give up or move many runs", hp_cmd_bulk, RUNS },
 	{ "undo", "held run: take back what it did, then end it", hp_cmd_undo, RUNS },
 	{ "skip", "held run: go on as if the state had succeeded", hp_cmd_skip, RUNS },
 	{ "give-up", "held run: end it as failed", hp_cmd_give_up, RUNS },

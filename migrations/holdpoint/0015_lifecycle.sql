@@ -427,7 +427,9 @@ begin
 	v_new := v_states -> o_state;
 	o_anew := s.phase = 6 and s.status <> 3 and (v_old ->> 'kind' = 'approval' or exists (select from arm_state a where a.run_id = s.run_id)
 		or v_old -> 'events' is distinct from v_new -> 'events');
-	if v_from = p_to then
+	if unwinds(s.run_id) then -- 0012
+		o_sentence := 'it is being unwound, and only goes back';
+	elsif v_from = p_to then
 		o_sentence := 'it follows this version already';
 	elsif o_state is null then
 		o_sentence := format('its state "%s" is not in that version: say which one it is now with --map %1$s=STATE', v_old ->> 'name');
@@ -599,9 +601,9 @@ declare
 	v_run bigint;
 	v_page record;
 begin
-	if v_action not in ('cancel', 'pause', 'resume', 'retry', 'skip', 'give_up', 'restart', 'move') then
+	if v_action not in ('cancel', 'pause', 'resume', 'retry', 'skip', 'undo', 'give_up', 'restart', 'move') then
 		perform fail('HP400', format('there is no action "%s"', v_action),
-			'Actions are cancel, pause, resume, retry, skip, give_up, restart and move.');
+			'Actions are cancel, pause, resume, retry, skip, undo, give_up, restart and move.');
 	end if;
 	select * into v_page from bulk_page(p_args);
 	foreach v_run in array v_page.o_runs loop

@@ -78,7 +78,7 @@ test('a token opens what its scopes say, and agents never approve', async () => 
   const reader = await engine.tokenFor('reader', { scopes: ['read'] })
   assert.equal((await engine.api('GET', '/api/v1/runs', undefined, { token: reader })).status, 200)
   const orders = [['/runs', unknown(0)], ['/runs/1/cancel', { reason: 'r' }], ['/runs/1/retry', { reason: 'r' }],
-    ['/runs/1/skip', { reason: 'r' }], ['/runs/1/give-up', { reason: 'r' }], ['/runs/1/pause', { reason: 'r' }],
+    ['/runs/1/skip', { reason: 'r' }], ['/runs/1/give-up', { reason: 'r' }], ['/runs/1/undo', { reason: 'r' }], ['/runs/1/pause', { reason: 'r' }],
     ['/runs/1/resume', {}], ['/runs/1/restart', { state: 's', reason: 'r' }], ['/runs/1/move', { to: 'current', reason: 'r' }],
     ['/gc', {}], ['/bulk', { action: 'cancel', workflow: 'w', reason: 'r' }], ['/workflows/x/pause', { reason: 'r' }], ['/workflows/x/resume', {}], ['/approvals/1/approve', { reason: 'r' }],
     ['/approvals/1/reject', { reason: 'r' }], ['/events', { name: 'a', key: 'b', payload: {} }],

@@ -29,7 +29,7 @@ async function fails(words, code, sentence, o) {
   return r
 }
 
-const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'move', 'bulk', 'retry', 'skip', 'give-up', 'approvals',
+const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'move', 'bulk', 'retry', 'skip', 'undo', 'give-up', 'approvals',
   'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'gc', 'token', 'secret',
   'breakers', 'breaker', 'crash-labels', 'completion', 'version', 'help']
 
