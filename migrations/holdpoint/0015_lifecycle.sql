@@ -292,6 +292,13 @@ begin
 	if s.phase > 6 then
 		perform fail('HP409', format('run %s is %s: that must end first', s.run_id, phase_name(s.phase)));
 	end if;
+	if exists (select from unwinding w where w.run_id = s.run_id) then
+		perform fail('HP409', format('run %s is being unwound: what it did is undone by the version it was done under', s.run_id));
+	end if;
+	if s.status <> 3 and s.phase = 6 and state_summary(run_digest(s.run_id), s.state) ->> 'kind' not in ('approval', 'wait', 'await') then
+		perform fail('HP409', format('what run %s has begun in state "%s" must end first', s.run_id,
+			state_name(run_digest(s.run_id), s.state)));
+	end if;
 	if is_owned(s.run_id) then
 		perform fail('HP409', format('run %s is in the hands of an engine', s.run_id),
 			format('holdpoint pause %s stops it at its next step; then ask again.', s.run_id));
@@ -436,8 +443,6 @@ begin
 	elsif v_old ->> 'kind' <> v_new ->> 'kind' then
 		o_sentence := format('its state "%s" is of kind %s, and "%s" of that version is of kind %s', v_old ->> 'name',
 			v_old ->> 'kind', v_new ->> 'name', v_new ->> 'kind');
-	elsif s.phase = 6 and v_old ->> 'kind' not in ('approval', 'wait', 'await') then
-		o_sentence := format('what its state "%s" has begun must end first', v_old ->> 'name');
 	end if;
 	if o_sentence is not null then
 		return;

@@ -172,7 +172,7 @@ START_TEST(only_what_rests_is_restarted)
 	admit(&c);
 	hold(&c, true);
 	refused("restart", FROM("find"), "whether attempt 1 of state \"pay\" happened is not known");
-	fx_sql(&f, "update holdpoint.run_state set unresolved = false, status = 2, phase = 6; delete from holdpoint.held");
+	fx_sql(&f, "update holdpoint.run_state set unresolved = false, status = 2, phase = 3; delete from holdpoint.held");
 	refused("restart", FROM("find"), "is neither held nor paused, it is waiting");
 	door("pause", "{\"run\": 1, \"reason\": \"r\"}");
 	door("restart", FROM_AGAIN("find"));
@@ -181,6 +181,26 @@ START_TEST(only_what_rests_is_restarted)
 	c = claim();
 	ck_assert_int_eq(c.run.command, HP_CMD_RESTART);
 	ck_assert_str_eq(c.command_value.p, "0");
+	fx_close(&f);
+}
+END_TEST
+
+START_TEST(what_is_unwound_or_has_begun_something_ends_first)
+{
+	struct hp_claimed c;
+
+	open_fx();
+	c = approved();
+	hold(&c, false);
+	fx_sql(&f, "insert into holdpoint.unwinding (run_id, began_at, ends, from_state, from_digest)"
+	       " select 1, 0, 5, 2, digest from holdpoint.workflow");
+	refused("restart", FROM("pay"), "run 1 is being unwound");
+	refused("move", "{\"run\": 1, \"to\": \"current\", \"reason\": \"r\"}", "run 1 is being unwound");
+	fx_sql(&f, "delete from holdpoint.unwinding");
+	fx_sql(&f, "update holdpoint.definition set summary = replace(summary::text, '\"call\"', '\"each\"')::jsonb");
+	fx_sql(&f, "update holdpoint.run_state set status = 2, phase = 6; delete from holdpoint.held");
+	door("pause", "{\"run\": 1, \"reason\": \"r\"}");
+	refused("restart", FROM_AGAIN("find"), "what run 1 has begun in state \"pay\" must end first");
 	fx_close(&f);
 }
 END_TEST
@@ -376,6 +396,7 @@ START_TEST(bulk_says_what_became_of_each)
 END_TEST
 
 HP_SUITE("store lifecycle", a_held_run_goes_on_from_an_earlier_state, an_unused_yes_stays_good, only_what_rests_is_restarted,
+	 what_is_unwound_or_has_begun_something_ends_first,
 	 a_run_is_moved_where_it_stands, a_move_that_would_strand_it_is_refused, a_move_jumps_over_no_approval_and_no_value,
 	 a_signature_is_not_lost_by_a_move, what_was_asked_is_asked_anew, a_move_may_go_back,
 	 a_key_is_freed_by_the_version_its_effects_ran_under, bulk_says_what_became_of_each)
