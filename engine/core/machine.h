@@ -344,7 +344,7 @@ struct hp_undo_found {
 	int32_t visit;         /* of the effect */
 	int left;              /* that nothing can undo, and nobody has answered for */
 	char code[HP_CODE_MAX], message[256]; /* what began it */
-	char error_code[HP_CODE_MAX], error[256]; /* state 0: why */
+	char error_code[HP_CODE_MAX]; /* state 0: why */
 	char names[320];       /* what is left, for people */
 };
 

@@ -112,7 +112,6 @@ void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex)
 	f->state = (int32_t)hp_json_int(next, "state", 0);
 	f->visit = (int32_t)hp_json_int(next, "visit", 0);
 	copy(f->error_code, sizeof f->error_code, next, "code");
-	copy(f->error, sizeof f->error, next, "error");
 	json_decref(all);
 }
 
@@ -211,7 +210,8 @@ void hp_m_undo_next(struct hp_machine *m, struct hp_action *act)
 	if (!u->there) {
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "undo_log_missing", "the log of what is to be undone was not found");
 	} else if (u->entry > 0 && u->state == 0) {
-		hp_m_hold(m, act, HP_NEEDS_PERSON, u->error_code[0] ? u->error_code : "script_error", u->error);
+		/* its error is told with the names of what is left */
+		hp_m_hold(m, act, HP_NEEDS_PERSON, u->error_code[0] ? u->error_code : "script_error", NULL);
 	} else if (u->entry > 0 && (u->state < m->def->n_states || u->state >= m->def->n_states + m->def->n_undos)) {
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "definition_mismatch", "the definition does not have this undo");
 	} else if (u->entry > 0) {

@@ -215,8 +215,8 @@ static void begin_world(void)
 
 	hp_buf_init(&summary, 4096);
 	for (int i = 0; i < def.n_states + def.n_undos; i++)
-		hp_buf_printf(&summary, "%s{\"name\":\"%s\",\"probe\":%s}", i ? "," : "{\"states\":[", states[i].name,
-			      states[i].call.has_probe ? "true" : "false");
+		hp_buf_printf(&summary, "%s{\"name\":\"%s\"%s}", i ? "," : "{\"states\":[", states[i].name,
+			      states[i].call.has_probe ? ",\"probe\":\"w.look\"" : "");
 	hp_buf_adds(&summary, "]}");
 	b.summary = hp_buf_bytes(&summary);
 	n_deeds = n_unrenderable = 0;
