@@ -91,6 +91,8 @@ static void from_store(struct hp_buf *out, const json_t *root)
 	gauge(out, root, "schedule_late_us", "holdpoint_schedule_late_seconds",
 	      "How late the last tick of the latest schedule was, its jitter included.", 1e-6);
 	breakers(out, json_object_get(root, "breakers"));
+	gauge(out, root, "children_running", "holdpoint_children_running",
+	      "Children that run and each wait for (counted up to 100000).", 1);
 	gauge(out, root, "runs_started", "holdpoint_run_last_id", "The number of the newest run.", 1);
 }
 

@@ -33,6 +33,9 @@
 #define HP_AWAIT_EVENTS_MAX 8
 #define HP_REMINDERS_MAX 8
 #define HP_ARMS_MAX 8
+#define HP_CHILDREN_AT_ONCE_MAX 250     /* concurrency of an `each` */
+#define HP_CHILDREN_PAGE 250            /* items of an `each` in one commit … */
+#define HP_CHILDREN_PAGE_BYTES (512 * 1024) /* … whose inputs together */
 
 /* A run's life */
 #define HP_VISITS_MAX 10000             /* state entries; past it the run is held */

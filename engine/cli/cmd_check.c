@@ -9,6 +9,7 @@
 #include "cli/native.h"
 #include "cli/options.h"
 #include "cli/print.h"
+#include "cli/siblings.h"
 #include "cli/sources.h"
 #include "runtime/place.h"
 
@@ -94,6 +95,7 @@ static void load_failed(struct check *c, const struct hp_error *err)
 
 static int check(const struct cli_args *a, struct hp_error *err)
 {
+	static struct cli_siblings beside;
 	static struct cli_sources s;
 	struct check c = { a, json_array(), NULL, 0, 0 };
 	char plugins[PATH_MAX];
@@ -112,7 +114,9 @@ static int check(const struct cli_args *a, struct hp_error *err)
 		c.path = s.path[i];
 		w = cli_source_load(s.path[i], plugins, &bundle, &failed);
 		if (w) {
-			(void)hp_workflow_check(w, on_finding, &c);
+			beside.plugins = plugins;
+			beside.path = s.path[i];
+			(void)hp_workflow_check_among(w, cli_sibling, &beside, on_finding, &c);
 			(void)cli_native_check(w, plugins, on_finding, &c);
 		} else {
 			load_failed(&c, &failed);
@@ -131,6 +135,7 @@ static int check(const struct cli_args *a, struct hp_error *err)
 		       c.fatal == 1 ? "" : "s", c.warnings, c.warnings == 1 ? "" : "s");
 	}
 out:
+	cli_siblings_free(&beside);
 	cli_sources_free(&s);
 	json_decref(c.list);
 	return rc < 0 ? rc : c.fatal ? hp_code_exit(HP_E_SCRIPT) : 0;

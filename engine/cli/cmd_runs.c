@@ -17,6 +17,7 @@ static const struct cli_option run_options[] = {
 	{ "workflow", "NAME", "only runs of this workflow" },
 	{ "status", "STATUS", "running, waiting, held, succeeded, failed or cancelled; or paused" },
 	{ "key", "KEY", "only runs with this key" },
+	{ "parent", "RUN", "only runs that this run has started or waits for" },
 	{ "since", "TIME", "started at or after: 2026-11-23T02:04:05Z, or 2h for two hours ago" },
 	{ "until", "TIME", "started before" },
 	PAGES,
@@ -102,6 +103,7 @@ int hp_cmd_runs(int argc, char **argv)
 	cli_query(&path, "workflow", cli_value(&a, "workflow"));
 	cli_query(&path, "status", cli_value(&a, "status"));
 	cli_query(&path, "key", cli_value(&a, "key"));
+	cli_query(&path, "parent", cli_value(&a, "parent"));
 	time_query(&path, "since", cli_value(&a, "since"));
 	time_query(&path, "until", cli_value(&a, "until"));
 	code = cli_print_list(&a, &list, hp_buf_str(&path));

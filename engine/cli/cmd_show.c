@@ -216,6 +216,40 @@ static void show_undo(const json_t *undo)
 	}
 }
 
+static void show_children(const json_t *families, int64_t run)
+{
+	static const char *const counts[] = { "running", "queued", "succeeded", "failed", "cancelled" };
+	const json_t *f;
+	size_t i;
+
+	if (json_array_size(families))
+		printf("\n%schildren%s (holdpoint runs --parent %lld)\n", cli_colour("bold"), cli_colour(""),
+		       (long long)run);
+	json_array_foreach(families, i, f) {
+		(void)fputs("  ", stdout);
+		cli_put(hp_json_str(f, "state"));
+		(void)fputs(": ", stdout);
+		cli_put(hp_json_str(f, "workflow"));
+		printf(", %lld%s in all", (long long)hp_json_int(f, "total", 0),
+		       hp_json_bool(f, "complete", 1) || hp_json_bool(f, "closed", 0) ? "" : " and more");
+		for (size_t k = 0; k < sizeof counts / sizeof *counts; k++)
+			if (hp_json_int(f, counts[k], 0) > 0)
+				printf(", %lld %s", (long long)hp_json_int(f, counts[k], 0), counts[k]);
+		putchar('\n');
+	}
+}
+
+/* Who started it, or waits for it. */
+static void show_parents(const json_t *parents)
+{
+	const json_t *p;
+	size_t i;
+
+	json_array_foreach(parents, i, p)
+		printf("%s%lld%s", i ? ", " : "  parent     run ", (long long)json_integer_value(p),
+		       i + 1 == json_array_size(parents) ? "\n" : "");
+}
+
 /* The pages of a sweep are told by its progress; `history` lists them. */
 static bool is_page(const json_t *row)
 {
@@ -254,7 +288,9 @@ static int show(const struct cli_args *a, struct cli_client *c, int64_t id, stru
 		goto out;
 	}
 	show_head(json_object_get(doc, "run"), hp_json_str(why, "sentence"));
+	show_parents(json_object_get(doc, "parents"));
 	show_timeline(rows);
+	show_children(json_object_get(doc, "children"), id);
 	cli_show_sweeps(json_object_get(doc, "sweeps"));
 	show_approvals(json_object_get(doc, "approvals"));
 	show_arms(json_object_get(doc, "arms"));

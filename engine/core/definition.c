@@ -44,6 +44,10 @@ const char *hp_kind_name(enum hp_kind k)
 		return "fail";
 	case HP_SWEEP:
 		return "sweep";
+	case HP_RUN:
+		return "run";
+	case HP_EACH:
+		return "each";
 	}
 	return "unknown";
 }
@@ -157,6 +161,12 @@ void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn
 	case HP_AWAIT:
 		edge(&w, s->next, "next", s->line);
 		edge(&w, s->await.timeout, "timeout", s->line);
+		break;
+	case HP_RUN:
+	case HP_EACH:
+		edge(&w, s->next, "next", s->line);
+		edge(&w, s->children.timeout, "timeout", s->line);
+		catch_edges(&w, s);
 		break;
 	case HP_SUCCEED:
 	case HP_FAIL:

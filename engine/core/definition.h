@@ -28,6 +28,8 @@ enum hp_kind {
 	HP_AWAIT = 6,
 	HP_SUCCEED = 7,
 	HP_FAIL = 8,
+	HP_RUN = 9,
+	HP_EACH = 10,
 	HP_SWEEP = 11,
 };
 #define HP_KIND_LAST HP_SWEEP
@@ -192,6 +194,18 @@ struct hp_state {
 		int64_t within_us;
 		int timeout;
 	} await;
+
+	struct { /* HP_RUN, HP_EACH */
+		const char *workflow;
+		int64_t need;          /* so many successes decide; 0: all must end */
+		int64_t tolerate;      /* need 0: so many failures are none */
+		int percent;           /* … or this share of all; -1: tolerate counts */
+		int concurrency;
+		bool pages;            /* the items come page by page from the statement in `sql` */
+		const char *cursor;    /* pages: the column whose last value the next page begins after */
+		int64_t within_us;     /* 0: no limit */
+		int timeout;
+	} children;
 
 	struct { /* HP_FAIL */
 		const char *code;      /* default "failed" */

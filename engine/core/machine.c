@@ -1,7 +1,8 @@
 /* machine.c: events in, actions out.
  *
  * One function per event; hp_step() dispatches. What a visit does lives in
- * machine_effect.c (calls, statements) and machine_state.c (the rest); how the
+ * machine_effect.c (calls, statements), machine_children.c (run, each) and
+ * machine_state.c (the rest); how the
  * transition is built in machine_move.c.
  */
 #include <stddef.h>
@@ -226,6 +227,9 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 	case HP_PH_UNDOING:
 		hp_m_undo_next(m, act);
 		return;
+	case HP_PH_JOINING:
+		hp_m_joining(m, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown phase");
 }
@@ -247,6 +251,7 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 
 	m->run.cancel = m->run.cancel || ev->cancel;
 	m->run.pause = ev->pause;
+	m->annex = ev->annex;
 	hp_m_begin(m);
 	if (hp_m_state(m)->kind == HP_SWEEP)
 		hp_m_sweep_found(m, ev);
@@ -257,7 +262,8 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 	if (hp_m_unwinds(m))
 		hp_m_undo_find(m, ev->annex);
 	if (may_cancel(m) && !hp_m_undo_order(a->command)) {
-		hp_m_cancel(m, act);
+		if (!hp_m_ends_children(m, act))
+			hp_m_cancel(m, act);
 		return;
 	}
 	if (may_pause(m)) {

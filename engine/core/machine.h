@@ -65,6 +65,7 @@ bool hp_status_final(enum hp_status s);
  *   OPEN      parked: wait, await, approval  → moves on wake, decision, due_at
  *   GATED     parked: its admission was refused → evaluates and admits anew when woken
  *   UNDOING   between two undos              → enters the next, or ends the run
+ *   JOINING   parked: run, each              → moves when its children are decided
  */
 enum hp_phase {
 	HP_PH_ENTER = 1,
@@ -75,6 +76,7 @@ enum hp_phase {
 	HP_PH_OPEN = 6,
 	HP_PH_GATED = 7,
 	HP_PH_UNDOING = 9,
+	HP_PH_JOINING = 10,
 };
 
 /* What an operator asked of a held run (or cancel of any). */
@@ -206,6 +208,9 @@ enum hp_eval {
 	HP_EVAL_CHECK,     /* arm `index`: the request of its check */
 	HP_EVAL_ALARM,     /* arm `index`: does the check's reply (in `value`) make it go on? */
 	HP_EVAL_UNDO,      /* call, sql: the annex "undo" that keeps how to undo it (machine_undo.c) */
+	HP_EVAL_CHILDREN,  /* run, each: a page of children as annex "children"; action.index: how
+	                    * many are known, action.value: each with pages: the rows */
+	HP_EVAL_JOINED,    /* run, each: the value to save; action.value: the annex found */
 };
 
 /* What history says of a transition. Stored as smallint: never renumber. */
@@ -232,6 +237,7 @@ enum hp_move {
 	HP_MOVE_UNDOING = 22,  /* unwinding has begun */
 	HP_MOVE_UNDONE = 23,   /* one effect less: undone, or done by hand */
 	HP_MOVE_SWEPT = 24,    /* a page of a sweep is done, or waited for */
+	HP_MOVE_SPAWNED = 19,  /* parked again: a further page of children */
 };
 const char *hp_move_name(enum hp_move m);
 
@@ -376,6 +382,8 @@ struct hp_machine {
 	} wait;
 	struct hp_sweep sweep;
 	char sweep_doc[HP_CURSOR_MAX + 256]; /* its annex, until the commit */
+	struct hp_bytes annex;    /* as claimed */
+	int64_t failed_child;     /* whose failure `catch` sees; 0: the state's own */
 	char code_buf[HP_CODE_MAX];
 	char message_buf[512];
 	char error_json[1600];    /* the `error` value of a caught failure */

@@ -158,8 +158,7 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 	hp_m_send(m, act, false);
 }
 
-/* A failed attempt: again later, or fail. */
-static void again(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
+void hp_m_again(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	struct hp_run *a = hp_m_after(m);
 	const struct hp_state *s = hp_m_state(m);
@@ -197,7 +196,7 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		hp_m_succeed(m, act, hp_m_state(m)->save, ev->value);
 		return;
 	case HP_RETRYABLE:
-		again(m, ev, act);
+		hp_m_again(m, ev, act);
 		return;
 	case HP_TERMINAL:
 		a->unresolved = false;
@@ -215,7 +214,7 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 	if (!operation(m)->read)
 		a->unresolved = true;
 	if (repeat_is_safe(m))
-		again(m, ev, act);
+		hp_m_again(m, ev, act);
 	else
 		hp_m_doubt(m, act, ev->message ? ev->message : "the reply was lost");
 }
@@ -297,6 +296,10 @@ void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 {
 	const struct hp_state *s = hp_m_state(m);
 
+	if (s->kind == HP_EACH) {
+		hp_m_reply_page(m, ev, act);
+		return;
+	}
 	switch (ev->outcome) {
 	case HP_CLASS_OK:
 		if (s->kind == HP_SWEEP) {
@@ -313,7 +316,7 @@ void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 		return;
 	case HP_RETRYABLE:
 	case HP_AMBIGUOUS: /* rolled back, or seen as uncommitted by the reload */
-		again(m, ev, act);
+		hp_m_again(m, ev, act);
 		return;
 	case HP_TERMINAL:
 	case HP_NEEDS_PERSON:

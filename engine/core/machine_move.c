@@ -5,6 +5,8 @@
  * entering the next, together with whatever the next one can do in the same commit
  * (the admission of a call, the parking of a wait, the end of the run).
  */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -38,6 +40,7 @@ void hp_m_begin(struct hp_machine *m)
 	m->t.after = m->run;
 	m->t.after.rev = m->run.rev + 1;
 	m->t.after.claims = 0;
+	m->failed_child = 0;
 	m->dirty = false;
 	m->undo_json_n = 0;
 }
@@ -67,6 +70,7 @@ void hp_m_commit(struct hp_machine *m, struct hp_action *act)
 	/* the first thing a run does lets the next one of its key start */
 	if (m->def->takes_turns && m->run.visit == 1 && m->run.phase == HP_PH_ENTER)
 		hp_m_annex(m, "turn", hp_bytes_of("{}"));
+	hp_m_leave_children(m);
 	m->mode = HP_M_COMMIT;
 	m->dirty = false;
 	act->type = HP_ACT_COMMIT;
@@ -234,6 +238,10 @@ static void enter(struct hp_machine *m, struct hp_action *act)
 	case HP_SWEEP:
 		alone = true;
 		break;
+	case HP_EACH: /* its items come from a statement */
+		alone = alone || s->children.pages;
+		break;
+	case HP_RUN:
 	case HP_WAIT:
 	case HP_AWAIT:
 	case HP_SUCCEED:
@@ -357,7 +365,7 @@ static size_t put(char *dst, size_t size, size_t at, const char *text)
 	return at + n;
 }
 
-/* {"class":…,"code":…,"message":…,"state":…}: what a `catch` road can look at. */
+/* {"class":…,"code":…,"message":…,"state":…,"child":…}: what a `catch` road can look at. */
 struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const char *state)
 {
 	char *e = m->error_json;
@@ -371,7 +379,10 @@ struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const ch
 	n += hp_m_json_escape(e + n, 900, m->message_buf);
 	n = put(e, size, n, "\",\"state\":\"");
 	n = put(e, size, n, state);
-	n = put(e, size, n, "\"}");
+	n = put(e, size, n, "\"");
+	if (m->failed_child > 0)
+		n += (size_t)snprintf(e + n, size - n, ",\"child\":%" PRId64, m->failed_child);
+	n = put(e, size, n, "}");
 	return (struct hp_bytes){ e, n };
 }
 

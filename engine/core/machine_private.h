@@ -4,6 +4,7 @@
  *   machine_move.c    building the one transition: leave, hold, park, finish
  *   machine_effect.c  call and sql: admission, retry, doubt, probe
  *   machine_sweep.c   a sweep's pages
+ *   machine_children.c  run and each
  *   machine_state.c   the other kinds of state
  *   machine_arm.c     what stands beside a wait: `on`
  *   machine_undo.c    unwinding: what is kept to undo an effect, and undoing it
@@ -79,6 +80,8 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_sql(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* A failed attempt: again later, or fail. */
+void hp_m_again(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_verdict(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 
 /* machine_undo.c */
@@ -105,6 +108,16 @@ void hp_m_sweep_replied(struct hp_machine *m, const struct hp_event *ev, struct 
 void hp_m_swept(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 /* The row in hand has failed for good. True: that is tolerated, and the sweep goes on. */
 bool hp_m_sweep_tolerates(struct hp_machine *m, struct hp_action *act, enum hp_class c);
+
+/* machine_children.c */
+void hp_m_children(struct hp_machine *m, struct hp_action *act);
+void hp_m_children_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_reply_page(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_joining(struct hp_machine *m, struct hp_action *act);
+/* Before a cancelled parent ends: true, and it is parked until they have ended. */
+bool hp_m_ends_children(struct hp_machine *m, struct hp_action *act);
+/* Whatever leaves children behind tells them to end, in that very commit. */
+void hp_m_leave_children(struct hp_machine *m);
 
 /* machine_state.c */
 void hp_m_work(struct hp_machine *m, struct hp_action *act);

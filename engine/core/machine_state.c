@@ -43,6 +43,10 @@ void hp_m_work(struct hp_machine *m, struct hp_action *act)
 	case HP_SWEEP:
 		hp_m_sweep(m, act);
 		return;
+	case HP_RUN:
+	case HP_EACH:
+		hp_m_children(m, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown kind of state");
 }
@@ -203,6 +207,10 @@ void hp_m_value(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 		hp_m_undo_kept(m, ev);
 		hp_m_pass(m, act, hp_m_state(m)->next);
 		return;
+	case HP_EVAL_CHILDREN:
+	case HP_EVAL_JOINED:
+		hp_m_children_value(m, ev, act);
+		return;
 	}
 	HP_ASSERT(0 && "unknown value");
 }
@@ -313,6 +321,8 @@ void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action
 	case HP_CHOOSE:
 	case HP_SUCCEED:
 	case HP_FAIL:
+	case HP_RUN:
+	case HP_EACH:
 		break;
 	}
 	HP_ASSERT(0 && "this kind of state is never open");

@@ -269,7 +269,13 @@ static void schedules(struct hp_checking *c)
 
 int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 {
-	struct hp_checking c = {w, fn, arg, 0};
+	return hp_workflow_check_among(w, NULL, NULL, fn, arg);
+}
+
+int hp_workflow_check_among(const struct hp_workflow *w, hp_workflow_find_fn find, void *find_arg, hp_finding_fn fn,
+			    void *arg)
+{
+	struct hp_checking c = {.w = w, .fn = fn, .arg = arg, .find = find, .find_arg = find_arg};
 	int i;
 
 	trigger_without_key(&c);
@@ -289,6 +295,7 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg)
 		sweep_rows(&c, i, s);
 		hp_c_signature(&c, i);
 		hp_c_destructive(&c, i);
+		hp_c_child(&c, i);
 		hp_c_undo(&c, i);
 		hp_c_secrets(&c, i);
 	}

@@ -9,6 +9,8 @@ struct hp_checking {
 	hp_finding_fn fn;
 	void *arg;
 	int fatal;
+	hp_workflow_find_fn find; /* NULL: children are not looked at */
+	void *find_arg;
 };
 
 void hp_c_report(struct hp_checking *c, const char *lint, bool fatal, int state, int line, const char *fmt, ...)
@@ -19,6 +21,12 @@ void hp_c_unreachable(struct hp_checking *c, int i);
 void hp_c_endless_loop(struct hp_checking *c, int i);
 void hp_c_signature(struct hp_checking *c, int i);
 void hp_c_destructive(struct hp_checking *c, int i);
+/* How freely state i is reached from the start: 2 without any approval, 1 when the
+ * condition of one is false, 0 only once somebody has approved. names: a road there. */
+int hp_c_freely(const struct hp_definition *d, int i, char *names, size_t n);
+
+/* check_child.c: lints across workflows */
+void hp_c_child(struct hp_checking *c, int i);
 bool hp_c_leads_to(struct hp_checking *c, int from, int to);
 
 /* check_undo.c */

@@ -194,6 +194,22 @@ static void destructive(struct hp_checking *c, int i, const struct hp_operation 
 			    op->connector, op->name, what, condition_on(&w, i));
 }
 
+int hp_c_freely(const struct hp_definition *d, int i, char *names, size_t n)
+{
+	struct walk w;
+
+	walk(&w, d, 0, CLOSED_ALL);
+	if (w.from[i] >= 0) {
+		road(&w, i, names, n);
+		return 2;
+	}
+	walk(&w, d, 0, CLOSED_UNCONDITIONAL);
+	if (w.from[i] < 0)
+		return 0;
+	road(&w, i, names, n);
+	return 1;
+}
+
 void hp_c_destructive(struct hp_checking *c, int i)
 {
 	const struct hp_definition *d = &c->w->def;

@@ -11,13 +11,6 @@
 #include "core/quorum.h"
 #include "script/internal.h"
 
-/* Where the parts of an answer lie in `out`. */
-struct answer {
-	struct hp_buf *out;
-	size_t key_at, key_n; /* the value is everything before the key */
-	size_t value_n;
-};
-
 typedef int (*eval_fn)(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		       const char **code, struct hp_error *err);
 
@@ -350,8 +343,7 @@ static void mailbox_key(lua_State *L, void *arg)
 	hp_buf_add(&j->text, s, n);
 }
 
-/* A key goes into a text of the database. */
-static int check_text(const struct hp_buf *b, const char *what, struct hp_error *err)
+int hp_eval_check_text(const struct hp_buf *b, const char *what, struct hp_error *err)
 {
 	json_t *v;
 
@@ -371,7 +363,7 @@ static int add_mailbox(struct hp_job *j, const struct hp_arm *arm, int n, struct
 {
 	hp_buf_clear(&j->text);
 	j->arm = arm;
-	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0 || check_text(&j->text, "the mailbox's key", err) < 0)
+	if (hp_vm_run(j->vm, mailbox_key, j, err) < 0 || hp_eval_check_text(&j->text, "the mailbox's key", err) < 0)
 		return -1;
 	for (int i = 0; i < n; i++) {
 		if (a->value_n)
@@ -441,6 +433,7 @@ static int eval_args(struct hp_job *j, const struct hp_action *act, struct answe
 		if (hp_undo_kept(j, "args", a->out, NULL, err) < 0)
 			return -1;
 	} else {
+		j->annex = act->value;
 		hp_buf_addc(a->out, '{');
 		if (hp_statement_args(j, a->out, err) < 0)
 			return -1;
@@ -458,8 +451,10 @@ int hp_statement_args(struct hp_job *j, struct hp_buf *out, struct hp_error *err
 		return -1;
 	if (hp_buf_check(&j->text, "args", err) < 0)
 		return -1;
-	hp_buf_printf(out, "\"args\":");
-	hp_buf_add(out, j->text.p, j->text.n);
+	hp_buf_adds(out, "\"args\":[");
+	if (state_of(j)->kind == HP_EACH && hp_eval_page(j, out, err) < 0)
+		return -1;
+	hp_buf_add(out, j->text.p + 1, j->text.n - 1); /* without its bracket */
 	if (j->text2.n) {
 		hp_buf_adds(out, ",\"user\":");
 		hp_buf_add(out, j->text2.p, j->text2.n);
@@ -684,7 +679,7 @@ static const eval_fn evals[] = {
 	[HP_EVAL_APPROVAL] = eval_approval, [HP_EVAL_UNTIL] = eval_until,     [HP_EVAL_MAILBOX] = eval_mailbox,
 	[HP_EVAL_SET] = eval_set,           [HP_EVAL_RESULT] = eval_result,   [HP_EVAL_AT] = eval_at,
 	[HP_EVAL_CHECK] = eval_check,       [HP_EVAL_ALARM] = eval_alarm,
-	[HP_EVAL_UNDO] = eval_undo,
+	[HP_EVAL_UNDO] = eval_undo,         [HP_EVAL_CHILDREN] = hp_eval_children, [HP_EVAL_JOINED] = hp_eval_joined,
 };
 
 /* The message goes into out, which is emptied for it. */
@@ -708,7 +703,7 @@ void hp_workflow_eval(struct hp_workflow *w, const struct hp_run_data *data, con
 	struct hp_job j;
 	int rc;
 
-	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_UNDO);
+	HP_ASSERT(act->type == HP_ACT_EVAL && act->eval >= HP_EVAL_INPUT && act->eval <= HP_EVAL_JOINED);
 	HP_ASSERT(act->state >= 0 && act->state < w->def.n_states + w->def.n_undos);
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_VALUE;
@@ -775,7 +770,7 @@ int hp_workflow_key(struct hp_workflow *w, struct hp_bytes input, struct hp_buf 
 	j.data = &data;
 	rc = hp_vm_run(&w->vm, key_expression, &j, err);
 	if (rc == 0)
-		rc = check_text(&j.text, "the run's key", err);
+		rc = hp_eval_check_text(&j.text, "the run's key", err);
 	if (rc == 0) {
 		hp_buf_add(out, j.text.p, j.text.n);
 		rc = hp_buf_check(out, "the key", err);

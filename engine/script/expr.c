@@ -70,7 +70,11 @@ static void push_member(lua_State *L, struct hp_job *j, const char *name)
 	const struct hp_run_data *d = j->data;
 	const json_t *v;
 
-	if (strcmp(name, "id") == 0 && d->id > 0) {
+	if (j->item && strcmp(name, "item") == 0) {
+		hp_lua_push_json(L, j->item);
+	} else if (j->item && strcmp(name, "index") == 0) {
+		lua_pushinteger(L, j->item_index);
+	} else if (strcmp(name, "id") == 0 && d->id > 0) {
 		lua_pushinteger(L, d->id);
 	} else if (strcmp(name, "key") == 0 && d->id > 0) {
 		lua_pushlstring(L, d->key.n ? d->key.p : "", d->key.n);
@@ -131,7 +135,7 @@ static void put_member(lua_State *L, struct hp_job *j, int table, const char *na
 /* pairs(run) walks over this (lualib.c): everything, in a table. */
 static int run_pairs(lua_State *L)
 {
-	static const char *const own[] = {"id", "key", "now", "input"};
+	static const char *const own[] = {"id", "key", "now", "input", "item", "index"};
 	struct hp_job *j = job_of_run(L);
 	json_t *saved = (json_t *)(uintptr_t)parsed(L, &j->saved, j->data->saved, "the run's values");
 	void *it;
@@ -140,7 +144,7 @@ static int run_pairs(lua_State *L)
 
 	lua_newtable(L);
 	all = lua_gettop(L);
-	for (k = 0; k < sizeof own / sizeof *own; k++)
+	for (k = 0; k < (j->item ? 6 : 4); k++)
 		put_member(L, j, all, own[k]);
 	for (it = json_object_iter(saved); it; it = json_object_iter_next(saved, it))
 		put_member(L, j, all, json_object_iter_key(it));

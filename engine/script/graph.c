@@ -37,6 +37,9 @@ static struct shape shape_of(enum hp_kind k)
 	case HP_WAIT:
 	case HP_AWAIT:
 		return (struct shape){"[/\"", "\"/]"};
+	case HP_RUN:
+	case HP_EACH:
+		return (struct shape){"[[\"", "\"]]"};
 	case HP_SUCCEED:
 		return (struct shape){"([\"", "\"])"};
 	case HP_FAIL:
@@ -60,6 +63,9 @@ static void node(const struct hp_state *s, int i, struct hp_buf *out)
 	} else if (s->kind == HP_APPROVAL) {
 		hp_buf_adds(out, "<br/>");
 		escaped(out, s->approval.approvers);
+	} else if (s->kind == HP_RUN || s->kind == HP_EACH) {
+		hp_buf_adds(out, s->kind == HP_RUN ? "<br/>workflow " : "<br/>for each item: workflow ");
+		escaped(out, s->children.workflow);
 	}
 	for (k = 0; s->kind == HP_AWAIT && k < s->await.n_events; k++) {
 		hp_buf_adds(out, "<br/>");

@@ -12,6 +12,7 @@
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   eval.c       what the machine asks;     request.c: a rendered request
+ *   eval_children.c  … of run and each
  *   undo.c       what is kept to undo an effect
  *   secret.c     the word `secret`; loader_secret.c: what states say about secrets;
  *                secret_reply.c: replies that bring or repeat them
@@ -225,6 +226,9 @@ struct hp_job {
 	bool probe;
 	const struct hp_arm *arm;  /* whose expressions; NULL: the state's own */
 	json_t *in;                /* borrowed: value pushed as an argument */
+	json_t *item;              /* borrowed: of an `each`; NULL: none, and no index */
+	int64_t item_index;
+	struct hp_bytes annex;     /* of an `each` that asks for a page: what is known */
 	const char *key;
 	int32_t visit;             /* requests: whose they are */
 	json_t *refs;              /* requests: word → secret; NULL: no secret may stand here */
@@ -249,6 +253,22 @@ void hp_push_arm(lua_State *L, int state, const struct hp_arm *arm);
 void hp_keep_state(lua_State *L, int state, int body); /* body: its table, absolute */
 /* Pushes connectors[connector].operations[name][field]. */
 void hp_push_operation_field(lua_State *L, const struct hp_op *op, const char *field);
+
+/* ---- answers to the machine (eval.c, eval_children.c) ---- */
+/* Where the parts of an answer lie in `out`. */
+struct answer {
+	struct hp_buf *out;
+	size_t key_at, key_n; /* the value is everything before the key */
+	size_t value_n;
+};
+/* A text that goes into a text of the database. */
+int hp_eval_check_text(const struct hp_buf *b, const char *what, struct hp_error *err) HP_MUST_CHECK;
+int hp_eval_children(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		     const char **code, struct hp_error *err) HP_MUST_CHECK;
+int hp_eval_joined(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
+		   const char **code, struct hp_error *err) HP_MUST_CHECK;
+/* Adds "cursor, limit, " of the page to come; j->annex says which. */
+int hp_eval_page(struct hp_job *j, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 /* ---- shapes ---- */
 const struct hp_type *hp_schema_read(const struct hp_reader *r, int index, const char *field);
@@ -324,6 +344,10 @@ void hp_loader_arms_saved(const struct hp_reader *r, void (*fn)(const struct hp_
 			  void *arg);
 /* Raises when nothing can be saved under that name. */
 const char *hp_loader_saved_name(const struct hp_reader *r, const char *name);
+/* loader_children.c */
+void hp_loader_item(struct hp_reader *r, int body, const char *field);
+void hp_loader_within(const struct hp_reader *r, const struct hp_workflow *w, struct hp_state *s, int body);
+void hp_loader_join(const struct hp_reader *r, struct hp_state *s, int body);
 int hp_loader_way(const struct hp_reader *r, const struct hp_workflow *w, int table, const char *field);
 struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow *w, int index);
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);

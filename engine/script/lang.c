@@ -269,7 +269,8 @@ static void add_constructor(lua_State *L, int env, const char *mark, const char 
 void hp_lang_workflow(lua_State *L, int env)
 {
 	static const char *const kinds[] = {"call",  "sql",   "choose",  "approval",
-					    "wait",  "await", "succeed", "fail", "sweep"};
+					    "wait",  "await", "succeed", "fail", "sweep",
+					    "run",   "each"};
 	size_t i;
 
 	hp_lang_types(L, env);

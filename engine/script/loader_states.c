@@ -616,6 +616,73 @@ static void read_await(const struct state_reader *sr)
 	hp_loader_arms(r, sr->w, sr->s, sr->x, sr->body);
 }
 
+/* ---- children ---- */
+
+static void read_child(const struct state_reader *sr)
+{
+	const char *name = hp_r_need(sr->r, sr->body, "workflow");
+
+	if (!hp_name_ok(name))
+		hp_r_fail(sr->r, "workflow \"%s\": a name is lower-case letters, digits and _", name);
+	sr->s->children.workflow = name;
+	sr->s->children.percent = -1;
+	sr->s->children.concurrency = 1;
+	hp_loader_within(sr->r, sr->w, sr->s, sr->body);
+	read_catch(sr);
+}
+
+static void read_run(const struct state_reader *sr)
+{
+	ONLY(sr, 0, COMMON, "workflow", "key", "input", "save", "within", "timeout", "catch");
+	read_child(sr);
+	expression(sr, sr->body, "key");
+	expression(sr, sr->body, "input");
+	sr->s->save = read_save(sr, NULL);
+}
+
+/* rows: read page by page, never all at once. */
+static void read_rows(const struct state_reader *sr)
+{
+	struct hp_state *s = sr->s;
+
+	s->sql.text = hp_r_string(sr->r, sr->body, "rows");
+	s->children.pages = s->sql.text != NULL;
+	s->sql.none = HP_NO_STATE;
+	s->sql.mode = HP_SQL_MANY;
+	s->timeout_us = HP_SQL_STATE_TIMEOUT;
+	s->children.cursor = hp_r_string(sr->r, sr->body, "cursor");
+	if (!s->children.pages && (s->children.cursor || hp_r_get(sr->r, sr->body, "as") || hp_r_get(sr->r, sr->body, "args") ||
+				   hp_r_get(sr->r, sr->body, "from") || hp_r_get(sr->r, sr->body, "retry")))
+		hp_r_fail(sr->r, "as, args, cursor, from and retry belong to rows, not to items");
+	read_retry(sr);
+	if (!s->children.pages)
+		return;
+	if (!s->children.cursor)
+		hp_r_fail(sr->r, "cursor is missing: the column that orders the rows; the next page begins after its last value");
+	read_as(sr);
+	read_args(sr);
+	expression(sr, sr->body, "from");
+}
+
+static void read_each(const struct state_reader *sr)
+{
+	bool has_items;
+
+	ONLY(sr, 0, COMMON, "items", "rows", "as", "args", "cursor", "from", "retry", "workflow", "key", "input",
+	     "concurrency", "tolerate", "join", "save", "within", "timeout", "catch");
+	read_child(sr);
+	has_items = expression(sr, sr->body, "items");
+	read_rows(sr);
+	if (has_items == sr->s->children.pages)
+		hp_r_fail(sr->r, "%s", has_items ? "items and rows exclude each other"
+						 : "the items are missing: items = expression, or rows = a statement");
+	hp_loader_item(sr->r, sr->body, "key");
+	hp_loader_item(sr->r, sr->body, "input");
+	sr->s->children.concurrency = (int)hp_r_integer(sr->r, sr->body, "concurrency", 20, 1, HP_CHILDREN_AT_ONCE_MAX);
+	hp_loader_join(sr->r, sr->s, sr->body);
+	sr->s->save = read_save(sr, NULL);
+}
+
 static void read_succeed(const struct state_reader *sr)
 {
 	ONLY(sr, 0, "doc", "result");
@@ -664,6 +731,12 @@ static void read_kind(const struct state_reader *sr)
 		return;
 	case HP_SWEEP:
 		read_sweep(sr);
+		return;
+	case HP_RUN:
+		read_run(sr);
+		return;
+	case HP_EACH:
+		read_each(sr);
 		return;
 	}
 }

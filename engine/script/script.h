@@ -171,6 +171,11 @@ struct hp_finding {
 typedef void (*hp_finding_fn)(void *arg, const struct hp_finding *f);
 /* All lints over a loaded workflow; returns the number of fatal findings. */
 int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg);
+/* Also across the workflows that `run` and `each` start: find gives one by its name, NULL:
+ * it is not at hand, and then counts as destructive. */
+typedef const struct hp_workflow *(*hp_workflow_find_fn)(void *arg, const char *name);
+int hp_workflow_check_among(const struct hp_workflow *w, hp_workflow_find_fn find, void *find_arg, hp_finding_fn fn,
+			    void *arg);
 /* An error of hp_bundle_build or hp_workflow_load in the same shape, so that `check`
  * prints both alike ("unknown_operation", "unknown_field", …, else "load"). Cuts
  * err->message: f->file points into it. */

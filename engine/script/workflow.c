@@ -264,6 +264,10 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 		hp_buf_addc(out, ',');
 		add_text(out, "save", s->save);
 	}
+	if (s->kind == HP_RUN || s->kind == HP_EACH) {
+		hp_buf_addc(out, ',');
+		add_text(out, "workflow", s->children.workflow);
+	}
 	hp_buf_adds(out, ",\"ways\":[");
 	if (i < w->def.n_states)
 		hp_definition_edges(&w->def, i, add_way, &ways);

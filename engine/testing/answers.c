@@ -62,7 +62,8 @@ static void statement_names(const struct hp_definition *d, struct names *n)
 {
 	n->n = 0;
 	for (int i = 0; i < d->n_states + d->n_undos; i++)
-		if (d->states[i].kind == HP_SQL || d->states[i].kind == HP_SWEEP)
+		if (d->states[i].kind == HP_SQL || d->states[i].kind == HP_SWEEP ||
+		    (d->states[i].kind == HP_EACH && d->states[i].children.pages))
 			n->list[n->n++] = d->states[i].name;
 }
 
@@ -180,6 +181,33 @@ int hp_t_sql(lua_State *L)
 	return 0;
 }
 
+static void child_names(const struct hp_definition *d, struct names *n)
+{
+	n->n = 0;
+	for (int i = 0; i < d->n_states; i++)
+		if (d->states[i].kind == HP_RUN || d->states[i].kind == HP_EACH)
+			n->list[n->n++] = d->states[i].children.workflow;
+}
+
+/* child("workflow", result | failure {…} | pending | function(child) … end, …) */
+int hp_t_child(lua_State *L)
+{
+	struct tester *t = hp_t_of(L);
+	const struct hp_definition *d = hp_workflow_definition(t->w);
+	const char *name = luaL_checkstring(L, 1);
+	int n = lua_gettop(L);
+	struct names names;
+
+	if (n < 2)
+		return luaL_error(L, "child(\"%s\", …): at least one answer must follow", name);
+	child_names(d, &names);
+	known(L, &names, name, "child", d->workflow);
+	luaL_checkstack(L, 4, NULL);
+	for (int i = 2; i <= n; i++)
+		declare(L, t, lua_pushfstring(L, "child %s", name), false, i);
+	return 0;
+}
+
 /* ---- asking ---- */
 
 struct question {
@@ -243,6 +271,13 @@ static int next_answer(struct tester *t, const char *target, bool sql, const jso
 	return 0;
 }
 
+static const char *who_answers(const struct answer *a)
+{
+	if (a->sql)
+		return "the database";
+	return strncmp(a->target, "child ", 6) == 0 ? "the engine" : "the provider";
+}
+
 void hp_t_unused(struct tester *t)
 {
 	for (int i = 0; i < t->n_answers && !t->failed; i++) {
@@ -250,7 +285,7 @@ void hp_t_unused(struct tester *t)
 
 		if (!a->used)
 			hp_t_failed(t, a->line, "%s was never asked for this answer to %s\"%s\": take it away, or see why "
-				    "the run did not come that far", a->sql ? "the database" : "the provider",
+				    "the run did not come that far", who_answers(a),
 				    a->sql ? "state " : "", a->target);
 	}
 }
@@ -345,6 +380,36 @@ int hp_t_on_send(void *arg, const struct hp_drive_send *s, struct hp_buf *out, s
 			       "add reply(\"%s\", …)", s->state, s->probe ? "looks with" : s->check ? "checks with" : "calls", s->operation, s->attempt,
 			       s->operation);
 	return give_reply(t, s, v, out, ev, err);
+}
+
+/* ---- children ---- */
+
+int hp_t_on_child(void *arg, const struct hp_drive_child *c, struct hp_buf *out, struct hp_event *ev,
+		  struct hp_error *err)
+{
+	struct tester *t = arg;
+	char target[HP_NAME_MAX + 8];
+	const json_t *v, *f;
+
+	(void)snprintf(target, sizeof target, "child %s", c->workflow);
+	if (next_answer(t, target, false, c->seen, &v, err) < 0)
+		return -1;
+	if (!v)
+		return hp_fail(err, HP_E_INVALID, "workflow \"%s\" is started as a child and the test does not say how it ends: "
+			       "add child(\"%s\", { … })", c->workflow, c->workflow);
+	f = json_object_get(v, "$failure");
+	ev->none = json_object_get(v, "$pending") != NULL;
+	if (ev->none)
+		return 0;
+	if (f) {
+		fail_as(f, ev);
+		return 0;
+	}
+	if (hp_json_write(out, v, err) < 0)
+		return -1;
+	ev->outcome = HP_CLASS_OK;
+	ev->value = hp_buf_bytes(out);
+	return 0;
 }
 
 /* ---- statements ---- */

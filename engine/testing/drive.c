@@ -81,7 +81,7 @@ static int deploy(struct hp_drive *d, struct hp_bytes summary, struct hp_error *
 	d->store->ops->deploy(d->store, &b, on_ack, d);
 	d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
 	d->store->ops->pump(d->store);
-	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
+	return d->stopped.code == HP_OK ? hp_d_deploy_children(d, err) : hp_d_stop(d, &d->stopped, err);
 }
 
 struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, const struct hp_drive_hooks *hooks,
@@ -108,11 +108,13 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 	d->effects = json_array();
 	d->statements = json_array();
 	d->undone = json_array();
+	d->children = json_array();
 	d->timeline = json_array();
 	d->store = hp_store_mem_new(&d->now, err);
 	if (!d->store)
 		goto failed;
-	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->undone || !d->timeline) {
+	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->undone ||
+	    !d->children || !d->timeline) {
 		hp_fail(err, HP_E_NOMEM, "no memory for a test");
 		goto failed;
 	}
@@ -136,6 +138,7 @@ void hp_drive_free(struct hp_drive *d)
 	json_decref(d->effects);
 	json_decref(d->statements);
 	json_decref(d->undone);
+	json_decref(d->children);
 	json_decref(d->timeline);
 	hp_buf_free(&d->saved_text);
 	hp_buf_free(&d->kept);
@@ -179,6 +182,7 @@ void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
 		return;
 	hp_arena_reset(d->claim);
 	*c = runs[0];
+	c->workflow = hp_arena_strdup(d->claim, c->workflow);
 	c->key = keep(d->claim, c->key);
 	c->input = keep(d->claim, c->input);
 	c->saved = keep(d->claim, c->saved);
@@ -207,7 +211,7 @@ static int go_on(struct hp_drive *d, struct hp_error *err)
 		if (++claims > DRIVE_CLAIMS_MAX)
 			rc = hp_fail(&why, HP_E_LIMIT, "the run was taken up %d times without time passing", claims - 1);
 		else
-			rc = hp_d_drive(d, &why);
+			rc = d->claimed.run.id == d->run || !d->run ? hp_d_drive(d, &why) : hp_d_child(d, &why);
 	}
 	d->driving = false;
 	if (rc < 0)

@@ -28,6 +28,10 @@ struct hp_drive_send {
 	const json_t *seen;      /* the request for people: path, query, body, key, … */
 	int64_t now;
 };
+struct hp_drive_child {
+	const char *workflow;
+	const json_t *seen;     /* {workflow, key, input} */
+};
 struct hp_drive_hooks {
 	/* Fills ev as HP_EV_REPLY; its texts live until the next call (out is for them). */
 	int (*reply)(void *arg, const struct hp_drive_send *s, struct hp_buf *out, struct hp_event *ev,
@@ -35,6 +39,10 @@ struct hp_drive_hooks {
 	/* args: {"args": […], "user": …}. Texts of rows live until the next call. */
 	int (*sql)(void *arg, const struct hp_state *state, const json_t *args, struct hp_sql_rows *rows,
 		   struct hp_error *err);
+	/* How a child of `run` or `each` ends: ev as of reply (OK: value is its result); none: it
+	 * goes on for ever. NULL: no child can be started. */
+	int (*child)(void *arg, const struct hp_drive_child *c, struct hp_buf *out, struct hp_event *ev,
+		     struct hp_error *err);
 	void *arg;
 };
 

@@ -1,5 +1,5 @@
 /* drive_private.h: what drive.c (the world and its doors), drive_run.c (one run
- * through hp_step) and facts.c (what can be known of it) share. */
+ * through hp_step), drive_child.c (its children) and facts.c (what can be known of it) share. */
 #ifndef HP_TESTING_DRIVE_PRIVATE_H
 #define HP_TESTING_DRIVE_PRIVATE_H
 
@@ -29,7 +29,7 @@ struct hp_drive {
 
 	/* the run as last committed, for facts */
 	struct hp_run last;
-	json_t *path, *effects, *statements, *undone, *timeline;
+	json_t *path, *effects, *statements, *children, *undone, *timeline;
 	int32_t seen_visit;
 
 	/* answers of the store */
@@ -59,6 +59,10 @@ int hp_d_stop(struct hp_drive *d, const struct hp_error *why, struct hp_error *e
 void hp_d_note(struct hp_drive *d, json_t *row); /* steals; adds the time */
 /* Steps the claimed run until it is parked, finished, or the world has stopped. */
 int hp_d_drive(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
+/* The claimed run is a child: it ends as the hook says. */
+int hp_d_child(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
+/* Makes the workflows that `run` and `each` name known to the store. */
+int hp_d_deploy_children(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 /* What was claimed, or read again, becomes the run in hand. */
 void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err);
 /* The value of the event (REPLY, or VALUE of a verdict) brings secrets: they are put apart. */

@@ -6,7 +6,7 @@
 #include "base/words.h"
 
 static const char *const facts[] = {
-	"status", "state", "path", "saved", "result", "effects", "statements", "undone", "approval", "waiting",
+	"status", "state", "path", "saved", "result", "effects", "statements", "children", "undone", "approval", "waiting",
 	"why", "code", "message", "key", "phase", "attempt", "due_in", "elapsed",
 };
 
@@ -41,7 +41,8 @@ static json_t *facts_of(lua_State *L, struct tester *t)
 	return f;
 }
 
-/* A text in a list of effects is an operation, in one of statements a state. */
+/* A text in a list of effects is an operation, in one of statements a state, in one of
+ * children a workflow. */
 static void name_entries(const json_t *e, const char *list, const char *member)
 {
 	json_t *a = json_object_get(e, list), *v;
@@ -74,6 +75,7 @@ int hp_t_expect(lua_State *L)
 		return luaL_error(L, "expect {} says nothing: name what is expected, like status = \"succeeded\"");
 	name_entries(e, "effects", "operation");
 	name_entries(e, "statements", "state");
+	name_entries(e, "children", "workflow");
 	why_contains(e);
 	f = facts_of(L, t);
 	if (json_object_get(e, "why"))

@@ -152,6 +152,8 @@ static json_t *waiting_of(struct hp_drive *d, const json_t *doc)
 		json_array_append_new(list, json_sprintf("attempt %s", st->name));
 	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_DOUBT)
 		json_array_append_new(list, json_sprintf("probe %s", st->name));
+	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_JOINING)
+		json_array_append_new(list, json_sprintf("children %s", st->name));
 	else if (d->last.status == HP_WAITING && st->kind == HP_AWAIT)
 		json_array_append_new(list, json_sprintf("event %s", st->name));
 	else if (d->last.status == HP_WAITING && st->kind == HP_WAIT)
@@ -210,6 +212,7 @@ json_t *hp_drive_facts(struct hp_drive *d, struct hp_error *err)
 	json_object_set_new(f, "effects", json_deep_copy(d->effects));
 	json_object_set_new(f, "statements", json_deep_copy(d->statements));
 	json_object_set_new(f, "undone", json_deep_copy(d->undone));
+	json_object_set_new(f, "children", json_deep_copy(d->children));
 	json_decref(doc);
 	return f;
 }

@@ -178,7 +178,7 @@ static void report(struct tester *t, const struct one *o)
 
 static int run_one(struct tester *t, struct one *o, struct hp_error *err)
 {
-	const struct hp_drive_hooks hooks = {hp_t_on_send, hp_t_on_sql, t};
+	const struct hp_drive_hooks hooks = {hp_t_on_send, hp_t_on_sql, hp_t_on_child, t};
 	struct hp_error why = {0};
 	struct setup again;
 

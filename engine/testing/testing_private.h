@@ -40,7 +40,7 @@ void hp_t_text(const json_t *v, char out[TEST_TEXT_MAX]); /* NULL: "nothing" */
 
 /* ---- one answer of the world ---- */
 struct answer {
-	char target[2 * HP_NAME_MAX + 2]; /* operation, or state of kind sql */
+	char target[2 * HP_NAME_MAX + 2]; /* operation, state of kind sql, or "child NAME" */
 	bool sql;
 	int line;
 	json_t *value;  /* kept by t->kept; NULL: a function */
@@ -101,10 +101,13 @@ int hp_t_run(lua_State *L);
 /* ---- answers.c ---- */
 int hp_t_reply(lua_State *L);
 int hp_t_sql(lua_State *L);
+int hp_t_child(lua_State *L);
 int hp_t_on_send(void *arg, const struct hp_drive_send *s, struct hp_buf *out, struct hp_event *ev,
 		 struct hp_error *err);
 int hp_t_on_sql(void *arg, const struct hp_state *state, const json_t *args, struct hp_sql_rows *rows,
 		struct hp_error *err);
+int hp_t_on_child(void *arg, const struct hp_drive_child *c, struct hp_buf *out, struct hp_event *ev,
+		  struct hp_error *err);
 /* Fails the test when one was never asked for. */
 void hp_t_unused(struct tester *t);
 

@@ -416,6 +416,7 @@ static const struct {
 	lua_CFunction fn;
 } words[] = {
 	{"tests", word_tests},     {"test", word_test},       {"reply", hp_t_reply},     {"sql", hp_t_sql},
+	{"child", hp_t_child},
 	{"start", word_start},     {"person", word_person},   {"agent", word_agent},     {"service", word_service},
 	{"approve", word_approve}, {"reject", word_reject},   {"retry", word_retry},     {"skip", word_skip},
 	{"give_up", word_give_up}, {"cancel", word_cancel},   {"event", word_event},     {"pass", word_pass},
@@ -431,7 +432,7 @@ static const struct {
 } values[] = {
 	{"lost_reply", "$transport", "connection_lost"}, {"timeout", "$transport", "timeout"},
 	{"unreachable", "$transport", "unreachable"},    {"none", "$none", NULL},
-	{"any", "$any", NULL},                           {"absent", "$absent", NULL},
+	{"pending", "$pending", NULL},                   {"any", "$any", NULL},                           {"absent", "$absent", NULL},
 };
 
 void hp_t_words(lua_State *L, int env)

@@ -127,6 +127,7 @@ create table holdpoint.run_state (
 	waits boolean not null,  -- has rows in mail_wait
 	in_held boolean not null, -- has a row in held
 	gated boolean not null default false, -- has a row in gated
+	awaited boolean not null default false, -- other runs wait for its end
 	has_annex boolean not null default false, -- a transition has brought an annex: claims look for what became of it
 	entered_at bigint not null,
 	first_sent_at bigint not null,

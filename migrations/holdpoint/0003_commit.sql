@@ -306,6 +306,11 @@ declare
 	v_consumes boolean;
 	v_had_waits bigint[]; -- those that had waits
 	v_limited bigint[];   -- those that end and have permits of their own
+	v_parents bigint[];   -- those that have brought an annex before
+	v_awaited bigint[];   -- those that others wait for
+	v_ended bigint[];     -- … that end here
+	v_again bigint[] := '{}'; -- parents with something to do already
+	v_later bigint[] := '{}';
 	v_i bigint;
 	v_x bigint;
 	v_row record;
@@ -366,7 +371,7 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
-		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause, s.limited  -- the last five are not set here: as before
+		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause, s.limited, s.has_annex, s.awaited -- from waits on they are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,
 			status, attempt, due_at, flags, outcome, code, message, detail)
@@ -377,12 +382,18 @@ begin
 	select array_agg(ord order by ord), array_agg(cancel order by ord), array_agg(pause order by ord), array_agg(run_id order by ord),
 			bool_or(disposition <> 0), bool_or(in_held or status = 3), bit_or(flags), bool_or(consume > 0),
 			array_agg(run_id) filter (where waits), bool_or(gated),
-			array_agg(run_id order by ord) filter (where limited and disposition = 2)
-		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated, v_limited from up;
+			array_agg(run_id order by ord) filter (where limited and disposition = 2),
+			array_agg(run_id) filter (where has_annex), array_agg(run_id) filter (where awaited),
+			array_agg(run_id) filter (where awaited and disposition = 2)
+		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated, v_limited,
+			v_parents, v_awaited, v_ended from up;
 	if v_ok is null then
 		return;
 	end if;
 	v_first := array_fill(0::bigint, array[cardinality(v_ok)]);
+	if v_parents is not null or v_ended is not null then
+		perform lock_families(v_parents, v_ended); -- 0010
+	end if;
 
 	-- 2. saved values. Without documents no name comes twice (the encoder sees to it);
 	-- a document saves every member, and of equal names the last one wins.
@@ -473,11 +484,26 @@ begin
 	if v_gated or cardinality(v_refused) > 0 then
 		perform put_refused(v_runs, v_refused, p_run, p_rev, p_visit, p_from_visit, v_now);
 	end if;
+	if v_ended is not null then
+		perform children_ended(v_ended, v_now); -- 0010
+	end if;
+	if v_awaited is not null then
+		v_awaited := told_to_end(v_awaited, array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1));
+		v_cancel := array(select c or r = any(v_awaited) from unnest(v_cancel, v_runs) with ordinality x(c, r, n) order by n);
+	end if;
+	if v_moved and (v_parents is not null or cardinality(p_annex_ord) > 0) then
+		select o_again, o_later into v_again, v_later
+			from look_at_children(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1), v_now);
+	end if;
 	if v_moved then
 		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),
-			array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
+			v_again || array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
 				where p_disposition[o] = 1 and p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0),
 			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
+	end if;
+	if cardinality(v_later) > 0 then
+		insert into ready (run_id, due_at) select distinct x, v_now + 200000 from unnest(v_later) x
+			on conflict do nothing;
 	end if;
 	if true = any(v_pause) then
 		perform end_pauses(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2)); -- 0015

@@ -20,7 +20,9 @@ begin
 	return query
 	select s.run_id, s.epoch, s.rev, s.visit, s.state, s.status, s.phase, s.attempt, s.failures,
 		s.entered_at, s.first_sent_at, s.sent_at, s.due_at, s.unresolved, s.signed_visit, s.request_hash,
-		s.held_class, s.code, s.cancel, s.command, s.claims,
+		s.held_class, s.code,
+		s.cancel or s.awaited and s.status <> 3 and exists (select from child c where c.child = s.run_id and c.cancel),
+		s.command, s.claims,
 		r.workflow, coalesce(s.digest, r.digest), r.key, r.input,
 		(select jsonb_object_agg(v.name, v.value) from (
 			select distinct on (v.name) v.name, v.value from saved v

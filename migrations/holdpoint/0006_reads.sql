@@ -38,6 +38,7 @@ declare
 	v_after bigint := arg_int(p_args, 'after', 9223372036854775807);
 	v_workflow text := arg_text(p_args, 'workflow', false);
 	v_key text := arg_text(p_args, 'key', false);
+	v_parent bigint := nullif(arg_int(p_args, 'parent', 0), 0);
 	v_status smallint := status_number(p_args ->> 'status');
 	v_paused boolean := p_args ->> 'status' is not distinct from 'paused';
 	v_since bigint := coalesce(parse_time(p_args ->> 'since'), 0);
@@ -57,6 +58,7 @@ begin
 			-- the few that are held or paused are found through their own tables
 			and (v_status is distinct from 3 or r.id in (select h.run_id from held h))
 			and (not v_paused or r.id in (select p.run_id from paused p))
+			and (v_parent is null or r.id in (select c.child from child c where c.run_id = v_parent))
 			and (v_since = 0 or r.created_at >= v_since) and r.created_at < v_until
 		order by r.id desc limit v_limit + 1
 	), numbered as (
@@ -90,6 +92,7 @@ begin
 		'waits', coalesce((select jsonb_agg(jsonb_build_object('name', w.name, 'key', w.key) order by w.wait)
 			from mail_wait w where w.run_id = v_id), '[]'),
 		'arms', coalesce(arms_json(s), '[]')) -- 0011
+		|| families_json(v_id) -- 0010
 		|| case when s.has_annex then coalesce((select jsonb_build_object('undo', u) from undo_json(v_id) u where u is not null), '{}') else '{}' end -- 0012
 		|| case when s.has_annex then jsonb_strip_nulls(jsonb_build_object('sweeps', sweeps_json(v_id, v.digest))) else '{}' end;
 end $$;

@@ -21,7 +21,8 @@ begin
 	select * into c from history x where x.run_id = s.run_id and x.move = 12 and x.code = 'cancel'
 		order by x.rev desc, x.seq desc limit 1;
 	return ('cancelled', format('Run %s was cancelled at %s%s.', s.run_id, say_time(h.at),
-		coalesce(format(' by %s: %s', c.actor, c.message), '')), null)::reason_why;
+		coalesce(case when c.run_id is not null then format(' by %s: %s', c.actor, c.message) end, (select format(' with run %s, which had started it', k.run_id)
+			from child k where k.child = s.run_id and k.cancel limit 1), '')), null)::reason_why;
 end $$;
 
 create function holdpoint.why_ready(s holdpoint.run_state, p_since bigint, p_now bigint) returns holdpoint.reason_why
@@ -89,6 +90,9 @@ declare
 	v_until text := case when v_due > 0 then ' until ' || say_time(v_due) else '' end;
 	v_waits text;
 begin
+	if s.phase = 10 then
+		return why_children(s, p_state); -- 0010
+	end if;
 	select * into a from approval x where x.run_id = s.run_id and x.visit = s.visit and x.status = 'open';
 	if found then
 		return why_approval(s, a);
@@ -178,7 +182,8 @@ begin
 		'sentence', w.sentence || case when w.cause in ('approval', 'event', 'timer', 'parked')
 			then coalesce(why_arms(s), '') else '' end
 			|| case when s.status > 3 then '' when s.has_annex then undo_progress(v_id) else '' end
-			|| case when s.cancel and s.status < 4 and not unwinds(v_id) then ' It is to be cancelled.' else '' end
+			|| case when s.status < 4 and not unwinds(v_id) and (s.cancel
+				or s.awaited and exists (select from child c where c.child = v_id and c.cancel)) then ' It is to be cancelled.' else '' end
 			|| case when s.pause and w.cause <> 'paused' then ' It is to be paused.' else '' end,
 		'cause', w.cause, 'state', v_state, 'status', status_name(s.status), 'since', json_time(s.entered_at),
 		'until', json_time(w.until_us)));

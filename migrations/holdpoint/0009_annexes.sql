@@ -25,6 +25,7 @@ begin
 		when 'sweep' then perform sweep_put(p_run, p_from_visit, p_from_state, p_doc, p_now); -- 0016
 		when 'sweep_row' then perform sweep_row(p_run, p_from_visit, p_doc);
 		when 'sweep_failure' then perform sweep_failure(p_run, p_from_visit, p_doc, p_now);
+		when 'children' then perform annex_children(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0010
 		else raise exception using errcode = 'HP400',
 			message = format('run %s brings an annex "%s", which nobody reads', p_run, p_kind);
 	end case;
@@ -38,6 +39,7 @@ begin
 	return (select jsonb_object_agg(k, v) from (values
 		('arms', found_arms(s)), -- 0011
 		('undo', undo_found(s)), -- 0012
+		('children', case when s.phase = 10 then found_children(s.run_id, s.visit) end), -- 0010
 		('sweep', sweep_found(s)) -- 0016
 	) x(k, v) where v is not null);
 end $$;

@@ -47,7 +47,7 @@ static inline struct hp_state *state(int i, const char *name, enum hp_kind kind)
 	s->timeout_us = 20 * HP_SECOND;
 	s->call.signed_by = s->approval.of = HP_NO_STATE;
 	s->approval.rejected = s->approval.expired = HP_NO_STATE;
-	s->sql.none = s->choose.otherwise = s->await.timeout = HP_NO_STATE;
+	s->sql.none = s->choose.otherwise = s->await.timeout = s->children.timeout = HP_NO_STATE;
 	if (i >= W.def.n_states)
 		W.def.n_states = i + 1;
 	return s;

@@ -93,6 +93,20 @@ static const struct {
 	{"check_without_failures", 0,
 	 "lints/check_without_failures.lua:4: warning check_without_failures: state \"a\": on \"ill\": when bank.ping never "
 	 "answers, nothing comes of it; say after how many failed checks the run goes on, like failures = 3\n"},
+	{"child_destructive", 0,
+	 "lints/child_destructive.lua:2: warning destructive_without_approval: state \"go\": the destructive bank.transfers.create "
+	 "in workflow \"destructive_child\", which this starts, can be reached without an approval: go\n"},
+	{"child_on_condition", 0,
+	 "lints/child_on_condition.lua:6: warning destructive_on_condition: state \"go\": the destructive bank.transfers.create in "
+	 "workflow \"destructive_child\", which this starts, is reached without an approval when the condition of one is false: "
+	 "ask, go\n"},
+	{"child_approved", 0, ""},
+	{"child_unknown", 0,
+	 "lints/child_unknown.lua:2: warning child_unknown: state \"go\": workflow \"not_here\" is not beside this file, so what "
+	 "it does is not known and counts as destructive, and no approval is sure to come before it: go\n"},
+	{"child_circle", 1,
+	 "lints/child_circle.lua:2: error child_circle: state \"again\": workflow \"child_circle\" starts \"child_circle\", which "
+	 "starts it again: children of children may be 32 deep, so this ends in a failure\n"},
 	{"unknown_code", 1,
 	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
 	 "mean \"declined\"?\n"},
@@ -115,9 +129,28 @@ static const struct {
 	 "or chooses\n"},
 };
 
+/* Of the workflow that is checked: those beside it, loaded when they are asked for. */
+struct beside {
+	struct hp_workflow *w[8];
+	int n;
+};
+
+static const struct hp_workflow *find(void *arg, const char *name)
+{
+	struct beside *b = arg;
+	struct hp_error err = {0};
+	char path[200];
+
+	snprintf(path, sizeof path, FIXTURES "/lints/%s.lua", name);
+	ck_assert_int_lt(b->n, 8);
+	b->w[b->n] = load_file(path, FIXTURES "/plugins", &err);
+	return b->w[b->n] ? b->w[b->n++] : NULL;
+}
+
 START_TEST(each_lint_has_its_sentence)
 {
 	struct hp_error err = {0};
+	struct beside beside = {.n = 0};
 	struct hp_workflow *w;
 	struct found all;
 	char path[200];
@@ -126,10 +159,12 @@ START_TEST(each_lint_has_its_sentence)
 	snprintf(path, sizeof path, FIXTURES "/lints/%s.lua", cases[_i].fixture);
 	w = load_file(path, FIXTURES "/plugins", &err);
 	ck_assert_msg(w != NULL, "%s", err.message);
-	ck_assert_int_eq(hp_workflow_check(w, note, &all), cases[_i].fatal);
+	ck_assert_int_eq(hp_workflow_check_among(w, find, &beside, note, &all), cases[_i].fatal);
 	ck_assert_str_eq(hp_buf_str(&all.text), cases[_i].findings);
 	hp_buf_free(&all.text);
 	hp_workflow_free(w);
+	while (beside.n > 0)
+		hp_workflow_free(beside.w[--beside.n]);
 }
 END_TEST
 

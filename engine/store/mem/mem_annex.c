@@ -30,6 +30,7 @@ static const struct kind kinds[] = {
 	{ "sweep", mem_sweep_check, mem_sweep_put, mem_sweep_found },
 	{ "sweep_row", NULL, mem_sweep_put_row, NULL },
 	{ "sweep_failure", NULL, mem_sweep_put_failure, NULL },
+	{ "children", mem_children_check, mem_children_put, mem_children_found },
 	{ NULL, NULL, NULL, NULL }, /* ends the list */
 };
 
@@ -63,13 +64,14 @@ int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, st
 	return rc;
 }
 
-void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+void mem_annex_put(struct mem_store *m, const struct hp_transition *t)
 {
 	for (int i = 0; i < t->n_annexes; i++) {
 		const struct hp_annex *x = &t->annexes[i];
 		json_t *doc = hp_json_parse(x->doc.p, x->doc.n, x->kind, NULL);
 
-		kind_of(x->kind)->put(m, r, t, doc);
+		/* it may have added runs, and the table of runs may be elsewhere now */
+		kind_of(x->kind)->put(m, mem_run_find(&m->w, t->run_id), t, doc);
 		json_decref(doc);
 	}
 }

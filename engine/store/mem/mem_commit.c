@@ -322,9 +322,9 @@ static bool refused_for_good(const struct mem_store *m, const struct mem_history
 
 /* May the key of a run that failed or was cancelled be used again? Only when nothing it
  * did can still be live. */
-static bool without_live_effects(const struct mem_store *m, const struct mem_run *r)
+bool mem_without_live_effects(const struct mem_store *m, const struct mem_run *r)
 {
-	if (r->row.unresolved)
+	if (r->row.unresolved || !mem_children_without_effects(m, r))
 		return false;
 	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
 		if (h->run != r->row.id || (!h->admits && !h->in_sql))
@@ -343,13 +343,13 @@ static void free_key(struct mem_store *m, const struct mem_run *r)
 	if (r->row.status != HP_FAILED && r->row.status != HP_CANCELLED)
 		return;
 	MEM_EACH(&m->w, T_KEY, struct mem_key, k)
-		if (k->run == r->row.id && without_live_effects(m, r))
+		if (k->run == r->row.id && mem_without_live_effects(m, r))
 			k->freed = true;
 }
 
 /* A parked run belongs to nobody. What came while it was still ours wakes it at once:
  * an event, a due time that has passed, or a cancel that its owner had not seen. */
-static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, bool cancel)
 {
 	const struct hp_run *row = &r->row;
 	int32_t index;
@@ -365,7 +365,7 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 		return;
 	}
 	if ((row->due_at > 0 && row->due_at <= *m->now && !row->pause) ||
-	    (row->status != HP_HELD && row->cancel && !t->after.cancel) ||
+	    (row->status != HP_HELD && cancel && !t->after.cancel) || (!row->pause && mem_family_calls(m, r)) ||
 	    (row->status == HP_WAITING && !row->pause && row->phase == HP_PH_OPEN && mem_mail_first(m, r, &index)))
 		mem_ready(m, r);
 }
@@ -400,12 +400,16 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		put_waits(m, r, t->wait_keys);
 	if (t->approval.n)
 		put_approval(m, r, t);
-	mem_annex_put(m, r, t);
+	mem_annex_put(m, t);
+	r = mem_run_find(&m->w, t->run_id); /* it may be elsewhere now */
 	res->first_sent_at = put_effect(m, r, t);
 	mem_gated(m, r, refused);
-	res->cancel = r->row.cancel;
+	res->cancel = r->row.cancel || mem_told_to_end(m, r);
 	res->pause = r->row.pause;
-	dispose(m, r, t);
+	dispose(m, r, t, res->cancel);
+	r = mem_run_find(&m->w, t->run_id);
+	if (t->disposition == HP_FINISH && r->awaited)
+		mem_child_ended(m, r);
 }
 
 /* Gates first: what they refuse is written as parked, and sends nothing that could be

@@ -18,6 +18,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_WAIT] = sizeof(struct mem_wait),       [T_CURSOR] = sizeof(struct mem_cursor),
 	[T_MAIL] = sizeof(struct mem_mail),       [T_INBOX] = sizeof(struct mem_inbox),
 	[T_BUNDLE] = sizeof(struct mem_bundle),   [T_PRINCIPAL] = sizeof(struct mem_principal),
+	[T_FAMILY] = sizeof(struct mem_family),   [T_CHILD] = sizeof(struct mem_child),
 	[T_SCHEDULE] = sizeof(struct mem_schedule), [T_TICK] = sizeof(struct mem_tick),
 	[T_BREAKER] = sizeof(struct mem_breaker), [T_BREAKER_LOG] = sizeof(struct mem_breaker_log),
 	[T_BREAKER_COUNT] = sizeof(struct mem_breaker_count), [T_PROBE] = sizeof(struct mem_probe),

@@ -507,6 +507,8 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 		return mem_read_history(m, args, out, err);
 	if (strcmp(name, "approval") == 0)
 		return mem_read_approval(m, args, out, err);
+	if (strcmp(name, "children") == 0)
+		return mem_read_children(m, args, out, err);
 	if (strcmp(name, "why") == 0)
 		return mem_why(m, args, out, err);
 	if (strncmp(name, "schedule", 8) == 0)

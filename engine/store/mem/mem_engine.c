@@ -160,6 +160,8 @@ void mem_claimed_fill(struct mem_store *m, struct mem_answer *an, const struct m
 	struct hp_buf saved;
 
 	out->run = r->row;
+	if (r->row.status != HP_HELD && mem_told_to_end(m, r))
+		out->run.cancel = true;
 	out->workflow = mem_keep(an, r->workflow).p;
 	memcpy(out->digest, mem_bundle_of(&m->w, r)->digest, HP_SHA256_LEN);
 	out->key = mem_keep(an, r->key);

@@ -10,6 +10,7 @@
  *   mem_limit.c   limiters and permits: what limits starts
  *   mem_arms.c    what stands beside the main wait of a state
  *   mem_undo.c    how to take effects back, and how far that has come
+ *   mem_children.c  families: children started, counted, told to end
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_sweep.c   where a sweep stands
@@ -60,6 +61,7 @@ struct mem_run {
 	int64_t created_at, updated_at, finished_at;
 	int64_t engine;              /* owner, 0: none */
 	char token[65];
+	bool awaited;                /* other runs wait for its end */
 	bool ready;                  /* has a row in the ready list */
 	int64_t ready_at;
 	struct hp_bytes message, result;
@@ -220,6 +222,23 @@ struct mem_sweep_failure {
 	struct hp_bytes cursor, error;
 };
 
+/* What one visit of a parent waits for; 0010_children.sql says what the words mean. */
+struct mem_family {
+	int64_t run;
+	int32_t visit, depth, percent, concurrency;
+	struct hp_bytes workflow, cursor; /* cursor: JSON */
+	bool single, complete, closed;
+	int64_t need, tolerate, total, queued, running, succeeded, failed, cancelled, first_failed;
+};
+enum mem_child_status { MEM_CHILD_QUEUED = 0, MEM_CHILD_RUNS = 1, MEM_LEFT = 7, MEM_NEVER = 8 };
+struct mem_child {
+	int64_t run, n, child;       /* child 0: not started */
+	int32_t visit;
+	int status;                  /* enum mem_child_status, or enum hp_status as it ended */
+	bool own, cancel;
+	struct hp_bytes code, message, key, input;
+};
+
 /* A table. `size` is that of a row. */
 struct mem_vec {
 	void *p;
@@ -231,7 +250,7 @@ enum mem_table {
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
 	T_BREAKER, T_BREAKER_LOG, T_PROBE, T_LIMITER, T_PERMIT, T_ARMS, T_UNDO, T_UNWINDING,
-	T_SWEEP, T_SWEEP_FAILURE, T__COUNT
+	T_SWEEP, T_SWEEP_FAILURE, T_FAMILY, T_CHILD, T__COUNT
 };
 struct mem_world {
 	struct mem_vec t[T__COUNT];
@@ -374,7 +393,7 @@ void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
 
 /* mem_annex.c */
 int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err);
-void mem_annex_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t);
+void mem_annex_put(struct mem_store *m, const struct hp_transition *t);
 /* For a claim: JSON object kind → what is known of it; empty: nothing. */
 void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
 		     struct hp_bytes *out);
@@ -410,6 +429,27 @@ int mem_breaker_door(struct mem_store *m, const char *name, const char *principa
 const struct mem_breaker *mem_breaker_find(const struct mem_store *m, struct hp_bytes name);
 const char *mem_breaker_word(enum mem_breaker_state s);
 void mem_dump_breakers(const struct mem_store *m, json_t *root);
+/* mem_children.c */
+int mem_children_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc,
+		       struct hp_error *err);
+void mem_children_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
+json_t *mem_children_found(const struct mem_store *m, const struct mem_run *r);
+/* A run that is waited for has ended. */
+void mem_child_ended(struct mem_store *m, const struct mem_run *r);
+/* The parent that started it has told it to end. */
+bool mem_told_to_end(const struct mem_store *m, const struct mem_run *r);
+/* A parent would sleep now: is there something for it to do? */
+bool mem_family_calls(const struct mem_store *m, const struct mem_run *r);
+/* Nothing that its own children did can still be live. */
+bool mem_children_without_effects(const struct mem_store *m, const struct mem_run *r);
+/* Adds `children` and `parents` where there are any. */
+void mem_families_json(const struct mem_store *m, int64_t run, json_t *root);
+int mem_read_children(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
+/* A parent's sentence; *first: the child it names, 0: none. */
+void mem_why_children(const struct mem_store *m, const struct mem_run *r, const char *state, struct hp_buf *text,
+		      int64_t *first);
+void mem_dump_children(const struct mem_store *m, json_t *root);
+bool mem_without_live_effects(const struct mem_store *m, const struct mem_run *r);
 
 /* mem_undo.c */
 int mem_undo_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc, struct hp_error *err);

@@ -180,6 +180,7 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	arms = mem_arms_json(m, r);
 	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
 			 "approvals", approvals, "waits", waits, "arms", arms ? arms : json_array());
+	mem_families_json(m, r->row.id, root);
 	hp_buf_free(&saved);
 	undo = mem_undo_json(m, r);
 	if (undo)
@@ -379,6 +380,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	mem_dump_breakers(m, root);
 	mem_dump_secrets(m, root);
 	mem_dump_undo(m, root);
+	mem_dump_children(m, root);
 	mem_dump_sweeps(m, root);
 	rc = sort_rows(root, "waits", err);
 	if (rc == 0)

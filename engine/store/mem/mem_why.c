@@ -16,6 +16,8 @@ struct why {
 	int64_t until; /* 0: no time is known */
 };
 
+static const char *say(struct why *y);
+
 #define RUN(y) ((long long)(y)->r->row.id)
 #define BYTES(b) (int)(b).n, (b).p ? (b).p : ""
 
@@ -42,6 +44,14 @@ static void add_message(struct why *y, const struct mem_history *h)
 		hp_buf_printf(&y->text, ": %.*s", BYTES(h->message));
 }
 
+/* Who has told it to end. */
+static void add_parent(struct why *y)
+{
+	MEM_EACH(&y->m->w, T_CHILD, struct mem_child, c)
+		if (c->child == y->r->row.id && c->cancel)
+			hp_buf_printf(&y->text, " with run %lld, which had started it", (long long)c->run);
+}
+
 static const char *why_final(struct why *y)
 {
 	const struct mem_history *h = latest(y, HP_MOVE_FINISHED, NULL);
@@ -62,6 +72,8 @@ static const char *why_final(struct why *y)
 		hp_buf_printf(&y->text, "Run %lld was cancelled at %s", RUN(y), at);
 		if (c)
 			hp_buf_printf(&y->text, " by %.*s: %.*s", BYTES(c->by), BYTES(c->reason));
+		else
+			add_parent(y);
 		hp_buf_addc(&y->text, '.');
 		return "cancelled";
 	}
@@ -178,6 +190,24 @@ static const char *why_sweep(struct why *y)
 	return "sweep";
 }
 
+/* A parent waits: for whom, and why they wait. */
+static const char *why_children(struct why *y)
+{
+	struct why child = { .m = y->m };
+	int64_t first;
+
+	mem_why_children(y->m, y->r, y->state, &y->text, &first);
+	y->until = y->r->row.due_at;
+	child.r = first ? mem_run_find(&y->m->w, first) : NULL;
+	if (!child.r)
+		return "children";
+	hp_buf_addc(&y->text, ' ');
+	say(&child);
+	hp_buf_adds(&y->text, hp_buf_str(&child.text));
+	hp_buf_free(&child.text);
+	return "children";
+}
+
 static const char *why_open(struct why *y)
 {
 	const struct mem_approval *a = mem_approval_of(&y->m->w, y->r->row.id, y->r->row.visit);
@@ -185,6 +215,8 @@ static const char *why_open(struct why *y)
 	bool waits;
 	char at[32];
 
+	if (x->phase == HP_PH_JOINING)
+		return why_children(y);
 	if (a && a->status == MEM_OPEN)
 		return why_approval(y, a);
 	if (mem_say_sweep(y->m, y->r, NULL))
@@ -336,6 +368,24 @@ static const char *cause_of(struct why *y)
 	return y->r->row.status == HP_HELD ? why_held(y) : why_waiting(y);
 }
 
+/* The sentence into y->text, which is the caller's to free; returns the cause. */
+static const char *say(struct why *y)
+{
+	bool cancel = y->r->row.cancel || mem_told_to_end(y->m, y->r);
+	const char *cause;
+
+	mem_state_name(&y->m->w, y->r, y->r->row.state, y->state, sizeof y->state);
+	hp_buf_init(&y->text, HP_VALUE_MAX);
+	cause = cause_of(y);
+	if (!hp_status_final(y->r->row.status))
+		mem_undo_progress(y->m, y->r, &y->text);
+	if (cancel && !hp_status_final(y->r->row.status) && !mem_unwinds(y->m, y->r->row.id))
+		hp_buf_adds(&y->text, " It is to be cancelled.");
+	if (y->r->row.pause && strcmp(cause, "paused") != 0)
+		hp_buf_adds(&y->text, " It is to be paused.");
+	return cause;
+}
+
 int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	struct why y = { .m = m, .r = mem_arg_run(m, args, err) };
@@ -345,15 +395,7 @@ int mem_why(struct mem_store *m, const json_t *args, struct hp_buf *out, struct 
 
 	if (!y.r)
 		return -1;
-	mem_state_name(&m->w, y.r, y.r->row.state, y.state, sizeof y.state);
-	hp_buf_init(&y.text, HP_VALUE_MAX);
-	cause = cause_of(&y);
-	if (!hp_status_final(y.r->row.status))
-		mem_undo_progress(m, y.r, &y.text);
-	if (y.r->row.cancel && !hp_status_final(y.r->row.status) && !mem_unwinds(m, y.r->row.id))
-		hp_buf_adds(&y.text, " It is to be cancelled.");
-	if (y.r->row.pause && strcmp(cause, "paused") != 0)
-		hp_buf_adds(&y.text, " It is to be paused.");
+	cause = say(&y);
 	root = json_pack("{s:I, s:s, s:s, s:s, s:s}", "run", (json_int_t)y.r->row.id, "sentence",
 			 hp_buf_str(&y.text), "cause", cause, "state", y.state, "status",
 			 hp_status_name(y.r->row.status));

@@ -368,6 +368,7 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 		 hp_door_cb cb, void *arg)
 {
 	static const char *const names[] = { "start", "send_event", "decide", "operate", "cancel", "runs",
+		"children",
 		"breaker_report", "breaker_trip",
 		"secrets", "secret_put", "secret_promote", "secret_retire", "secrets_live", "secret_reserve", "secret_reseal",
 		"run", "history", "why", "approvals", "approval", "events", "workflows", "metrics",

@@ -154,5 +154,7 @@ TCase *contract_gates(void);
 TCase *contract_secrets(void);
 TCase *contract_undo(void);
 TCase *contract_sweeps(void);
+TCase *contract_children(void);
+TCase *contract_joins(void);
 
 #endif

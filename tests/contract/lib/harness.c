@@ -705,6 +705,8 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_secrets());
 	add(s, contract_undo());
 	add(s, contract_sweeps());
+	add(s, contract_children());
+	add(s, contract_joins());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -1,0 +1,230 @@
+/* store_children.c: what a fan-out over a million items costs at a time: its items come
+ * page by page, no more of them are there than can run soon, and neither the end of a
+ * child nor a claim of the parent touches more when many have ended before.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/store_fixture.h"
+#include "lib/suite.h"
+
+#define ITEMS 1000000
+#define PAGE 250
+#define AT_ONCE 20
+#define ENDED 200000 /* children of before */
+
+static const char summary[] = "{\"states\":[{\"name\":\"fan\",\"kind\":\"each\"},{\"name\":\"done\",\"kind\":\"succeed\"}]}";
+
+static struct fx f;
+
+/* A page of the source that the store has never seen: items known + 1 … known + PAGE. */
+static struct hp_transition page_of(const struct hp_run *run, int64_t known, const char *op, struct hp_buf *doc)
+{
+	struct hp_transition t = fx_from(run, HP_MOVE_SPAWNED, HP_PARK);
+
+	hp_buf_clear(doc);
+	hp_buf_printf(doc, "{\"op\":\"%s\",\"workflow\":\"w\",\"single\":false,\"need\":0,\"tolerate\":0,\"percent\":-1,"
+		      "\"concurrency\":%d,\"children\":[", op, AT_ONCE);
+	for (int i = 1; i <= PAGE; i++)
+		hp_buf_printf(doc, "%s{\"input\":{\"id\":%lld}}", i > 1 ? "," : "", (long long)(known + i));
+	hp_buf_printf(doc, "],\"cursor\":%lld,\"end\":%s}", (long long)(known + PAGE), known + PAGE < ITEMS ? "false" : "true");
+	t.after.status = HP_WAITING;
+	t.after.phase = HP_PH_JOINING;
+	t.annexes[0] = (struct hp_annex){ "children", hp_buf_bytes(doc) };
+	t.n_annexes = 1;
+	return t;
+}
+
+/* All claimed children end; the parent, if it is among them, names the next page. Returns
+ * how many children ended. */
+static int turn(int64_t parent, int64_t *known, struct hp_buf *doc)
+{
+	static struct fx_commit res;
+	struct hp_transition t[256];
+	const struct hp_transition *p[256];
+	int n, children = 0;
+	struct hp_claimed *c = fx_claim(&f, f.store, f.engine, 256, &n);
+
+	for (int i = 0; i < n; i++) {
+		p[i] = &t[i];
+		if (c[i].run.id == parent) {
+			t[i] = page_of(&c[i].run, *known, "page", doc);
+			*known += PAGE;
+			continue;
+		}
+		t[i] = fx_from(&c[i].run, HP_MOVE_FINISHED, HP_FINISH);
+		t[i].after.status = HP_SUCCEEDED;
+		children++;
+	}
+	fx_commit(&f, f.store, p, n, &res);
+	for (int i = 0; i < n; i++)
+		ck_assert_msg(res.res[i].outcome == HP_COMMIT_OK, "%s", res.error.message);
+	return children;
+}
+
+/* Pages a statement touches, by its plan; the session plans as an engine's does. */
+static int64_t pages(const char *sql)
+{
+	char *quoted = PQescapeLiteral(f.super, sql, strlen(sql));
+	int64_t n = fx_int(&f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
+			       " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
+			       " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
+			       " end $x$; select pg_temp.pages()", quoted);
+
+	PQfreemem(quoted);
+	return n;
+}
+
+static int64_t cost_of_an_end(void)
+{
+	char sql[128];
+	int64_t child = fx_int(&f, "select child from holdpoint.child where status = 1 order by n limit 1");
+
+	fx_sql(&f, "update holdpoint.run_state set status = 4 where run_id = %lld; delete from holdpoint.ready where run_id = %lld",
+	       (long long)child, (long long)child);
+	snprintf(sql, sizeof sql, "select holdpoint.children_ended(array[%lld], 1)", (long long)child);
+	return pages(sql);
+}
+
+START_TEST(a_million_items_are_there_page_by_page)
+{
+	struct hp_claimed parent;
+	struct hp_transition t;
+	struct hp_buf doc;
+	char sql[128];
+	int64_t known = PAGE, ended = 0, end_before, found_before;
+
+	hp_buf_init(&doc, 65536);
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	t = page_of(&parent.run, 0, "open", &doc);
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	while (ended < 8 * PAGE) {
+		ended += turn(parent.run.id, &known, &doc);
+		/* what is kept of the items is a page and a bit, and what runs is as many as said */
+		ck_assert_int_le(fx_int(&f, "select count(*) from holdpoint.child where status = 0"), PAGE + AT_ONCE);
+		ck_assert_int_le(fx_int(&f, "select count(*) from holdpoint.child where status = 1"), AT_ONCE);
+		ck_assert_int_le(known, ended + PAGE + 2 * AT_ONCE);
+	}
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where input is not null and status <> 0"), 0);
+	ck_assert_int_eq(fx_int(&f, "select succeeded from holdpoint.family"), ended);
+	/* woken for its pages, and for nothing else */
+	ck_assert_int_le(fx_int(&f, "select count(*) from holdpoint.history where run_id = %lld and move = 19",
+				(long long)parent.run.id), known / PAGE);
+	fx_sql(&f, "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off;"
+		   " set plan_cache_mode = force_generic_plan");
+	(void)cost_of_an_end(); /* the first one reads the catalogue */
+	end_before = cost_of_an_end();
+	snprintf(sql, sizeof sql, "select holdpoint.found_children(%lld, 1)", (long long)parent.run.id);
+	(void)pages(sql);
+	found_before = pages(sql);
+	fx_sql(&f, "insert into holdpoint.child (run_id, visit, n, child, status) select %lld, 1, 500000 + i, 10000000 + i, 4"
+		   " from generate_series(1, %d) i", (long long)parent.run.id, ENDED);
+	fx_sql(&f, "update holdpoint.family set total = total + %d, succeeded = succeeded + %d", ENDED, ENDED);
+	/* their rows alone are some thousand pages */
+	ck_assert_int_lt(cost_of_an_end(), end_before + 500);
+	ck_assert_int_lt(pages(sql), found_before + 500);
+	hp_buf_free(&doc);
+	fx_close(&f);
+}
+END_TEST
+
+/* The parent of a `run`: joins whoever has the key "k". */
+static struct hp_transition joins(const struct hp_run *run)
+{
+	struct hp_transition t = fx_from(run, HP_MOVE_PARKED, HP_PARK);
+
+	t.after.status = HP_WAITING;
+	t.after.phase = HP_PH_JOINING;
+	t.annexes[0] = (struct hp_annex){ "children", hp_bytes_of("{\"op\":\"open\",\"workflow\":\"w\",\"single\":true,"
+		"\"need\":0,\"tolerate\":0,\"percent\":-1,\"concurrency\":1,\"children\":[{\"key\":\"k\",\"input\":{}}],"
+		"\"end\":true}") };
+	t.n_annexes = 1;
+	return t;
+}
+
+/* A run that is just being written is not waited for, or two that join each other would
+ * wait for ever: the parent looks again, and then hears of its end. */
+START_TEST(a_run_that_is_just_being_written_is_looked_at_again)
+{
+	struct hp_claimed parent, child, *c;
+	struct hp_transition t;
+	PGconn *other;
+	int n = 0;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", "k", true, &child, NULL);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	other = fx_session(&f, "holdpoint_engine");
+	ck_assert_str_eq(fx_state(&f, other, "begin"), "");
+	ck_assert_str_eq(fx_state(&f, other, "select from holdpoint.run_state where run_id = 1 for no key update"), "");
+	t = joins(&parent.run);
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK); /* it did not wait */
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 1);
+	ck_assert_str_eq(fx_state(&f, other, "commit"), "");
+	for (int i = 0; i < 100 && n == 0; i++) {
+		fx_turn(&f, 0.05);
+		c = fx_claim(&f, f.store, f.engine, 8, &n);
+	}
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c[0].run.id, parent.run.id);
+	t = fx_from(&c[0].run, HP_MOVE_WOKEN, HP_PARK);
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 0);
+	fx_claim(&f, f.store, f.engine, 8, &n);
+	ck_assert_int_eq(n, 0);
+	t = fx_from(&child.run, HP_MOVE_FINISHED, HP_FINISH);
+	t.after.status = HP_SUCCEEDED;
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	c = fx_claim(&f, f.store, f.engine, 8, &n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c[0].run.id, parent.run.id);
+	PQfinish(other);
+	fx_close(&f);
+}
+END_TEST
+
+/* Keys outlive their runs: who joins one that was removed is told, and does not wait. */
+START_TEST(a_run_that_was_removed_is_no_success)
+{
+	struct hp_claimed parent, child, *c;
+	struct hp_transition t;
+	int n;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", "k", true, &child, NULL);
+	t = fx_from(&child.run, HP_MOVE_FINISHED, HP_FINISH);
+	t.after.status = HP_SUCCEEDED;
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	fx_sql(&f, "select holdpoint.gc_forget(array[%lld::bigint], false)", (long long)child.run.id);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	t = joins(&parent.run);
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	c = fx_claim(&f, f.store, f.engine, 8, &n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_ptr_nonnull(memmem(c[0].annex.p, c[0].annex.n, "run_removed", 11));
+	fx_close(&f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("store children");
+	TCase *t = tcase_create("children");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, 120);
+	tcase_add_test(t, a_million_items_are_there_page_by_page);
+	tcase_add_test(t, a_run_that_is_just_being_written_is_looked_at_again);
+	tcase_add_test(t, a_run_that_was_removed_is_no_success);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
