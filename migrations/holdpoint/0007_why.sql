@@ -99,7 +99,7 @@ begin
 	end if;
 	select string_agg(format('%s with key "%s"', w.name, w.key), ' or ' order by w.wait) into v_waits
 		from mail_wait w where w.run_id = s.run_id and w.wait < coalesce( -- those of arms come after
-			(select (state_summary(r.digest, s.state) ->> 'own_events')::int from run r where r.id = s.run_id), w.wait + 1);
+			(state_summary(run_digest(s.run_id), s.state) ->> 'own_events')::int, w.wait + 1);
 	if v_waits is not null then
 		return ('event', format('Run %s waits in state "%s" for the event %s%s.', s.run_id, p_state, v_waits, v_until), v_due)::reason_why;
 	end if;

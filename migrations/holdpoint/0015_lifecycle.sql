@@ -292,9 +292,6 @@ begin
 	if s.phase > 6 then
 		perform fail('HP409', format('run %s is %s: that must end first', s.run_id, phase_name(s.phase)));
 	end if;
-	if exists (select from unwinding w where w.run_id = s.run_id) then
-		perform fail('HP409', format('run %s is being unwound: what it did is undone by the version it was done under', s.run_id));
-	end if;
 	if s.status <> 3 and s.phase = 6 and state_summary(run_digest(s.run_id), s.state) ->> 'kind' not in ('approval', 'wait', 'await') then
 		perform fail('HP409', format('what run %s has begun in state "%s" must end first', s.run_id,
 			state_name(run_digest(s.run_id), s.state)));
