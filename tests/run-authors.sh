@@ -112,6 +112,11 @@ like 'the example of secrets' 0 '3 passed, 0 failed' \
 	holdpoint test --plugins "$keyring/plugins" "$keyring/workflows/rotate_key_test.lua"
 like 'every arm of it' 0 '6 passed, 0 failed' holdpoint test late_refund_test.lua
 
+# ---- docs/authoring.md: limits ----
+
+cp "$root/tests/fixtures/workflows/remind.lua" "$root/tests/fixtures/workflows/remind_test.lua" .
+like 'the example of limits' 0 '3 passed, 0 failed' holdpoint test remind_test.lua
+
 # ---- the command ----
 
 cat >one_test.lua <<'LUA'

@@ -96,6 +96,32 @@ static void from_store(struct hp_buf *out, const json_t *root)
 	gauge(out, root, "runs_started", "holdpoint_run_last_id", "The number of the newest run.", 1);
 }
 
+/* A number of every budget. */
+static void of_budgets(struct hp_buf *out, const json_t *budgets, const char *member, const char *series, const char *help)
+{
+	const json_t *b;
+	size_t i;
+
+	if (json_array_size(budgets) == 0)
+		return;
+	hp_buf_printf(out, "# HELP %s %s\n# TYPE %s gauge\n", series, help, series);
+	json_array_foreach(budgets, i, b) /* names are letters, digits and _ */
+		hp_buf_printf(out, "%s{budget=\"%s\"} %lld\n", series, hp_json_str(b, "budget"),
+			      (long long)hp_json_int(b, member, 0));
+}
+
+static void limits(struct hp_buf *out, const json_t *root)
+{
+	const json_t *budgets = json_object_get(root, "budgets");
+
+	gauge(out, root, "starts_waiting", "holdpoint_starts_waiting",
+	      "Runs that may not start yet: exclusive, concurrency, fair.", 1);
+	gauge(out, root, "calls_waiting", "holdpoint_calls_waiting", "Runs that wait for a place of a call or a connector.", 1);
+	of_budgets(out, budgets, "limit", "holdpoint_budget_limit", "How much there is in a window.");
+	of_budgets(out, budgets, "used", "holdpoint_budget_used", "How much is used now, of the key that uses most.");
+	of_budgets(out, budgets, "waiting", "holdpoint_budget_waiting", "Runs that wait for it.");
+}
+
 static void write_metrics(struct api_request *rq, const json_t *root)
 {
 	struct hp_buf out;
@@ -108,8 +134,10 @@ static void write_metrics(struct api_request *rq, const json_t *root)
 		      "# HELP holdpoint_database_up Did the database answer this scrape?\n"
 		      "# TYPE holdpoint_database_up gauge\nholdpoint_database_up %d\n",
 		      HP_VERSION, root != NULL);
-	if (root)
+	if (root) {
 		from_store(&out, root);
+		limits(&out, root);
+	}
 	if (!rq->api->closing)
 		hp_counters_render(hp_server_counters(rq->api->server), &out);
 	if (hp_buf_check(&out, "metrics", &err) < 0)

@@ -51,6 +51,8 @@ int hp_cmd_workflows(int argc, char **argv);
 int hp_cmd_schedules(int argc, char **argv);
 int hp_cmd_breakers(int argc, char **argv);
 int hp_cmd_breaker(int argc, char **argv);
+int hp_cmd_budget(int argc, char **argv);
+int hp_cmd_limits(int argc, char **argv);
 int hp_cmd_token(int argc, char **argv);
 int hp_cmd_secret(int argc, char **argv);
 int hp_cmd_migrate(int argc, char **argv);

@@ -33,6 +33,8 @@ const struct hp_command_entry hp_commands[] = {
 	{ "workflows", "list what is deployed", hp_cmd_workflows, AUTHORS },
 	{ "workflow", "pause or resume all new runs of a workflow", hp_cmd_workflow, AUTHORS },
 	{ "schedules", "list schedules; show, pause, resume, run one now", hp_cmd_schedules, AUTHORS },
+	{ "budget", "how much may be spent: list, show, set, unset", hp_cmd_budget, AUTHORS },
+	{ "limits", "every limit that is in use, and how many wait for it", hp_cmd_limits, AUTHORS },
 	{ "check", "look for mistakes in workflow files", hp_cmd_check, AUTHORS },
 	{ "test", "run the tests beside workflow files", hp_cmd_test, AUTHORS },
 	{ "graph", "a workflow's states and ways as a Mermaid flowchart", hp_cmd_graph, AUTHORS },

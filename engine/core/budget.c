@@ -30,16 +30,29 @@ static int64_t take_bucket(const struct hp_quota *q, struct hp_meter *m, int64_t
 	return at;
 }
 
+bool hp_budget_rolls(const struct hp_quota *q, const struct hp_meter *m, int64_t now)
+{
+	return !q->bucket && m->now_at < hp_window_start(now, q->per_us);
+}
+
+void hp_budget_roll(const struct hp_quota *q, struct hp_meter *m, int64_t promised, int64_t now)
+{
+	m->now_at = hp_window_start(now, q->per_us);
+	m->now_used = promised;
+	if (m->at <= m->now_at) {
+		m->at = m->now_at;
+		m->used = m->now_used;
+	}
+}
+
 int64_t hp_budget_take(const struct hp_quota *q, struct hp_meter *m, int64_t amount, bool wait, int64_t now)
 {
-	int64_t window = hp_window_start(now, q->per_us), used;
+	int64_t window = m->at, used = m->used;
 
 	HP_ASSERT(q->max > 0 && q->per_us > 0 && amount > 0 && amount <= q->max);
 	if (q->bucket)
 		return take_bucket(q, m, amount, wait, now);
-	if (window < m->at)
-		window = m->at;
-	used = window > m->at ? 0 : m->used;
+	HP_ASSERT(!hp_budget_rolls(q, m, now));
 	if (used + amount > q->max) {
 		window += q->per_us;
 		used = 0;
@@ -48,17 +61,21 @@ int64_t hp_budget_take(const struct hp_quota *q, struct hp_meter *m, int64_t amo
 		return -1;
 	m->at = window;
 	m->used = used + amount;
+	if (m->at == m->now_at)
+		m->now_used = m->used;
 	return window > now ? window : now;
 }
 
-bool hp_budget_give_back(const struct hp_quota *q, struct hp_meter *m, int64_t amount, int64_t at)
+void hp_budget_give_back(const struct hp_quota *q, struct hp_meter *m, int64_t amount, int64_t at)
 {
+	int64_t window = q->bucket ? 0 : hp_window_start(at, q->per_us);
+
 	if (q->bucket) {
 		m->at -= filling(q, amount);
-		return true;
+		return;
 	}
-	if (hp_window_start(at, q->per_us) != m->at)
-		return false;
-	m->used = m->used > amount ? m->used - amount : 0;
-	return true;
+	if (window == m->now_at)
+		m->now_used -= amount;
+	if (window == m->at)
+		m->used -= amount;
 }

@@ -145,6 +145,8 @@ void hp_definition_edges(const struct hp_definition *d, int state, hp_edge_fn fn
 		edge(&w, s->next, "next", s->line);
 		if (s->kind == HP_SQL)
 			edge(&w, s->sql.none, "none", s->line);
+		else if (s->call.limited)
+			edge(&w, s->call.over_budget, "over budget", s->line);
 		catch_edges(&w, s);
 		break;
 	case HP_CHOOSE:

@@ -139,6 +139,9 @@ struct hp_state {
 	struct { /* HP_CALL */
 		struct hp_operation op;
 		bool has_key;          /* the author gave a business key */
+		bool limited;          /* budgets, rates or places: its admissions bring demands */
+		int over_budget;       /* where to go when its budget is used up; HP_NO_STATE: as
+		                        * declared it waits, or fails with code over_budget */
 		bool has_probe;
 		struct hp_operation probe; /* must be a read */
 		int signed_by;         /* approval state whose `of` is this call, HP_NO_STATE */

@@ -186,6 +186,7 @@ static bool may_pause(const struct hp_machine *m)
 /* As it is: what it waits for, its order and its due time are looked at when it is resumed. */
 static void pause_here(struct hp_machine *m, struct hp_action *act)
 {
+	hp_m_leave_limits(m, true);
 	hp_m_park(m, act, HP_MOVE_PAUSED, m->t.after.phase, m->t.after.due_at);
 }
 
@@ -222,7 +223,10 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 		hp_m_open(m, ev, act);
 		return;
 	case HP_PH_GATED: /* the request is rendered anew: time has passed */
-		hp_m_work(m, act);
+		if (strcmp(a->code, "over_budget") == 0)
+			hp_m_fail(m, act, HP_TERMINAL, "over_budget", "its budget is used up");
+		else
+			hp_m_work(m, act);
 		return;
 	case HP_PH_UNDOING:
 		hp_m_undo_next(m, act);

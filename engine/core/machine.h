@@ -168,6 +168,7 @@ struct hp_event {
 	enum hp_verdict verdict; /* EVAL_FOUND */
 	uint8_t hash[HP_SHA256_LEN]; /* EVAL_REQUEST, EVAL_APPROVAL with `of` */
 	struct hp_bytes value;  /* the value itself: JSON, request bytes, … */
+	struct hp_bytes demands; /* EVAL_REQUEST of a limited call: the annex "limits" */
 	struct hp_bytes key;    /* EVAL_REQUEST: the effect's key; EVAL_MAILBOX: keys joined by \n */
 	struct hp_bytes secrets; /* annex "secrets", if any. EVAL_SET: what is promoted and retired;
 				 * EVAL_FOUND, REPLY: those that `value` brought */

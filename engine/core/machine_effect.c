@@ -122,6 +122,8 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	m->t.effect_key = ev->key;
 	m->t.business_key = hp_m_state(m)->call.has_key && !operation(m)->read;
 	m->t.sends_signed = m->asked_index == 1;
+	if (ev->demands.n)
+		hp_m_annex(m, "limits", ev->demands);
 	m->t.disposition = HP_KEEP;
 	if (!m->dirty)
 		m->t.move = HP_MOVE_ADMITTED;

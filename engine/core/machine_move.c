@@ -65,6 +65,30 @@ void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc)
 	m->t.annexes[m->t.n_annexes++] = (struct hp_annex){ kind, doc };
 }
 
+/* Is it certain that this visit did nothing? Then what it had of budgets goes back. */
+static bool did_nothing(const struct hp_machine *m)
+{
+	const struct hp_run *a = &m->t.after;
+	bool unsent = a->attempt == 0 || (a->attempt == 1 && a->phase == HP_PH_ADMITTED && m->t.outcome == HP_CLASS_OK &&
+					  a->status == HP_CANCELLED && !hp_m_state(m)->call.op.read);
+
+	return HP_GUARD(budget_return, !a->unresolved && (unsent || m->t.outcome == HP_TERMINAL));
+}
+
+void hp_m_leave_limits(struct hp_machine *m, bool stays)
+{
+	const struct hp_state *s = hp_m_state(m);
+
+	if (s->kind != HP_CALL || !s->call.limited || m->t.after.visit != m->t.from_visit)
+		return;
+	if (did_nothing(m))
+		hp_m_annex(m, "limits", hp_bytes_of("{\"end\":\"return\"}"));
+	else if (stays)
+		hp_m_annex(m, "limits", hp_bytes_of("{\"end\":\"slots\"}"));
+	else
+		hp_m_annex(m, "limits", hp_bytes_of("{\"end\":\"keep\"}"));
+}
+
 void hp_m_commit(struct hp_machine *m, struct hp_action *act)
 {
 	/* the first thing a run does lets the next one of its key start */
@@ -177,6 +201,7 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
 	hp_m_wait_over(m);
+	hp_m_leave_limits(m, true);
 	hp_m_park(m, act, HP_MOVE_HELD, a->phase, 0);
 }
 
@@ -192,6 +217,7 @@ void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status sta
 	a->status = status;
 	a->due_at = 0;
 	a->command = HP_CMD_NONE;
+	hp_m_leave_limits(m, false);
 	m->t.move = HP_MOVE_FINISHED;
 	m->t.disposition = HP_FINISH;
 	m->t.result = result;
@@ -273,6 +299,7 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 		return;
 	}
 	hp_m_wait_over(m);
+	hp_m_leave_limits(m, false);
 	if (from->kind == HP_CALL && from->call.signed_by != HP_NO_STATE)
 		a->signed_visit = 0; /* a signature is for one sending */
 	hp_m_enter(m, act, next);
@@ -421,6 +448,8 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	if (s->kind == HP_SWEEP && hp_m_sweep_tolerates(m, act, c))
 		return;
 	next = find_catch(s, c, m->t.code);
+	if (s->kind == HP_CALL && s->call.limited && s->call.over_budget != HP_NO_STATE && code && strcmp(m->code_buf, "over_budget") == 0)
+		next = s->call.over_budget;
 	if (next == HP_NO_STATE && hp_m_undo_due(m) && !m->t.after.unresolved) {
 		hp_m_unwind(m, act, m->t.after.cancel ? HP_CANCELLED : HP_FAILED);
 		return;

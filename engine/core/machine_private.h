@@ -42,6 +42,8 @@ static inline const struct hp_state *hp_m_state(const struct hp_machine *m)
 void hp_m_begin(struct hp_machine *m);
 void hp_m_eval(struct hp_machine *m, struct hp_action *act, enum hp_eval what, int32_t index);
 void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc);
+/* The run leaves its visit (stays: parks in it where nothing is in the air). */
+void hp_m_leave_limits(struct hp_machine *m, bool stays);
 void hp_m_commit(struct hp_machine *m, struct hp_action *act);
 void hp_m_drop(struct hp_machine *m, struct hp_action *act);
 void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value);

@@ -195,6 +195,7 @@ void hp_m_unwind(struct hp_machine *m, struct hp_action *act, enum hp_status end
 	hp_m_wait_over(m);
 	if (!m->t.code && a->code[0]) /* what it was held for */
 		hp_m_outcome(m, a->held_class, a->code, NULL);
+	hp_m_leave_limits(m, false);
 	made_here(m, snprintf(m->undo_json + m->undo_json_n, room(m), "{\"begin\":%d}", (int)ends));
 	park(m, act, HP_MOVE_UNDOING);
 }

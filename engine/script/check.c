@@ -107,7 +107,7 @@ static void sweep_rows(struct hp_checking *c, int i, const struct hp_state *s)
 
 /* Codes that come from the engine, whatever the operation. */
 static const char *const engine_codes[] = {
-	"unreachable", "timeout", "connection_lost", "reply_error", "in_doubt", "retryable", "terminal", "ambiguous",
+	"unreachable", "timeout", "connection_lost", "reply_error", "in_doubt", "over_budget", "retryable", "terminal", "ambiguous",
 	"needs_person", "script_error", "key_invalid", "request_invalid", "signed_request_missing",
 	"signed_request_damaged", "too_large", "unavailable", "forbidden", "io", "plugin_refused", "plugin_crashed",
 	"plugin_busy",

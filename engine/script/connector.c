@@ -257,8 +257,8 @@ static void read_hosts(const struct hp_reader *r, int table, struct hp_conn *c)
 
 void hp_connector_read(const struct hp_reader *outer, const char *name, struct hp_conn *c)
 {
-	static const char *const fields[] = {"base", "hosts", "secrets", "headers", "operations", "webhook", "doc",
-					     "native", "breaker"};
+	static const char *const fields[] = {"base", "hosts", "secrets", "headers", "operations", "webhook", "limits",
+					     "doc", "native", "breaker"};
 	struct hp_reader r = *outer;
 	int table = lua_gettop(r.L);
 	bool own;
@@ -279,6 +279,7 @@ void hp_connector_read(const struct hp_reader *outer, const char *name, struct h
 	if (!c->native && c->n_ops > 0 && (!c->base || c->n_hosts == 0))
 		hp_r_fail(&r, "%s is missing", c->base ? "hosts" : "base");
 	read_webhook(&r, table, c);
+	hp_loader_conn_limits(&r, table, c);
 }
 
 struct hp_op *hp_conn_op(struct hp_conn *c, const char *name)

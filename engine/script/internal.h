@@ -11,6 +11,7 @@
  *                loader_trigger.c, what limits its starts in loader_limits.c
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
+ *   input.c      what is asked before there is a run;
  *   eval.c       what the machine asks;     request.c: a rendered request
  *   eval_children.c  … of run and each
  *   undo.c       what is kept to undo an effect
@@ -64,6 +65,10 @@ struct hp_type {
 };
 
 /* ---- a connector ---- */
+/* max per `per_us`, at most `burst` of them at once. max 0: not limited. */
+struct hp_rate {
+	int64_t max, per_us, burst;
+};
 enum hp_conn_header_kind { HP_H_TEXT = 1, HP_H_SECRET, HP_H_BEARER, HP_H_BASIC };
 struct hp_conn_header {
 	const char *name; /* lower case */
@@ -96,6 +101,8 @@ struct hp_conn {
 	bool has_webhook;
 	struct hp_webhook webhook;
 	const struct hp_breaker_spec *breaker; /* NULL: none */
+	int64_t slots;        /* requests at once of the whole fleet, 0: not limited */
+	struct hp_rate rate;
 };
 
 /* ---- one Lua state ---- */
@@ -260,6 +267,7 @@ struct answer {
 	struct hp_buf *out;
 	size_t key_at, key_n; /* the value is everything before the key */
 	size_t value_n;
+	size_t demands_at, demands_n;
 };
 /* A text that goes into a text of the database. */
 int hp_eval_check_text(const struct hp_buf *b, const char *what, struct hp_error *err) HP_MUST_CHECK;
@@ -280,6 +288,19 @@ int hp_schema_json(const struct hp_type *t, struct hp_buf *b); /* as JSON Schema
 void hp_connector_read(const struct hp_reader *r, const char *name, struct hp_conn *c); /* table on top */
 struct hp_op *hp_conn_op(struct hp_conn *c, const char *name);
 
+/* Keys and amounts are expressions and stay in the state's table. */
+struct hp_call_limits {
+	const char *budget; /* its name, NULL: none */
+	bool parks;         /* over budget it waits; else the machine decides */
+	int64_t slots;
+	struct hp_rate rate;
+};
+/* A budget's limit as a workflow declares it. */
+struct hp_budget {
+	const char *name;
+	int64_t max, per_us;
+	bool bucket;
+};
 /* What a state has beside the definition. */
 struct hp_secret_save {
 	const char *name, *path; /* path NULL: all of the reply */
@@ -299,10 +320,7 @@ struct hp_extra {
 	const char **evidence;
 	int n_evidence;
 	struct hp_op *checks[HP_ARMS_MAX]; /* by arm; NULL: it is no check */
-};
-/* max per `per_us`, at most `burst` of them at once. max 0: not limited. */
-struct hp_rate {
-	int64_t max, per_us, burst;
+	struct hp_call_limits limits;
 };
 /* What is decided where a run is started; texts are templates over the input, NULL: none. */
 struct hp_start_limits {
@@ -323,6 +341,8 @@ struct hp_workflow {
 	struct hp_extra *extra;
 	const struct hp_type *input;
 	struct hp_start_limits limits;
+	struct hp_budget *budgets; /* declared */
+	int n_budgets;
 	int line; /* of `workflow` */
 };
 /* In the sandbox: fills conns, def, extra, input. */
@@ -336,6 +356,11 @@ void hp_loader_limits(const struct hp_reader *r, struct hp_workflow *w, int body
 bool hp_loader_limit(const struct hp_reader *r, int body, const char *field, const char *const *fields, int n);
 void hp_loader_rate(const struct hp_reader *r, int table, struct hp_rate *rate);
 int64_t hp_loader_slots(const struct hp_reader *r, int table);
+/* A call's limits, after the ways are known; a connector's, its table on top. */
+void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int i, int body);
+void hp_loader_conn_limits(const struct hp_reader *r, int table, struct hp_conn *c);
+/* Appends what the call's admission asks, as JSON. */
+int hp_limits_eval(struct hp_job *j, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 void hp_limits_summary(const struct hp_workflow *w, struct hp_buf *out);
 /* `on` of a waiting state (loader_arms.c). */
 void hp_loader_arms(const struct hp_reader *r, struct hp_workflow *w, struct hp_state *s, struct hp_extra *x, int body);

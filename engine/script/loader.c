@@ -142,7 +142,7 @@ static void read_on_cancel(const struct hp_reader *r, struct hp_definition *d, i
 static void read_head(struct hp_reader *r, struct hp_workflow *w, int body)
 {
 	static const char *const fields[] = {"doc", "trigger", "key", "input", "exclusive", "overlap", "concurrency",
-					     "rate", "fair", "priority", "on_cancel", "retention"};
+					     "rate", "fair", "priority", "on_cancel", "retention", "budgets"};
 	static const char *const only_input[] = {"input"};
 	struct hp_words before_start = {(const char **)(uintptr_t)only_input, 1, 1};
 	struct hp_definition *d = &w->def;

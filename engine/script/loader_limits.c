@@ -1,5 +1,6 @@
-/* loader_limits.c: what limits a workflow's starts.
+/* loader_limits.c: what limits a workflow's starts, its calls and its connectors.
  *
+ * Of starts:
  *   exclusive = "user:{input.user_id}", overlap = "wait" | "skip"
  *   concurrency = { max = 10, per = "{input.tenant}" }
  *   rate = { max = 100, every = "1m", per = "{input.tenant}", burst = 10 }
@@ -84,6 +85,41 @@ static void read_priority(const struct hp_reader *r, int body, struct hp_start_l
 	lua_pop(r->L, 1);
 }
 
+/* budgets = { sms = { limit = 10, window = "1h" } }: what holds until an operator says else. */
+static void read_budgets(const struct hp_reader *r, struct hp_workflow *w, int body)
+{
+	static const char *const fields[] = {"limit", "window", "kind"};
+	const char **names, *kind;
+
+	if (!hp_r_get(r, body, "budgets"))
+		return;
+	if (!lua_istable(r->L, -1))
+		hp_r_fail(r, "budgets must be a table like { sms = { limit = 10, window = \"1h\" } }");
+	w->n_budgets = hp_r_keys(r, -1, "budgets", HP_WORDS_MAX, &names);
+	w->budgets = hp_r_alloc(r, sizeof *w->budgets * (size_t)w->n_budgets);
+	for (int i = 0; i < w->n_budgets; i++) {
+		struct hp_budget *b = &w->budgets[i];
+
+		if (!hp_name_ok(names[i]))
+			hp_r_fail(r, "\"%s\" cannot be the name of a budget: use lower-case letters, digits and _", names[i]);
+		b->name = names[i];
+		hp_r_get(r, -1, names[i]);
+		if (!lua_istable(r->L, -1))
+			hp_r_fail(r, "the budget \"%s\" must be a table like { limit = 10, window = \"1h\" }", names[i]);
+		hp_r_only(r, -1, fields, 3, 0);
+		b->max = hp_r_integer(r, -1, "limit", 0, 1, INT64_C(1000000000000000));
+		b->per_us = hp_r_duration(r, -1, "window", 0);
+		if (b->max == 0 || b->per_us == 0)
+			hp_r_fail(r, "the budget \"%s\" needs a limit and a window: { limit = 10, window = \"1h\" }", names[i]);
+		kind = hp_r_string(r, -1, "kind");
+		if (kind && strcmp(kind, "window") != 0 && strcmp(kind, "bucket") != 0)
+			hp_r_fail(r, "the budget \"%s\": kind is \"window\" or \"bucket\", not \"%s\"", names[i], kind);
+		b->bucket = kind && strcmp(kind, "bucket") == 0;
+		lua_pop(r->L, 1);
+	}
+	lua_pop(r->L, 1);
+}
+
 void hp_loader_limits(const struct hp_reader *r, struct hp_workflow *w, int body)
 {
 	static const char *const slots[] = {"max", "per"};
@@ -111,9 +147,104 @@ void hp_loader_limits(const struct hp_reader *r, struct hp_workflow *w, int body
 	l->fair = input_template(r, body, "fair");
 	w->def.takes_turns = l->fair != NULL;
 	read_priority(r, body, l);
+	read_budgets(r, w, body);
+}
+
+/* ---- calls and connectors ---- */
+
+static void expression(const struct hp_reader *r, int table, const char *field)
+{
+	if (!hp_r_get(r, table, field))
+		return;
+	hp_r_expression(r, -1, field);
+	lua_pop(r->L, 1);
+}
+
+static void read_call_budget(const struct hp_reader *r, struct hp_workflow *w, int i, int body)
+{
+	static const char *const fields[] = {"per", "amount", "over"};
+	struct hp_call_limits *l = &w->extra[i].limits;
+	const char *over;
+	int at;
+
+	if (!hp_r_get(r, body, "budget"))
+		return;
+	at = lua_gettop(r->L);
+	if (!lua_istable(r->L, at))
+		hp_r_fail(r, "budget must be a table like { \"sms\", over = \"park\" }");
+	hp_r_only(r, at, fields, 3, 1);
+	lua_rawgeti(r->L, at, 1);
+	if (lua_type(r->L, -1) != LUA_TSTRING || !hp_name_ok(lua_tostring(r->L, -1)))
+		hp_r_fail(r, "budget: its name is missing, like budget = { \"sms\", over = \"park\" }");
+	l->budget = hp_r_dup(r, lua_tostring(r->L, -1));
+	lua_pop(r->L, 1);
+	expression(r, at, "per");
+	expression(r, at, "amount");
+	over = hp_r_string(r, at, "over");
+	if (!over)
+		hp_r_fail(r, "budget: over is missing: \"park\" (wait until there is room), \"fail\" (code over_budget), or the state to go to");
+	l->parks = strcmp(over, "park") == 0;
+	if (!l->parks && strcmp(over, "fail") != 0)
+		w->def.states[i].call.over_budget = hp_loader_way(r, w, at, "over");
+	lua_pop(r->L, 1);
+}
+
+void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int i, int body)
+{
+	static const char *const slots[] = {"max", "per"};
+	static const char *const rate[] = {"max", "every", "per", "burst"};
+	struct hp_call_limits *l = &w->extra[i].limits;
+	struct hp_state *s = &w->def.states[i];
+	const struct hp_conn *c = hp_workflow_conn(w, s->call.op.connector);
+
+	s->call.over_budget = HP_NO_STATE;
+	read_call_budget(r, w, i, body);
+	if (hp_loader_limit(r, body, "concurrency", slots, 2)) {
+		l->slots = hp_loader_slots(r, lua_gettop(r->L));
+		expression(r, lua_gettop(r->L), "per");
+		lua_pop(r->L, 1);
+	}
+	if (hp_loader_limit(r, body, "rate", rate, 4)) {
+		hp_loader_rate(r, lua_gettop(r->L), &l->rate);
+		expression(r, lua_gettop(r->L), "per");
+		lua_pop(r->L, 1);
+	}
+	s->call.limited = l->budget || l->slots || l->rate.max || c->slots || c->rate.max;
+}
+
+/* limits = { concurrency = 16, rate = { max = 25, every = "1s" } }: of the whole fleet. */
+void hp_loader_conn_limits(const struct hp_reader *r, int table, struct hp_conn *c)
+{
+	static const char *const fields[] = {"concurrency", "rate"};
+	static const char *const rate[] = {"max", "every", "burst"};
+	int at;
+
+	if (!hp_loader_limit(r, table, "limits", fields, 2))
+		return;
+	at = lua_gettop(r->L);
+	c->slots = hp_r_integer(r, at, "concurrency", 0, 1, 100000);
+	if (hp_loader_limit(r, at, "rate", rate, 3)) {
+		hp_loader_rate(r, lua_gettop(r->L), &c->rate);
+		lua_pop(r->L, 1);
+	}
+	lua_pop(r->L, 1);
 }
 
 /* ---- the summary ---- */
+
+/* ,"budgets":{"sms":{…}}; nothing when none is declared. */
+static void add_budgets(const struct hp_workflow *w, struct hp_buf *out)
+{
+	for (int i = 0; i < w->n_budgets; i++) {
+		const struct hp_budget *b = &w->budgets[i];
+
+		hp_buf_printf(out, "%s\"%s\":{\"max\":%" PRId64 ",\"per_us\":%" PRId64 ",\"bucket\":%s}",
+			      i ? "," : ",\"budgets\":{", b->name, b->max, b->per_us, b->bucket ? "true" : "false");
+	}
+	if (w->n_budgets)
+		hp_buf_addc(out, '}');
+}
+
 
 static void add_parts(struct hp_buf *out, const char *name, const char *s)
 {
@@ -143,12 +274,13 @@ static void add_parts(struct hp_buf *out, const char *name, const char *s)
 	hp_buf_addc(out, ']');
 }
 
-/* ,"limits":{…}; nothing when there are none. */
+/* ,"budgets":{…},"limits":{…}; nothing when there are none. */
 void hp_limits_summary(const struct hp_workflow *w, struct hp_buf *out)
 {
 	const struct hp_start_limits *l = &w->limits;
 	size_t at;
 
+	add_budgets(w, out);
 	if (!l->exclusive && !l->slots && !l->rate.max && !l->fair && !l->has_priority)
 		return;
 	hp_buf_adds(out, ",\"limits\":{");

@@ -222,12 +222,14 @@ static void read_undo(const struct state_reader *sr);
 
 static void read_call(const struct state_reader *sr)
 {
-	ONLY(sr, 1, COMMON, "with", "key", "save", "using", "retry", "timeout", "probe", "catch", "undo");
+	ONLY(sr, 1, COMMON, "with", "key", "save", "using", "retry", "timeout", "probe", "catch", "undo", "budget",
+	     "rate", "concurrency");
 	read_request(sr, "call");
 	sr->s->save = read_call_save(sr);
 	hp_loader_using(sr->r, hp_workflow_conn(sr->w, sr->x->op->pub.connector), sr->body, sr->x);
 	read_catch(sr);
 	read_undo(sr);
+	hp_loader_call_limits(sr->r, sr->w, (int)(sr->s - sr->w->def.states), sr->body);
 }
 
 static void read_as(const struct state_reader *sr)

@@ -248,6 +248,8 @@ static void add_state(const struct hp_workflow *w, int i, struct hp_buf *out)
 			hp_buf_printf(out, ",\"probe\":\"%s.%s\"", s->call.probe.connector, s->call.probe.name);
 	}
 	add_events(s, out);
+	if (w->extra[i].limits.budget)
+		hp_buf_printf(out, ",\"budget\":\"%s\"", w->extra[i].limits.budget);
 	if (s->n_arms)
 		add_arms(&w->def, s, out);
 	if (s->kind == HP_APPROVAL) {

@@ -164,6 +164,11 @@ typedef void (*hp_ingest_cb)(void *arg, int64_t now, const struct hp_ingest_resu
  *   schedule_pause m   {schedule, reason}       → the same as in the list
  *   schedule_resume m  {schedule}
  *   schedule_run m     {schedule}               → {schedule, run}
+ *   budgets            {}                       → {budgets: [{budget, key?, limit, window_us, kind, used, waiting, …}]}
+ *   budget             {budget}                 → {budget, limits, keys: those that use most}
+ *   budget_set         {budget, key?, limit, window_us?, kind?, reason} → the budget
+ *   budget_unset       {budget, key?}           → {budget, limit?}: what is declared, if anything
+ *   limits             {after?, limit?}         → {limits: [{kind, name, key?, max, used, waiting}], next?}
  *   secrets m          {name?} → {secrets: [{name, version, state, fingerprint, …}]}, never a value
  *   secret_promote m   {name, version?} → the version; the newest pending one, if none is given
  *   secret_retire m    {name, version?} → the version, without its value; else the previous one

@@ -159,6 +159,11 @@ void hp_drive_principal(struct hp_drive *d, const char *name, const char *kind, 
 	hp_mem_principal(d->store, name, kind, roles);
 }
 
+int hp_drive_spend(struct hp_drive *d, const char *budget, const char *key, int64_t amount, struct hp_error *err)
+{
+	return hp_mem_spend(d->store, budget, key, amount, err);
+}
+
 /* ---- claiming ---- */
 
 static struct hp_bytes keep(struct hp_arena *a, struct hp_bytes b)

@@ -59,6 +59,8 @@ int64_t hp_drive_run(const struct hp_drive *d); /* 0: not started */
 int64_t hp_drive_now(const struct hp_drive *d);
 bool hp_drive_stopped(const struct hp_drive *d);
 void hp_drive_principal(struct hp_drive *d, const char *name, const char *kind, const char *roles);
+/* Others have spent so much of a budget just now. */
+int hp_drive_spend(struct hp_drive *d, const char *budget, const char *key, int64_t amount, struct hp_error *err) HP_MUST_CHECK;
 /* A door of the store (store.h), then all that it made ready. From within the reply
  * hook the run in flight goes on first. */
 int hp_drive_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,

@@ -150,6 +150,8 @@ static json_t *waiting_of(struct hp_drive *d, const json_t *doc)
 		json_array_append_new(list, json_sprintf("operator %s", st->name));
 	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_BACKOFF)
 		json_array_append_new(list, json_sprintf("attempt %s", st->name));
+	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_GATED)
+		json_array_append_new(list, json_sprintf("limit %s", st->name));
 	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_DOUBT)
 		json_array_append_new(list, json_sprintf("probe %s", st->name));
 	else if (d->last.status == HP_WAITING && d->last.phase == HP_PH_JOINING)

@@ -193,6 +193,18 @@ static int word_person(lua_State *L) { return principal(L, "person"); }
 static int word_agent(lua_State *L) { return principal(L, "agent"); }
 static int word_service(lua_State *L) { return principal(L, "service"); }
 
+/* spent("sms", 10), spent("sms", 10, "+49") */
+static int word_spent(lua_State *L)
+{
+	struct tester *t = hp_t_of(L);
+	struct hp_error err = {0};
+	const char *name = luaL_checkstring(L, 1);
+	lua_Integer amount = luaL_checkinteger(L, 2);
+
+	hp_t_check(L, t, hp_drive_spend(t->d, name, luaL_optstring(L, 3, ""), amount, &err), &err);
+	return 0;
+}
+
 static int decide(lua_State *L, const char *word)
 {
 	static const char *const members[] = {"by", "reason"};
@@ -424,6 +436,7 @@ static const struct {
 	{"refused", hp_t_refused}, {"run", hp_t_run},         {"failure", word_failure}, {"http", word_http},
 	{"breaker_open", word_breaker_open}, {"breaker_reset", word_breaker_reset},
 	{"pause", word_pause},     {"resume", word_resume},   {"undo", word_undo},       {"sql_error", word_sql_error}, {"contains", word_contains}, {"exactly", word_exactly},
+	{"spent", word_spent},
 };
 
 /* Words that are values. */

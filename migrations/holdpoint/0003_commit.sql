@@ -317,12 +317,17 @@ declare
 begin
 	-- 0. gates. All state rows first, in their order, so that what is decided about them
 	-- here is decided about the rows that are written below.
-	if gates_on() then
+	if gates_on() or 'limits' = any(p_annex_kind) then
 		perform from run_state s where s.run_id = any(p_run) order by s.run_id for no key update;
 		v_asks := admissions(p_run, p_epoch, p_rev, p_move, p_visit, p_state, p_attempt, p_flags);
 		perform lock_breakers(p_run, v_asks); -- breakers
 		perform breaker_outcomes(p_run, p_epoch, p_rev, p_move, p_status, p_outcome, p_code, v_now);
 		v_refused := gate(v_asks, v_now);
+		if 'limits' = any(p_annex_kind) then
+			v_refused := v_refused || gate_limits(p_run, p_epoch, p_rev, p_visit, p_from_visit, p_annex_ord, p_annex_kind,
+				p_annex, v_refused, v_now); -- 0013
+			delete from breaker_probe p using unnest(v_refused) r where p.run_id = p_run[r.ord];
+		end if;
 		for v_row in select r.*, s.first_sent_at, s.request_hash from unnest(v_refused) r
 				join run_state s on s.run_id = p_run[r.ord] loop
 			v_i := v_row.ord;

@@ -331,6 +331,7 @@ begin
 		where workflow.digest <> excluded.digest;
 	perform put_schedules(p_workflow, p_summary, v_now); -- 0008
 	perform put_limits(p_workflow, p_summary); -- 0013
+	perform put_budgets(p_workflow, p_summary, v_now);
 	return v_now;
 end $$;
 

@@ -45,7 +45,7 @@ static inline struct hp_state *state(int i, const char *name, enum hp_kind kind)
 	s->next = kind == HP_SUCCEED || kind == HP_FAIL || kind == HP_CHOOSE ? HP_NO_STATE : i + 1;
 	s->retry = (struct hp_retry){ 3, HP_SECOND, HP_MINUTE, 0 };
 	s->timeout_us = 20 * HP_SECOND;
-	s->call.signed_by = s->approval.of = HP_NO_STATE;
+	s->call.signed_by = s->call.over_budget = s->approval.of = HP_NO_STATE;
 	s->approval.rejected = s->approval.expired = HP_NO_STATE;
 	s->sql.none = s->choose.otherwise = s->await.timeout = s->children.timeout = HP_NO_STATE;
 	if (i >= W.def.n_states)

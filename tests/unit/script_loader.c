@@ -219,6 +219,37 @@ START_TEST(limits_of_starts_are_cut_into_parts)
 }
 END_TEST
 
+START_TEST(limits_of_calls_are_read)
+{
+	struct hp_error err = {0};
+	struct hp_workflow *w = must_load(
+		"local bank = connector \"bank\"\n"
+		"return workflow \"w\" {\n"
+		"  budgets = { sms = { limit = 10, window = \"1h\" }, cents = { limit = 5000, window = \"1d\", kind = \"bucket\" } },\n"
+		"  call \"a\" { bank.ping, budget = { \"sms\", per = \"{input.to}\", over = \"park\" } },\n"
+		"  call \"b\" { bank.ping, budget = { \"cents\", amount = 5, over = \"late\" }, concurrency = { max = 2 } },\n"
+		"  call \"c\" { bank.ping },\n"
+		"  succeed \"done\" {}, fail \"late\" {} }");
+	const struct hp_definition *d = hp_workflow_definition(w);
+	struct hp_buf out;
+
+	ck_assert(d->states[0].call.limited && d->states[1].call.limited && !d->states[2].call.limited);
+	ck_assert_int_eq(d->states[0].call.over_budget, HP_NO_STATE);
+	ck_assert_int_eq(d->states[1].call.over_budget, 4);
+	hp_buf_init(&out, 65536);
+	ck_assert_int_eq(hp_workflow_summary(w, &out, &err), 0);
+	ck_assert_ptr_nonnull(strstr(hp_buf_str(&out), "\"budget\":\"cents\""));
+	ck_assert_ptr_nonnull(strstr(hp_buf_str(&out), "{\"label\":\"over budget\",\"to\":\"late\"}"));
+	ck_assert_ptr_nonnull(strstr(hp_buf_str(&out), "\"budgets\":{\"cents\":{\"max\":5000,\"per_us\":86400000000,\"bucket\":true},"
+						       "\"sms\":{\"max\":10,\"per_us\":3600000000,\"bucket\":false}}"));
+	hp_buf_clear(&out);
+	ck_assert_int_eq(hp_workflow_graph(w, &out, &err), 0);
+	ck_assert_ptr_nonnull(strstr(hp_buf_str(&out), "over budget"));
+	hp_buf_free(&out);
+	hp_workflow_free(w);
+}
+END_TEST
+
 #define W(body) "local bank = connector \"bank\"\nreturn workflow \"w\" {\n" body "\n}"
 #define APPROVAL(more) "approval \"a\" { ask = \"?\", approvers = \"1 of x\", " more " }, succeed \"b\" {}"
 #define AT3 "t.lua:3: state \"a\": "
@@ -283,6 +314,20 @@ static const struct {
 	{W("succeed \"a\" {}, rate = { max = 5, evry = \"1m\" }"), "t.lua:2: unknown field \"evry\", did you mean \"every\"?"},
 	{W("succeed \"a\" {}, priority = 10"), "t.lua:2: priority must be from 0 to 9"},
 
+	{W("succeed \"a\" {}, budgets = { sms = { limit = 10 } }"),
+	 "t.lua:2: the budget \"sms\" needs a limit and a window: { limit = 10, window = \"1h\" }"},
+	{W("succeed \"a\" {}, budgets = { sms = { limit = 10, window = \"1h\", kind = \"rolling\" } }"),
+	 "t.lua:2: the budget \"sms\": kind is \"window\" or \"bucket\", not \"rolling\""},
+	{W("call \"a\" { bank.ping, budget = \"sms\" }, succeed \"b\" {}"),
+	 AT3 "budget must be a table like { \"sms\", over = \"park\" }"},
+	{W("call \"a\" { bank.ping, budget = { over = \"park\" } }, succeed \"b\" {}"),
+	 AT3 "budget: its name is missing, like budget = { \"sms\", over = \"park\" }"},
+	{W("call \"a\" { bank.ping, budget = { \"sms\" } }, succeed \"b\" {}"),
+	 AT3 "budget: over is missing: \"park\" (wait until there is room), \"fail\" (code over_budget), or the state to go to"},
+	{W("call \"a\" { bank.ping, budget = { \"sms\", over = \"prak\" } }, succeed \"b\" {}"),
+	 AT3 "over: unknown state \"prak\""},
+	{W("call \"a\" { bank.ping, rate = { max = 1 } }, succeed \"b\" {}"),
+	 AT3 "rate needs how many and how often: rate = { max = 100, every = \"1m\" }"},
 	{W("call \"a\" { bank.transfers.create, retrys = {} }, succeed \"b\" {}"),
 	 AT3 "unknown field \"retrys\", did you mean \"retry\"?"},
 	{W("call \"a\" { bank.transfers.creat }, succeed \"b\" {}"),
@@ -441,6 +486,7 @@ int main(void)
 	tcase_add_test(t, a_missing_connector_is_named);
 	tcase_add_test(t, a_summary_tells_the_store);
 	tcase_add_test(t, limits_of_starts_are_cut_into_parts);
+	tcase_add_test(t, limits_of_calls_are_read);
 	tcase_add_test(t, schedules_are_triggers);
 	tcase_add_loop_test(t, a_refusal_says_where_and_what, 0, (int)(sizeof refusals / sizeof *refusals));
 	tcase_add_test(t, not_a_bundle);

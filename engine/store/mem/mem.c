@@ -232,6 +232,10 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 	an->cb.ack = cb;
 	if (!summary)
 		return;
+	if (mem_budgets_check(m, b->workflow, summary, &an->err) < 0) {
+		json_decref(summary);
+		return;
+	}
 	MEM_EACH(&m->w, T_BUNDLE, struct mem_bundle, d) {
 		if (!mem_same(d->workflow, hp_bytes_of(b->workflow)))
 			continue;
@@ -248,6 +252,7 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 	}
 	known->current = true;
 	known->limited = json_object_get(summary, "limits") != NULL;
+	mem_put_budgets(m, summary);
 	mem_put_schedules(m, known->workflow, summary);
 	json_decref(summary);
 }

@@ -48,6 +48,9 @@ void hp_mem_set_sql(struct hp_store *s, const struct hp_mem_sql *sql);
 void hp_mem_principal(struct hp_store *s, const char *principal, const char *kind,
 		      const char *roles);
 
+/* Others have spent `amount` of a budget for that key ("": none) just now. */
+int hp_mem_spend(struct hp_store *s, const char *budget, const char *key, int64_t amount, struct hp_error *err) HP_MUST_CHECK;
+
 /* Branching: a deep copy of everything durable. Answers on their way, hooks and the
  * clock are not part of it. A snapshot belongs to the store it was taken from, can be
  * restored any number of times, and is freed before that store. */

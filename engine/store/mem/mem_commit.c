@@ -427,6 +427,14 @@ static int admit_or_refuse(struct mem_store *m, struct mem_run *r, const struct 
 		mem_breaker_forget(m, r->row.id);
 		return -1;
 	}
+	mem_limits_leave(m, t);
+	if (!refused.code) {
+		mem_limits_gate(m, t, &refused); /* the last gate: what it gives is written with the row */
+		if (refused.code) {
+			mem_breaker_forget(m, r->row.id);
+			hp_transition_refuse(&as, &r->row, refused.due_at, refused.code, refused.message);
+		}
+	}
 	snprintf(res->gated, sizeof res->gated, "%s", refused.code ? refused.code : "");
 	apply(m, r, &as, &refused, res);
 	return 0;

@@ -22,6 +22,7 @@ static const size_t row_size[T__COUNT] = {
 	[T_SCHEDULE] = sizeof(struct mem_schedule), [T_TICK] = sizeof(struct mem_tick),
 	[T_BREAKER] = sizeof(struct mem_breaker), [T_BREAKER_LOG] = sizeof(struct mem_breaker_log),
 	[T_BREAKER_COUNT] = sizeof(struct mem_breaker_count), [T_PROBE] = sizeof(struct mem_probe),
+	[T_BUDGET] = sizeof(struct mem_budget),
 	[T_LIMITER] = sizeof(struct mem_limiter), [T_PERMIT] = sizeof(struct mem_permit),
 	[T_ARMS] = sizeof(struct mem_arms),
 	[T_SECRET] = sizeof(struct mem_secret),   [T_SECRET_VERSION] = sizeof(struct mem_secret_version),

@@ -11,6 +11,7 @@
  *   mem_arms.c    what stands beside the main wait of a state
  *   mem_undo.c    how to take effects back, and how far that has come
  *   mem_children.c  families: children started, counted, told to end
+ *   mem_budget.c  what limits calls
  *   mem_start.c   starting, keys, webhooks, mailboxes
  *   mem_door.c    decide, operate, cancel and the other doors
  *   mem_sweep.c   where a sweep stands
@@ -239,6 +240,11 @@ struct mem_child {
 	struct hp_bytes code, message, key, input;
 };
 
+struct mem_budget {
+	struct hp_bytes name;
+	struct hp_quota quota;
+};
+
 /* A table. `size` is that of a row. */
 struct mem_vec {
 	void *p;
@@ -246,6 +252,7 @@ struct mem_vec {
 };
 enum mem_table {
 	T_BREAKER_COUNT,
+	T_BUDGET,
 	T_SECRET, T_SECRET_VERSION,
 	T_ENGINE, T_RUN, T_KEY, T_EFFECT, T_SAVED, T_HISTORY, T_APPROVAL, T_VOTE, T_WAIT,
 	T_CURSOR, T_MAIL, T_INBOX, T_BUNDLE, T_PRINCIPAL, T_SCHEDULE, T_TICK,
@@ -391,6 +398,10 @@ bool mem_start_limited(struct mem_store *m, struct mem_run *r);
 int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
 
+/* mem_budget.c */
+int mem_budgets_check(const struct mem_store *m, const char *workflow, const json_t *summary, struct hp_error *err);
+void mem_put_budgets(struct mem_store *m, const json_t *summary);
+
 /* mem_annex.c */
 int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err);
 void mem_annex_put(struct mem_store *m, const struct hp_transition *t);
@@ -406,6 +417,10 @@ struct mem_refusal {
 	const char *kind;
 	struct hp_bytes name;
 };
+/* mem_budget.c: what the transition leaves; what its admission asks */
+void mem_limits_leave(struct mem_store *m, const struct hp_transition *t);
+void mem_limits_gate(struct mem_store *m, const struct hp_transition *t, struct mem_refusal *out);
+
 /* One admission (or probe of doubt) that asks. */
 struct mem_ask {
 	const struct hp_transition *t;

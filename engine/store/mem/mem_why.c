@@ -237,6 +237,49 @@ static const char *why_open(struct why *y)
 	return waits ? "event" : "timer";
 }
 
+/* A budget, a rate or the number of calls at once. */
+static const char *why_limit(struct why *y)
+{
+	const struct mem_run *r = y->r;
+	const struct mem_permit *mine = NULL;
+	const struct mem_limiter *l;
+	long long before = 0;
+	char at[32];
+
+	MEM_EACH(&y->m->w, T_PERMIT, struct mem_permit, p)
+		if (p->run == r->row.id && p->visit == r->row.visit &&
+		    mem_same(mem_limiter_at(y->m, p->limiter)->kind, r->gate_kind) &&
+		    mem_same(mem_limiter_at(y->m, p->limiter)->name, r->gate_name))
+			mine = p;
+	if (!mine) {
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" since %s: %.*s.", RUN(y), y->state,
+			      mem_say_time(r->gated_since, at), BYTES(r->gate_message));
+		return "budget";
+	}
+	l = mem_limiter_at(y->m, mine->limiter);
+	MEM_EACH(&y->m->w, T_PERMIT, struct mem_permit, p)
+		before += p->limiter == mine->limiter && p->at > *y->m->now &&
+			  (p->at < mine->at || (p->at == mine->at && (p->rank < mine->rank ||
+			   (p->rank == mine->rank && p->run < mine->run))));
+	y->until = mine->at == MEM_QUEUED ? 0 : mine->at;
+	if (mine->at == MEM_QUEUED) {
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for a place: %lld of %lld calls of %.*s%s%.*s are going; %lld "
+					"before it.",
+			      RUN(y), y->state, (long long)l->meter.used, (long long)l->quota.max, BYTES(l->name),
+			      l->key.n ? " for " : "", BYTES(l->key), before);
+		return "concurrency";
+	}
+	mem_say_time(mine->at, at);
+	if (strcmp(l->kind.p, "rate") == 0) {
+		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" until %s: the rate of %.*s%s%.*s; %lld before it.", RUN(y),
+			      y->state, at, BYTES(l->name), l->key.n ? " for " : "", BYTES(l->key), before);
+		return "rate";
+	}
+	hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for the budget %.*s%s%.*s: all %lld are used until %s; %lld before it.",
+		      RUN(y), y->state, BYTES(l->name), l->key.n ? " of " : "", BYTES(l->key), (long long)l->quota.max, at, before);
+	return "budget";
+}
+
 static const char *why_gated(struct why *y)
 {
 	const struct mem_run *r = y->r;
@@ -244,6 +287,9 @@ static const char *why_gated(struct why *y)
 	char at[32], since[32], until[32];
 
 	mem_say_time(r->gated_since, at);
+	if (mem_same(r->gate_kind, hp_bytes_of("budget")) || mem_same(r->gate_kind, hp_bytes_of("rate")) ||
+	    mem_same(r->gate_kind, hp_bytes_of("slots")))
+		return why_limit(y);
 	if (!mem_same(r->gate_kind, hp_bytes_of("breaker")) || !b) {
 		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" since %s: %.*s.", RUN(y), y->state, at,
 			      BYTES(r->gate_message));

@@ -367,7 +367,9 @@ static void door_done(struct pgs_call *c, const struct hp_pg_reply *r)
 static void door(struct hp_store *st, const char *name, const char *principal, struct hp_bytes args,
 		 hp_door_cb cb, void *arg)
 {
-	static const char *const names[] = { "start", "send_event", "decide", "operate", "cancel", "runs",
+	static const char *const names[] = {
+		"budgets", "budget", "budget_set", "budget_unset", "limits",
+		"start", "send_event", "decide", "operate", "cancel", "runs",
 		"children",
 		"breaker_report", "breaker_trip",
 		"secrets", "secret_put", "secret_promote", "secret_retire", "secrets_live", "secret_reserve", "secret_reseal",

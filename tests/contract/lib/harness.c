@@ -586,7 +586,7 @@ int64_t c_event(const char *name, const char *key, const char *payload)
 
 /* ---- fixture ---- */
 
-static void deploy(const char *workflow, uint8_t tag, const char *text)
+static struct ack try_deploy(const char *workflow, uint8_t tag, const char *text)
 {
 	struct hp_bundle b = { .workflow = workflow, .bundle = hp_bytes_of("{}"), .summary = hp_bytes_of(text) };
 	struct ack a = { 0 };
@@ -594,6 +594,13 @@ static void deploy(const char *workflow, uint8_t tag, const char *text)
 	memset(b.digest, tag, sizeof b.digest);
 	store(0)->ops->deploy(store(0), &b, on_ack, &a);
 	c_wait(&a.done);
+	return a;
+}
+
+static void deploy(const char *workflow, uint8_t tag, const char *text)
+{
+	struct ack a = try_deploy(workflow, tag, text);
+
 	ck_assert_msg(a.code == HP_OK, "deploy %s: %s", workflow, a.message);
 }
 
@@ -609,6 +616,18 @@ static void quote(char *text)
 			*p = '"';
 }
 
+bool c_deploy_fails(const char *workflow, uint8_t tag, const char *text, const char *words)
+{
+	char copy[1024];
+	struct ack a;
+
+	snprintf(copy, sizeof copy, "%s", text);
+	quote(copy);
+	a = try_deploy(workflow, tag, copy);
+	ck_assert_msg(a.code == HP_OK || strstr(a.message, words), "%s", a.message);
+	return a.code != HP_OK;
+}
+
 static void deploy_with(const char *workflow, uint8_t tag, const char *member, const char *json)
 {
 	char text[8192];
@@ -621,6 +640,11 @@ static void deploy_with(const char *workflow, uint8_t tag, const char *member, c
 void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules)
 {
 	deploy_with(workflow, tag, "schedules", schedules);
+}
+
+void c_deploy_budgets(const char *workflow, uint8_t tag, const char *budgets)
+{
+	deploy_with(workflow, tag, "budgets", budgets);
 }
 
 void c_deploy_limited(const char *workflow, uint8_t tag, const char *limits)
@@ -700,6 +724,7 @@ int contract_main(const struct contract_driver *d)
 	add(s, contract_arms());
 	add(s, contract_schedules());
 	add(s, contract_limits());
+	add(s, contract_budgets());
 	add(s, contract_lifecycle());
 	add(s, contract_gates());
 	add(s, contract_secrets());

@@ -1,0 +1,256 @@
+/* store_limits.c: limits under concurrency. A hundred runs over three engines, each with
+ * connections of its own, never have more of a budget than there is, and whatever is
+ * given back is used. A key with very many runs does not starve another one.
+ *
+ * HP_FAIR_RUNS=1000000 makes the second one the benchmark of docs/benchmarks.md.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/words.h"
+#include "lib/store_fixture.h"
+#include "lib/suite.h"
+
+enum { ENGINES = 3, RUNS = 100, LIMIT = 10, ROUNDS = 40, PAGE = 256 };
+
+static const char summary[] =
+	"{\"states\":[{\"name\":\"send\",\"kind\":\"call\"},{\"name\":\"after\",\"kind\":\"call\"}],"
+	"\"budgets\":{\"sms\":{\"max\":10,\"per_us\":315360000000000,\"bucket\":false}}}";
+static const char demands[] =
+	"{\"demands\":[{\"kind\":\"budget\",\"name\":\"sms\",\"amount\":1,\"over\":\"park\"},"
+	"{\"kind\":\"slots\",\"name\":\"connector:x\",\"max\":7}]}";
+
+static struct fx f;
+static uint64_t seed;
+
+static int pick(int n)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (int)(seed % (uint64_t)n);
+}
+
+/* ---- a budget ---- */
+
+static struct hand {
+	struct hp_run run;
+	struct hp_transition t;
+	int engine;
+	bool mine, admitted;
+} hands[RUNS + 1]; /* by run */
+static struct {
+	struct hp_store *store;
+	int64_t id;
+} engines[ENGINES];
+static int pending, settled;
+
+static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n)
+{
+	struct hand *h = arg;
+
+	(void)now;
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(res[0].outcome, HP_COMMIT_OK);
+	fx_done(&h->run, &h->t);
+	if (h->t.admits)
+		h->admitted = res[0].gated[0] == 0;
+	h->mine = h->t.disposition == HP_KEEP && res[0].gated[0] == 0;
+	if (--pending == 0)
+		settled = 1;
+}
+
+static void send(struct hand *h)
+{
+	const struct hp_transition *t = &h->t;
+
+	pending++;
+	engines[h->engine].store->ops->commit(engines[h->engine].store, &t, 1, on_commit, h);
+}
+
+static void admit(struct hand *h)
+{
+	h->t = fx_from(&h->run, HP_MOVE_ADMITTED, HP_KEEP);
+	h->t.admits = true;
+	h->t.after.attempt++;
+	h->t.after.phase = HP_PH_ADMITTED;
+	h->t.after.status = HP_RUNNING;
+	h->t.request = hp_bytes_of("{}");
+	h->t.effect_key = hp_bytes_of("k");
+	h->t.annexes[h->t.n_annexes++] = (struct hp_annex){ "limits", hp_bytes_of(demands) };
+	send(h);
+}
+
+static void finish(struct hand *h, const char *end)
+{
+	h->t = fx_from(&h->run, HP_MOVE_FINISHED, HP_FINISH);
+	h->t.after.status = HP_SUCCEEDED;
+	h->t.annexes[h->t.n_annexes++] = (struct hp_annex){ "limits", hp_bytes_of(end) };
+	h->admitted = false;
+	send(h);
+}
+
+/* Whoever is ready, over all engines; true when there was one. */
+static void claim_all(void)
+{
+	for (int e = 0; e < ENGINES; e++) {
+		int n;
+		struct hp_claimed *c = fx_claim(&f, engines[e].store, engines[e].id, 1 + pick(RUNS), &n);
+
+		for (int i = 0; i < n; i++) {
+			struct hand *h = &hands[c[i].run.id];
+
+			h->run = c[i].run;
+			h->engine = e;
+			h->mine = true;
+			h->admitted = false;
+		}
+	}
+}
+
+static void wait_settled(void)
+{
+	if (pending > 0)
+		fx_until(&f, &settled);
+	settled = 0;
+}
+
+static int admitted(void)
+{
+	int n = 0;
+
+	for (int i = 1; i <= RUNS; i++)
+		n += hands[i].admitted;
+	return n;
+}
+
+START_TEST(a_budget_is_never_exceeded)
+{
+	int used = 0, kept = 0;
+
+	seed = (uint64_t)_i * 2654435761u + 17;
+	memset(hands, 0, sizeof hands);
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	for (int i = 0; i < RUNS; i++)
+		fx_start(&f, "w", "{}", NULL, false, NULL, NULL);
+	for (int e = 0; e < ENGINES; e++) {
+		engines[e].store = fx_store(&f, NULL, false);
+		engines[e].id = fx_register(&f, engines[e].store, 600 * HP_SECOND);
+	}
+	for (int round = 0; round < ROUNDS; round++) {
+		claim_all();
+		for (int i = 1; i <= RUNS; i++)
+			if (hands[i].mine && !hands[i].admitted)
+				admit(&hands[i]);
+		wait_settled();
+		used = kept + admitted();
+		ck_assert_msg(used <= LIMIT, "seed %d, round %d: %d of %d", _i, round, used, LIMIT);
+		ck_assert_int_le(admitted(), 7);
+		for (int i = 1; i <= RUNS; i++) {
+			bool keeps = pick(4) == 0 && kept < LIMIT / 2;
+
+			if (!hands[i].admitted)
+				continue;
+			if (pick(3) == 0) {
+				admit(&hands[i]); /* a repeat: pays nothing, and must be let in */
+			} else {
+				kept += keeps;
+				finish(&hands[i], keeps ? "{\"end\":\"keep\"}" : "{\"end\":\"return\"}");
+			}
+		}
+		wait_settled();
+	}
+	/* what was given back was used: nearly all went through a budget for ten */
+	ck_assert_int_ge(fx_int(&f, "select count(*) from holdpoint.run_state where status = 4"), RUNS - LIMIT);
+	ck_assert_int_eq(fx_int(&f, "select now_used from holdpoint.limiter where kind = 'budget'"),
+			 fx_int(&f, "select %d + count(*) from holdpoint.permit p join holdpoint.limiter l on l.id = p.limiter_id"
+				    " where l.kind = 'budget' and p.at <= holdpoint.now_us()", kept));
+	for (int e = 0; e < ENGINES; e++)
+		fx_store_free(&f, engines[e].store);
+	fx_close(&f);
+}
+END_TEST
+
+/* ---- fairness ---- */
+
+static const char fair[] = "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"limits\":{\"fair\":[[\"tenant\"]]}}";
+
+/* Claims a page and ends all of it; how many of them were of the small tenant. */
+static int work(int64_t first_small, int *claimed)
+{
+	static struct hp_transition t[PAGE];
+	static const struct hp_transition *p[PAGE];
+	static struct fx_commit out;
+	struct hp_claimed *c = fx_claim(&f, f.store, f.engine, PAGE, claimed);
+	int small = 0;
+
+	for (int i = 0; i < *claimed; i++) {
+		t[i] = fx_from(&c[i].run, HP_MOVE_FINISHED, HP_FINISH);
+		t[i].after.status = HP_SUCCEEDED;
+		t[i].annexes[t[i].n_annexes++] = (struct hp_annex){ "turn", hp_bytes_of("{}") };
+		p[i] = &t[i];
+		small += c[i].run.id >= first_small;
+	}
+	fx_commit(&f, f.store, p, *claimed, &out);
+	for (int i = 0; i < *claimed; i++)
+		ck_assert_int_eq(out.res[i].outcome, HP_COMMIT_OK);
+	return small;
+}
+
+START_TEST(a_key_with_very_many_does_not_starve_another)
+{
+	const char *many = getenv("HP_FAIR_RUNS");
+	int64_t runs = 3000, t0, t1, t2, first_small;
+	int claims = 0, taken = 0, small = 0, n;
+
+	ck_assert(!many || hp_int_parse(many, &runs) == 0);
+	fx_open(&f);
+	fx_deploy(&f, "w", fair);
+	t0 = hp_boottime_us();
+	for (int64_t i = 0; i < runs; i += 100) /* what one transaction starts is one chain of versions */
+		fx_sql(&f, "select holdpoint.ensure_partitions(); select count(holdpoint.start('w', '{\"tenant\":\"large\"}'))"
+			   " from generate_series(1, %lld)", (long long)(runs - i < 100 ? runs - i : 100));
+	t1 = hp_boottime_us();
+	first_small = fx_int(&f, "select max(id) + 1 from holdpoint.run");
+	fx_sql(&f, "select count(holdpoint.start('w', '{\"tenant\":\"small\"}')) from generate_series(1, 10)");
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.ready"), 64 + 10);
+	t2 = hp_boottime_us();
+	while (small < 10) {
+		small += work(first_small, &n);
+		taken += n;
+		claims++;
+	}
+	printf("%lld runs of one key queued in %.1f s; then 10 of another: all taken within %d claims, %d runs and %.1f ms\n",
+	       (long long)runs, (double)(t1 - t0) / 1e6, claims, taken, (double)(hp_boottime_us() - t2) / 1e3);
+	ck_assert_int_eq(claims, 1);
+	ck_assert_int_le(taken, 64 + 10);
+	/* and the large one goes on as fast as before */
+	t2 = hp_boottime_us();
+	for (taken = 0, claims = 0; claims < 40 && (work(first_small, &n), n) > 0; claims++)
+		taken += n;
+	printf("the large key: %.0f runs/s over one connection\n", taken * 1e6 / (double)(hp_boottime_us() - t2));
+	ck_assert_int_eq(taken, runs - 64 < 40 * 64 ? runs - 64 : 40 * 64);
+	fx_close(&f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("store limits");
+	TCase *t = tcase_create("limits");
+	SRunner *r;
+	int failed;
+
+	tcase_set_timeout(t, getenv("HP_FAIR_RUNS") ? 3600 : 60);
+	if (!getenv("HP_FAIR_RUNS"))
+		tcase_add_loop_test(t, a_budget_is_never_exceeded, 0, 2);
+	tcase_add_test(t, a_key_with_very_many_does_not_starve_another);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
