@@ -85,7 +85,7 @@ struct hp_branch {
 	int line;
 };
 
-/* Beside the main wait of an approval, a wait or an await: on = { name = { … } }.
+/* Beside the main wait of an approval, a wait, an await, a run or an each: on = { name = { … } }.
  * The first to be committed, main wait or arm, is the way out. */
 enum hp_arm_kind {
 	HP_ARM_EVENT = 1, /* an event arrives */
@@ -132,7 +132,7 @@ struct hp_state {
 	struct hp_catch *catches;
 	int n_catches;
 
-	/* approval, wait, await: by name, at most HP_ARMS_MAX */
+	/* approval, wait, await, run, each: by name, at most HP_ARMS_MAX */
 	struct hp_arm *arms;
 	int n_arms;
 

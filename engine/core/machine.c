@@ -232,7 +232,7 @@ static void claimed_phase(struct hp_machine *m, const struct hp_event *ev, struc
 		hp_m_undo_next(m, act);
 		return;
 	case HP_PH_JOINING:
-		hp_m_joining(m, act);
+		hp_m_joining(m, ev, act);
 		return;
 	}
 	HP_ASSERT(0 && "unknown phase");

@@ -142,7 +142,7 @@ void hp_m_wait_over(struct hp_machine *m)
 {
 	static const char over[] = "{\"over\":true}";
 
-	if (m->t.after.phase != HP_PH_OPEN || !ticks(hp_m_state(m)))
+	if ((m->t.after.phase != HP_PH_OPEN && m->t.after.phase != HP_PH_JOINING) || !ticks(hp_m_state(m)))
 		return;
 	for (int i = 0; i < m->t.n_annexes; i++)
 		if (strcmp(m->t.annexes[i].kind, "arms") == 0)
@@ -152,19 +152,18 @@ void hp_m_wait_over(struct hp_machine *m)
 
 /* ---- parking ---- */
 
-/* The next thing that happens by itself. */
-static int64_t next_due(const struct hp_machine *m)
+int64_t hp_m_wait_due(const struct hp_machine *m)
 {
 	const struct hp_state *s = hp_m_state(m);
 	int64_t due = s->kind == HP_APPROVAL ? hp_m_approval_due(s, &m->t.after, m->now) : m->wait.due;
 
 	for (int i = 0; i < s->n_arms; i++)
-		if (m->wait.clocks[i].due > 0 && m->wait.clocks[i].due < due)
+		if (m->wait.clocks[i].due > 0 && (due == 0 || m->wait.clocks[i].due < due))
 			due = m->wait.clocks[i].due;
 	return due;
 }
 
-static void park_first(struct hp_machine *m, struct hp_action *act)
+void hp_m_wait_put(struct hp_machine *m)
 {
 	const struct hp_state *s = hp_m_state(m);
 
@@ -180,7 +179,6 @@ static void park_first(struct hp_machine *m, struct hp_action *act)
 	}
 	if (m->wait.ticks)
 		keep_clocks(m);
-	hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, next_due(m));
 }
 
 void hp_m_wait_park(struct hp_machine *m, struct hp_action *act)
@@ -200,7 +198,12 @@ void hp_m_wait_park(struct hp_machine *m, struct hp_action *act)
 		}
 		m->wait.arm++;
 	}
-	park_first(m, act);
+	if (s->kind == HP_RUN || s->kind == HP_EACH) {
+		hp_m_children_begin(m, act);
+		return;
+	}
+	hp_m_wait_put(m);
+	hp_m_park(m, act, HP_MOVE_PARKED, HP_PH_OPEN, hp_m_wait_due(m));
 }
 
 void hp_m_arm_keys(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -248,7 +251,7 @@ static void park_again(struct hp_machine *m, struct hp_action *act, enum hp_move
 	m->t.quiet = quiet;
 	if (m->wait.ticks)
 		keep_clocks(m);
-	hp_m_park(m, act, move, m->t.after.phase, next_due(m));
+	hp_m_park(m, act, move, m->t.after.phase, hp_m_wait_due(m));
 }
 
 /* ---- going on ---- */
@@ -326,7 +329,7 @@ bool hp_m_arm_goes(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 		return true;
 	}
 	i = due_arm(m, HP_ARM_TIMER);
-	if (i < 0 || m->wait.due <= m->wait.clocks[i].due)
+	if (i < 0 || (m->wait.due > 0 && m->wait.due <= m->wait.clocks[i].due))
 		return false;
 	m->wait.arm = i;
 	go(m, act, s->arms[i].next, "its time had come");
@@ -367,7 +370,7 @@ void hp_m_check_send(struct hp_machine *m, const struct hp_event *ev, struct hp_
 void hp_m_reply_check(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	/* a clock that ran out meanwhile comes before what the answer says */
-	if (!HP_GUARD(check_late, m->now < m->wait.due && due_arm(m, HP_ARM_TIMER) < 0)) {
+	if (!HP_GUARD(check_late, (m->wait.due == 0 || m->now < m->wait.due) && due_arm(m, HP_ARM_TIMER) < 0)) {
 		park_again(m, act, HP_MOVE_WOKEN, true);
 		return;
 	}

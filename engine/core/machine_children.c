@@ -60,7 +60,24 @@ static void page(struct hp_machine *m, struct hp_action *act, int32_t known)
 	}
 }
 
+/* When it wakes by itself: within, and whatever stands beside it. */
+static int64_t wakes_at(const struct hp_machine *m)
+{
+	return hp_m_state(m)->n_arms > 0 ? hp_m_wait_due(m) : deadline(m);
+}
+
 void hp_m_children(struct hp_machine *m, struct hp_action *act)
+{
+	if (hp_m_state(m)->n_arms == 0) {
+		page(m, act, 0);
+		return;
+	}
+	hp_m_wait_begin(m);
+	m->wait.due = deadline(m);
+	hp_m_wait_park(m, act);
+}
+
+void hp_m_children_begin(struct hp_machine *m, struct hp_action *act)
 {
 	page(m, act, 0);
 }
@@ -75,7 +92,9 @@ void hp_m_children_value(struct hp_machine *m, const struct hp_event *ev, struct
 	}
 	m->t.after.failures = 0;
 	hp_m_annex(m, "children", ev->value);
-	hp_m_park(m, act, move, HP_PH_JOINING, deadline(m));
+	if (move == HP_MOVE_PARKED && hp_m_state(m)->n_arms > 0)
+		hp_m_wait_put(m);
+	hp_m_park(m, act, move, HP_PH_JOINING, wakes_at(m));
 }
 
 /* The statement that reads a page: nothing of it is kept but the rows. */
@@ -104,8 +123,8 @@ void hp_m_reply_page(struct hp_machine *m, const struct hp_event *ev, struct hp_
 		return;
 	}
 	due = m->now + hp_backoff(&s->retry, a->id, a->visit, a->failures, ev->retry_after_us);
-	if (deadline(m) > 0 && due > deadline(m))
-		due = deadline(m);
+	if (wakes_at(m) > 0 && due > wakes_at(m))
+		due = wakes_at(m);
 	hp_m_outcome(m, ev->outcome, ev->code, ev->message);
 	hp_m_park(m, act, HP_MOVE_RETRY, HP_PH_JOINING, due);
 }
@@ -127,12 +146,14 @@ static void missed(struct hp_machine *m, struct hp_action *act, const json_t *f)
 		  code ? message : "there are fewer children than must succeed");
 }
 
-void hp_m_joining(struct hp_machine *m, struct hp_action *act)
+void hp_m_joining(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
 	const struct hp_state *s = hp_m_state(m);
 	json_t *f = family(m);
 	int64_t outcome = hp_json_int(f, "outcome", UNDECIDED), due = deadline(m);
 
+	m->wait.due = due;
+	hp_m_wait_read(m, ev->annex);
 	if (!f) {
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "children_unknown", "the run waits for children that are not recorded");
 	} else if (outcome == MISSED) {
@@ -140,11 +161,15 @@ void hp_m_joining(struct hp_machine *m, struct hp_action *act)
 	} else if (outcome == MET) {
 		hp_m_eval(m, act, HP_EVAL_JOINED, 0);
 		act->value = m->annex;
+	} else if (hp_m_arm_goes(m, ev, act)) {
+		/* on its way; the children are told to end */
 	} else if (due > 0 && HP_GUARD(children_within, m->now >= due)) {
 		hp_m_outcome(m, HP_TERMINAL, "timeout", "the children have not ended in time");
 		hp_m_leave(m, act, s->children.timeout);
 	} else if (hp_json_bool(f, "page", 0)) {
 		page(m, act, (int32_t)hp_json_int(f, "total", 0));
+	} else if (s->n_arms > 0) {
+		hp_m_wait_on(m, act);
 	} else {
 		hp_m_park(m, act, HP_MOVE_WOKEN, HP_PH_JOINING, due);
 	}

@@ -115,7 +115,9 @@ bool hp_m_sweep_tolerates(struct hp_machine *m, struct hp_action *act, enum hp_c
 void hp_m_children(struct hp_machine *m, struct hp_action *act);
 void hp_m_children_value(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_page(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
-void hp_m_joining(struct hp_machine *m, struct hp_action *act);
+void hp_m_joining(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* run, each: what their arms need is known; asks for the first children. */
+void hp_m_children_begin(struct hp_machine *m, struct hp_action *act);
 /* Before a cancelled parent ends: true, and it is parked until they have ended. */
 bool hp_m_ends_children(struct hp_machine *m, struct hp_action *act);
 /* Whatever leaves children behind tells them to end, in that very commit. */
@@ -133,6 +135,10 @@ int64_t hp_m_approval_due(const struct hp_state *s, const struct hp_run *a, int6
 void hp_m_wait_begin(struct hp_machine *m);
 /* Asks what its arms still need, then parks it. m->wait.due is the main wait's. */
 void hp_m_wait_park(struct hp_machine *m, struct hp_action *act);
+/* What the transition that parks it brings of keys and clocks. */
+void hp_m_wait_put(struct hp_machine *m);
+/* The next thing that happens by itself; 0: nothing. */
+int64_t hp_m_wait_due(const struct hp_machine *m);
 /* Claimed again: what was stored of its clocks. m->wait.due is set. */
 void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex);
 /* Did an arm go on, by an event or a clock that is due before the main wait is? */

@@ -162,6 +162,9 @@ static int64_t longest_wait(const struct hp_state *s)
 		return s->await.within_us;
 	case HP_WAIT:
 		return s->wait.for_us;
+	case HP_RUN:
+	case HP_EACH:
+		return s->children.within_us;
 	default:
 		return 0;
 	}

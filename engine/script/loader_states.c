@@ -635,11 +635,12 @@ static void read_child(const struct state_reader *sr)
 
 static void read_run(const struct state_reader *sr)
 {
-	ONLY(sr, 0, COMMON, "workflow", "key", "input", "save", "within", "timeout", "catch");
+	ONLY(sr, 0, COMMON, "workflow", "key", "input", "save", "within", "timeout", "catch", "on");
 	read_child(sr);
 	expression(sr, sr->body, "key");
 	expression(sr, sr->body, "input");
 	sr->s->save = read_save(sr, NULL);
+	hp_loader_arms(sr->r, sr->w, sr->s, sr->x, sr->body);
 }
 
 /* rows: read page by page, never all at once. */
@@ -671,7 +672,7 @@ static void read_each(const struct state_reader *sr)
 	bool has_items;
 
 	ONLY(sr, 0, COMMON, "items", "rows", "as", "args", "cursor", "from", "retry", "workflow", "key", "input",
-	     "concurrency", "tolerate", "join", "save", "within", "timeout", "catch");
+	     "concurrency", "tolerate", "join", "save", "within", "timeout", "catch", "on");
 	read_child(sr);
 	has_items = expression(sr, sr->body, "items");
 	read_rows(sr);
@@ -683,6 +684,7 @@ static void read_each(const struct state_reader *sr)
 	sr->s->children.concurrency = (int)hp_r_integer(sr->r, sr->body, "concurrency", 20, 1, HP_CHILDREN_AT_ONCE_MAX);
 	hp_loader_join(sr->r, sr->s, sr->body);
 	sr->s->save = read_save(sr, NULL);
+	hp_loader_arms(sr->r, sr->w, sr->s, sr->x, sr->body);
 }
 
 static void read_succeed(const struct state_reader *sr)

@@ -160,7 +160,7 @@ static json_t *waiting_of(struct hp_drive *d, const json_t *doc)
 		json_array_append_new(list, json_sprintf("event %s", st->name));
 	else if (d->last.status == HP_WAITING && st->kind == HP_WAIT)
 		json_array_append_new(list, json_sprintf("timer %s", st->name));
-	if (d->last.status == HP_WAITING && d->last.phase == HP_PH_OPEN)
+	if (d->last.status == HP_WAITING && (d->last.phase == HP_PH_OPEN || d->last.phase == HP_PH_JOINING))
 		for (int k = 0; k < st->n_arms; k++)
 			json_array_append_new(list, json_sprintf("arm %s", st->arms[k].name));
 	return list;

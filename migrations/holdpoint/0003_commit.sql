@@ -586,7 +586,7 @@ declare
 begin
 	if cardinality(p_parked) > 0 then
 		v_waiting := array(select s.run_id from run_state s
-			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase = 6 and not s.pause);
+			where s.run_id = any(p_parked) and s.waits and s.status = 2 and s.phase in (6, 10) and not s.pause);
 		if cardinality(v_waiting) > 0 then
 			-- the mailbox's lock first, the look in a second statement
 			if lock_mailboxes(v_waiting, p_now) then

@@ -182,7 +182,7 @@ begin
 		when s.status = 3 then why_held(s, v_state)
 		else why_waiting(s, v_state, v_now) end;
 	return jsonb_strip_nulls(jsonb_build_object('run', v_id,
-		'sentence', w.sentence || case when w.cause in ('approval', 'event', 'timer', 'parked')
+		'sentence', w.sentence || case when w.cause in ('approval', 'event', 'timer', 'parked', 'children')
 			then coalesce(why_arms(s), '') else '' end
 			|| case when s.status > 3 then '' when s.has_annex then undo_progress(v_id) else '' end
 			|| case when s.status < 4 and not unwinds(v_id) and (s.cancel

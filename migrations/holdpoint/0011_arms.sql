@@ -32,7 +32,7 @@ end $$;
 
 create function holdpoint.found_arms(s holdpoint.run_state) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select a.doc from arm_state a where a.run_id = s.run_id and a.visit = s.visit and s.phase = 6
+	select a.doc from arm_state a where a.run_id = s.run_id and a.visit = s.visit and s.phase in (6, 10)
 $$;
 
 -- The arms of a state that is waited in, with where each stands; null: it has none.
@@ -47,7 +47,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	cross join lateral jsonb_array_elements(x.st -> 'arms') with ordinality a(a, n)
 	left join mail_wait w on w.run_id = s.run_id and w.wait = (a.a ->> 'wait')::int
 	left join lateral (select found_arms(s) -> 'arms' -> (a.a ->> 'name') as c) c on true
-	where r.id = s.run_id and s.status = 2 and s.phase = 6 and s.run_id is not null
+	where r.id = s.run_id and s.status = 2 and s.phase in (6, 10)
 $$;
 
 create function holdpoint.why_arm(p_arm jsonb) returns text

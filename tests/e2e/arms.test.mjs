@@ -30,7 +30,8 @@ before(async () => {
     args: ['--poll', '200ms', '--base-url', `watch=http://127.0.0.1:${watcher.address().port}`] })
   ann = await engine.tokenFor('ann', { roles: ['sre'] })
   sam = await engine.tokenFor('sam', { roles: ['sre'] })
-  const r = await engine.cli(['deploy', join(ROOT, 'tests/fixtures/workflows/canary.lua'), '--plugins', join(ROOT, 'tests/fixtures/plugins')])
+  const files = ['canary', 'slow_steps', 'roll_out'].map((name) => join(ROOT, `tests/fixtures/workflows/${name}.lua`))
+  const r = await engine.cli(['deploy', ...files, '--plugins', join(ROOT, 'tests/fixtures/plugins')])
   assert.equal(r.code, 0, r.stderr)
 })
 after(async () => {
@@ -40,8 +41,8 @@ after(async () => {
 })
 
 // the other worker may not have the definition yet
-const start = (id) => waitFor('it starts', async () => {
-  const r = await engine.api('POST', '/api/v1/runs', { workflow: 'canary', input: { release: id } })
+const start = (id, workflow = 'canary') => waitFor('it starts', async () => {
+  const r = await engine.api('POST', '/api/v1/runs', { workflow, input: { release: id } })
   if (r.status >= 300) throw new Error(JSON.stringify(r.body))
   return r.body.run
 })
@@ -144,5 +145,34 @@ test('an event that came before the run was there goes first; one that comes lat
   assert.equal(sent.code, 0, sent.stderr)
   await engine.until(other, 'failed')
   assert.match((await look(other)).approvals[0].reason, /arm "abort" of state "promote" went first: the event canary\.abort arrived/)
+  await nothingLeft(other)
+})
+
+test('a child that an arm overtakes is told to end, also by an event while a worker dies', async () => {
+  const childOf = (key) => waitFor('the child is there', async () =>
+    (await engine.api('GET', `/api/v1/runs?workflow=slow_steps&key=${key}`)).body.runs[0])
+  const run = await start('r7', 'roll_out')
+  const child = await childOf('r7')
+  await asked('r7', 2)
+  const why = (await engine.api('GET', `/api/v1/runs/${run}/why`)).body
+  assert.match(why.sentence, /when the event roll\.stop with key "r7" arrives, by arm "stop"|in the hands of|is ready/)
+  release('r7').rate = 0.5
+  await engine.until(run, 'failed')
+  await engine.until(child.run, 'cancelled')
+  await nothingLeft(run)
+  const r = release('r8')
+  const other = await start('r8', 'roll_out')
+  const second = await childOf('r8')
+  await asked('r8', 1)
+  r.delay = 500
+  const pid = await waitFor('a check is in the air', async () => {
+    if (r.inAir === 0) return 0
+    const [row] = await engine.sql(`select e.pid from holdpoint.ready y join holdpoint.engine e on e.id = y.engine_id where y.run_id = ${other}`)
+    return row && Number(row[0])
+  })
+  process.kill(pid, 'SIGKILL')
+  await waitFor('it is sent', async () => (await engine.cli(['event', 'send', 'roll.stop', 'r8'])).code === 0)
+  await engine.until(other, 'failed')
+  await engine.until(second.run, 'cancelled')
   await nothingLeft(other)
 })

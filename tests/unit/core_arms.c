@@ -356,7 +356,84 @@ START_TEST(a_definition_that_changed_begins_its_clocks_anew)
 }
 END_TEST
 
-HP_SUITE("core arms", a_check_that_finds_nothing_parks_the_run_as_it_was,
+/* Asks for children and parks with them; an event and a check beside them. */
+static void open_roll(void)
+{
+	struct hp_state *s;
+	struct hp_arm *a;
+
+	setup();
+	s = state(0, "roll", HP_RUN);
+	s->children.workflow = "slow";
+	a = arm(s, "abort", HP_ARM_EVENT, 2);
+	a->event = "stop";
+	a = arm(s, "ill", HP_ARM_CHECK, 2);
+	a->op = (struct hp_operation){ .connector = "watch", .name = "look", .repeat = HP_REPEAT_BY_NATURE, .read = true };
+	a->every_us = 30 * HP_SECOND;
+	a->timeout_us = 10 * HP_SECOND;
+	state(1, "done", HP_SUCCEED);
+	state(2, "stopped", HP_SUCCEED);
+	claim();
+	expect_eval(HP_EVAL_MAILBOX);
+	value("r1", 0);
+	expect_eval(HP_EVAL_CHILDREN);
+	value("{\"children\":[]}", 0);
+	ck_assert_int_eq(W.act.transition->after.phase, HP_PH_JOINING);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 30 * HP_SECOND);
+	ck_assert_str_eq(W.act.transition->wait_keys.p, "r1");
+	ck_assert_int_eq(W.act.transition->n_annexes, 2);
+	snprintf(W.annex, sizeof W.annex, "{\"arms\":%.*s,\"children\":{\"outcome\":0,\"running\":1,\"total\":1}}",
+		 (int)W.act.transition->annexes[1].doc.n, W.act.transition->annexes[1].doc.p);
+	commit();
+}
+
+static bool closes_children(const struct hp_transition *t)
+{
+	for (int i = 0; i < t->n_annexes; i++)
+		if (strcmp(t->annexes[i].kind, "children") == 0)
+			return strstr(t->annexes[i].doc.p, "close") != NULL;
+	return false;
+}
+
+START_TEST(children_have_arms_too_and_are_told_to_end)
+{
+	open_roll();
+	W.now += 30 * HP_SECOND;
+	claim_annexed((struct hp_event){ 0 });
+	expect_eval(HP_EVAL_CHECK);
+	value("{}", 0);
+	ck_assert_int_eq(W.act.type, HP_ACT_SEND);
+	reply(HP_CLASS_OK, NULL);
+	alarm_says(false);
+	ck_assert(W.act.transition->quiet);
+	ck_assert_int_eq(W.act.transition->after.phase, HP_PH_JOINING);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 30 * HP_SECOND);
+	ck_assert(!closes_children(W.act.transition));
+	open_roll();
+	claim_annexed((struct hp_event){ .mail_id = 3, .mail = hp_bytes_of("{}") });
+	expect_state(2);
+	value("{}", 0); /* the end's result */
+	ck_assert(closes_children(W.act.transition));
+}
+END_TEST
+
+START_TEST(children_that_are_decided_go_before_an_arm)
+{
+	char *at;
+
+	open_roll();
+	at = strstr(W.annex, "\"outcome\":0");
+	at[10] = '1';
+	W.now += HP_HOUR;
+	claim_annexed((struct hp_event){ .mail_id = 3, .mail = hp_bytes_of("{}") });
+	expect_eval(HP_EVAL_JOINED);
+	value("{}", 0);
+	expect_state(1);
+}
+END_TEST
+
+HP_SUITE("core arms", children_have_arms_too_and_are_told_to_end, children_that_are_decided_go_before_an_arm,
+	 a_check_that_finds_nothing_parks_the_run_as_it_was,
 	 a_check_that_says_so_goes_on_and_closes_the_approval,
 	 nothing_goes_early,
 	 the_decision_goes_before_events_clocks_and_checks,

@@ -56,9 +56,15 @@ void mem_arms_put(struct mem_store *m, struct mem_run *r, const struct hp_transi
 	hp_buf_free(&text);
 }
 
+/* A wait, or children that are waited for. */
+static bool open_phase(const struct mem_run *r)
+{
+	return r->row.phase == HP_PH_OPEN || r->row.phase == HP_PH_JOINING;
+}
+
 json_t *mem_arms_found(const struct mem_store *m, const struct mem_run *r)
 {
-	const struct mem_arms *a = r->row.phase == HP_PH_OPEN ? arms_of(m, r->row.id) : NULL;
+	const struct mem_arms *a = open_phase(r) ? arms_of(m, r->row.id) : NULL;
 
 	return a && a->visit == r->row.visit ? hp_json_parse(a->doc.p, a->doc.n, "arms", NULL) : NULL;
 }
@@ -104,7 +110,7 @@ json_t *mem_arms_json(const struct mem_store *m, const struct mem_run *r)
 	json_t *state, *doc, *out = NULL, *arm;
 	size_t i;
 
-	if (r->row.status != HP_WAITING || r->row.phase != HP_PH_OPEN)
+	if (r->row.status != HP_WAITING || !open_phase(r))
 		return NULL;
 	state = mem_state_json(&m->w, r, r->row.state);
 	doc = mem_arms_found(m, r);

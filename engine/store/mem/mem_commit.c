@@ -366,7 +366,8 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 	}
 	if ((row->due_at > 0 && row->due_at <= *m->now && !row->pause) ||
 	    (row->status != HP_HELD && cancel && !t->after.cancel) || (!row->pause && mem_family_calls(m, r)) ||
-	    (row->status == HP_WAITING && !row->pause && row->phase == HP_PH_OPEN && mem_mail_first(m, r, &index)))
+	    (row->status == HP_WAITING && !row->pause && (row->phase == HP_PH_OPEN || row->phase == HP_PH_JOINING) &&
+	     mem_mail_first(m, r, &index)))
 		mem_ready(m, r);
 }
 

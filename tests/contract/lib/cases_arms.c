@@ -222,6 +222,25 @@ START_TEST(an_event_of_an_arm_that_came_early_is_found)
 }
 END_TEST
 
+START_TEST(an_early_event_is_found_beside_children_too)
+{
+	struct c_run r;
+	struct hp_transition t;
+
+	c_event("canary.abort", "7", "{}");
+	r = c_own();
+	c_begin(&t, &r);
+	c_park(&t, S_CANARY, c_now + HP_HOUR);
+	t.after.phase = HP_PH_JOINING;
+	t.wait_keys = hp_bytes_of("7");
+	bring_clocks(&t, c_now + HP_HOUR, c_now + 2 * HP_HOUR, 0);
+	c_commit_ok(&r, &t);
+	r = c_claim_one();
+	ck_assert_int_gt(r.mail_id, 0);
+	ck_assert_int_eq(clock_of(&r, "ill"), T0 + HP_HOUR);
+}
+END_TEST
+
 START_TEST(the_run_and_why_name_the_arms)
 {
 	struct c_run r = c_own();
@@ -262,6 +281,7 @@ TCase *contract_arms(void)
 	tcase_add_test(t, a_decision_before_the_arm_stands);
 	tcase_add_test(t, clocks_of_a_state_that_was_left_are_gone);
 	tcase_add_test(t, an_event_of_an_arm_that_came_early_is_found);
+	tcase_add_test(t, an_early_event_is_found_beside_children_too);
 	tcase_add_test(t, the_run_and_why_name_the_arms);
 	return t;
 }
