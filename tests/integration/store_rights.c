@@ -45,7 +45,7 @@ START_TEST(strangers_may_call_their_door_and_nothing_else)
 {
 	open_fx();
 	ck_assert_str_eq(functions_of("holdpoint_app"), "send_event start");
-	ck_assert_str_eq(functions_of("holdpoint_workflow"), "sql_commit");
+	ck_assert_str_eq(functions_of("holdpoint_workflow"), "replication_lag sql_commit");
 	ck_assert_int_eq(tables_of("holdpoint_app"), 0);
 	ck_assert_int_eq(tables_of("holdpoint_workflow"), 0);
 	fx_sql(&f, "create role hp_nobody_%s", f.db);
