@@ -94,7 +94,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration authors e2e check-deep mutants bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep chaos mutants bench check-deps \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -130,6 +130,11 @@ check-deep: ## sanitizers over everything, valgrind over unit and contract (up t
 	@sh scripts/bootstrap.sh deep
 	$(call need,scripts/check-deep.sh)
 	@scripts/check-deep.sh
+
+chaos: ## generated workflows under kill -9 for TIME seconds (300); SEED=… repeats one
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -j"$$(nproc)" all
+	@node tests/chaos/storm.mjs --time $(or $(TIME),300) $(if $(SEED),--seed $(SEED))
 
 mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test

@@ -63,7 +63,8 @@ class Storm {
 
   async begin() {
     this.recorder = await new Recorder(this.dir, this.seed).start()
-    this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: '',
+    this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: 'resend', // requests may then go to this machine
+     
       args: ['--poll', '200ms', '--base-url', `recorder=${this.recorder.url}`] })
     await this.sql(`create table public.chaos_ledger (run bigint, state text, undone int not null default 0);
       create table public.chaos_rows (id bigint primary key);
@@ -190,6 +191,9 @@ class Storm {
       for (const { run } of left.slice(0, 5)) {
         const why = (await this.api('GET', `/api/v1/runs/${run}/why`)).body
         e.message += `\n  run ${run}: ${why?.sentence}`
+        const rows = await this.sql(`select h.rev, h.seq, h.epoch, holdpoint.move_name(h.move), holdpoint.state_name(r.digest, h.state), h.visit, h.phase,
+          h.attempt, h.code, left(h.message, 100), h.actor from holdpoint.history h join holdpoint.run r on r.id = h.run_id where run_id = ${run} order by rev desc, seq desc limit 14`)
+        e.message += rows.map((row) => `\n    ${row.join(' ')}`).join('')
       }
       throw e
     })
@@ -270,6 +274,9 @@ async function main() {
     await checkEngine(storm, rows, bad)
     await checkUndo(storm, rows, bad)
     for (const why of storm.unknown) bad(`why of run ${why.run}: ${why.cause}: ${why.sentence}`)
+    const held = await storm.sql(`select h.code, left(h.message, 120), holdpoint.state_name(r.digest, h.state), count(*) from holdpoint.history h
+      join holdpoint.run r on r.id = h.run_id where h.move = 8 group by 1, 2, 3 order by 4 desc limit 8`)
+    for (const row of held) console.log(`  held        ${row[3]} x ${row[2]}: ${row[0]}: ${row[1]}`)
     const ends = Object.fromEntries(await storm.sql(`select holdpoint.status_name(status), count(*) from holdpoint.run_state group by 1`))
     const taken = Number((await storm.sql('select count(*) from holdpoint.run_state where epoch > 1'))[0][0])
     const faults = Object.fromEntries([...group(rows, (x) => x.fault)].map(([k, v]) => [k, v.length]))

@@ -73,6 +73,38 @@ bool pgs_page_allowed(const struct pgs_page *p)
 	return pgs_statement_allowed(p->q.rows) && (!p->q.total || pgs_statement_allowed(p->q.total));
 }
 
+/* The highest parameter that a statement names. `args` is for three statements, and
+ * PostgreSQL wants to know the type of each parameter that is bound: those a statement
+ * does not use are not bound to it. */
+static size_t parameters(const char *text)
+{
+	size_t most = 0;
+
+	for (const char *p = strchr(text, '$'); p; p = strchr(p + 1, '$')) {
+		size_t n = (size_t)strtoul(p + 1, NULL, 10);
+
+		if (p[1] >= '1' && p[1] <= '9' && n > most && n < UINT16_MAX)
+			most = n;
+	}
+	return most;
+}
+
+/* args from parameter `from` on. */
+static int bind_rest(struct hp_pg_unit *u, const struct hp_sql_tx *tx, const char *text, size_t from, struct hp_error *err)
+{
+	json_t *some = json_copy(json_object_get(tx->args, "args"));
+	size_t used = parameters(text), n = used < from ? 0 : used - from + 1;
+	int rc = -1;
+
+	if (some) {
+		while (json_array_size(some) > n)
+			json_array_remove(some, json_array_size(some) - 1);
+		rc = pgs_tx_bind_args(u, some, err);
+	}
+	json_decref(some);
+	return rc;
+}
+
 /* The transaction is to be rolled back, and its owner told why. */
 static void refuse(struct hp_sql_tx *tx, const char *code, const char *message)
 {
@@ -165,7 +197,7 @@ static void exec_page(struct hp_sql_tx *tx)
 
 	hp_pg_statement(u, tx->text);
 	hp_pg_bind_textn(u, hp_buf_str(&tx->rows), tx->rows.n);
-	send(tx, u, c, pgs_tx_bind_args(u, json_object_get(tx->args, "args"), &c->error));
+	send(tx, u, c, bind_rest(u, tx, tx->text, 2, &c->error));
 }
 
 /* ---- ROWS ---- */
@@ -227,19 +259,20 @@ static void look_for_rows(struct hp_sql_tx *tx)
 	struct pgs_page *p = tx->page;
 	struct pgs_call *c = pgs_call_new(tx->at->s, sizeof *c, rows_done, tx);
 	struct hp_pg_unit *u = unit_of(tx);
-	json_t *args = json_array(), *cursor;
+	json_t *page = json_array(), *cursor;
 	int rc = -1;
 
 	if (p->q.dry && p->q.each_row)
 		p->q.limit = SAMPLE_ROWS;
 	cursor = hp_json_parse(p->q.cursor.p, p->q.cursor.n, "cursor", &c->error);
-	if (cursor && json_array_append_new(args, cursor) == 0 &&
-	    json_array_append_new(args, json_integer(p->q.limit)) == 0 &&
-	    json_array_extend(args, json_object_get(tx->args, "args")) == 0) {
+	if (cursor && json_array_append_new(page, cursor) == 0 &&
+	    json_array_append_new(page, json_integer(p->q.limit)) == 0) {
 		hp_pg_statement(u, p->q.rows);
-		rc = pgs_tx_bind_args(u, args, &c->error);
+		rc = pgs_tx_bind_args(u, page, &c->error);
+		if (rc == 0)
+			rc = bind_rest(u, tx, p->q.rows, 3, &c->error);
 	}
-	json_decref(args);
+	json_decref(page);
 	send(tx, u, c, rc);
 }
 
@@ -278,7 +311,6 @@ static void begin_done(struct pgs_call *call, const struct hp_pg_reply *r)
 void pgs_page_send(struct hp_sql_tx *tx)
 {
 	struct pgs_page *p = tx->page;
-	const json_t *args = json_object_get(tx->args, "args");
 	struct pgs_call *c = pgs_call_new(tx->at->s, sizeof *c, begin_done, tx);
 	struct hp_pg_unit *u = unit_of(tx);
 	int rc = 0, at = 2; /* after begin and the settings */
@@ -290,14 +322,14 @@ void pgs_page_send(struct hp_sql_tx *tx)
 	}
 	if (p->q.total) {
 		hp_pg_statement(u, p->q.total);
-		rc = pgs_tx_bind_args(u, args, &c->error);
+		rc = bind_rest(u, tx, p->q.total, 1, &c->error);
 		p->total_at = at++;
 	}
 	if (rc == 0 && p->q.row.n > 0) {
 		hp_pg_statement(u, tx->text);
 		hp_pg_bind_textn(u, p->q.row.p, p->q.row.n);
 		hp_pg_bind_textn(u, p->q.reply.p, p->q.reply.n);
-		rc = pgs_tx_bind_args(u, args, &c->error);
+		rc = bind_rest(u, tx, tx->text, 3, &c->error);
 		p->done_at = at++;
 	}
 	send(tx, u, c, rc);
