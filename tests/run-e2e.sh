@@ -21,7 +21,8 @@ failed=0
 if [ $# -gt 0 ]; then
 	exec node --test --test-reporter=tap "$@"
 fi
-node --test --test-reporter=tap tests/e2e/*.test.mjs || failed=1
+# Most of their time is waiting for leases and timers: three files at once.
+node --test --test-concurrency=3 --test-reporter=tap tests/e2e/*.test.mjs || failed=1
 if [ -x tests/judges/run.sh ]; then
 	tests/judges/run.sh || failed=1
 fi
