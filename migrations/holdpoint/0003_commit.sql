@@ -235,7 +235,7 @@ language sql set search_path = holdpoint, pg_temp as $$
 		u(run_id, epoch, rev, move, visit, state, attempt, flags, ord)
 	join run_state s on s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
 	join run r on r.id = u.run_id
-	cross join lateral (select state_summary(r.digest, u.state::int) as s) x
+	cross join lateral (select state_summary(coalesce(s.digest, r.digest), u.state::int) as s) x
 	where u.flags & 1 <> 0 or u.move = 6
 $$;
 
