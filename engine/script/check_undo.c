@@ -12,7 +12,7 @@ static bool has_effect(const struct hp_state *s)
 {
 	/* whether a `one` or `many` writes cannot be seen; an `exec` is there to */
 	return (s->kind == HP_CALL && !s->call.op.read) || (s->kind == HP_SQL && s->sql.mode == HP_SQL_EXEC) ||
-	       s->kind == HP_SWEEP;
+	       s->kind == HP_SWEEP || s->kind == HP_RUN || s->kind == HP_EACH; /* what children do stays theirs */
 }
 
 static bool reads(const struct hp_state *s)

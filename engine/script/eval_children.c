@@ -160,7 +160,7 @@ static int add_page(struct hp_job *j, const struct hp_action *act, struct hp_buf
 		    struct hp_error *err)
 {
 	bool pages = state_of(j)->children.pages;
-	size_t known = (size_t)act->index, next, n;
+	size_t known = (size_t)act->index, next = known, n;
 	json_t *items = items_of(j, act, err);
 	int rc;
 
