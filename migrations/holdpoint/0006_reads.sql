@@ -8,6 +8,13 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	select coalesce(state_summary(p_digest, p_state) ->> 'name', '#' || p_state)
 $$;
 
+-- The state of a visit, by the version the run followed then.
+create function holdpoint.visit_state(p_run bigint, p_visit int) returns text
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select state_name(digest_at(h.run_id, h.rev), h.state) from history h
+		where h.run_id = p_run and h.visit = p_visit order by h.rev limit 1
+$$;
+
 create function holdpoint.run_json(r holdpoint.run, s holdpoint.run_state) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select jsonb_strip_nulls(jsonb_build_object(
@@ -94,7 +101,7 @@ begin
 		'arms', coalesce(arms_json(s), '[]')) -- 0011
 		|| families_json(v_id) -- 0010
 		|| case when s.has_annex then coalesce((select jsonb_build_object('undo', u) from undo_json(v_id) u where u is not null), '{}') else '{}' end -- 0012
-		|| case when s.has_annex then jsonb_strip_nulls(jsonb_build_object('sweeps', sweeps_json(v_id, v.digest))) else '{}' end;
+		|| case when s.has_annex then jsonb_strip_nulls(jsonb_build_object('sweeps', sweeps_json(v_id))) else '{}' end;
 end $$;
 
 -- p_digest: of a run that was never moved; null: looked up for each row.

@@ -493,9 +493,7 @@ end $$;
 
 create function holdpoint.family_json(f holdpoint.family) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select jsonb_build_object('visit', f.visit, 'state', (select h.state_name from (select state_name(r.digest, h.state) as state_name
-			from history h join run r on r.id = h.run_id where h.run_id = f.run_id and h.visit = f.visit
-			order by h.rev limit 1) h),
+	select jsonb_build_object('visit', f.visit, 'state', visit_state(f.run_id, f.visit),
 		'workflow', f.workflow, 'total', f.total, 'queued', f.queued, 'running', f.running, 'succeeded', f.succeeded,
 		'failed', f.failed, 'cancelled', f.cancelled, 'complete', f.complete, 'closed', f.closed)
 $$;

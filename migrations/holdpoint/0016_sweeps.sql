@@ -84,9 +84,9 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 $$;
 
 -- For readers. `left_seconds` is what it takes at the rate of late.
-create function holdpoint.sweep_json(w holdpoint.sweep, p_digest bytea) returns jsonb
+create function holdpoint.sweep_json(w holdpoint.sweep) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select jsonb_strip_nulls(jsonb_build_object('state', state_name(p_digest, w.state), 'visit', w.visit, 'done', w.done,
+	select jsonb_strip_nulls(jsonb_build_object('state', visit_state(w.run_id, w.visit), 'visit', w.visit, 'done', w.done,
 		'total', w.total, 'changed', w.changed, 'failed', w.failed, 'pages', w.pages, 'cursor', w.cursor,
 		'per_second', round(w.per_second::numeric, 1),
 		'left_seconds', case when w.ended_at is null and w.total >= w.done and w.per_second > 0
@@ -97,9 +97,9 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			from sweep_failure f where f.run_id = w.run_id and f.visit = w.visit and f.n > w.failed - 20)))
 $$;
 
-create function holdpoint.sweeps_json(p_run bigint, p_digest bytea) returns jsonb
+create function holdpoint.sweeps_json(p_run bigint) returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select jsonb_agg(sweep_json(w, p_digest) order by w.visit) from sweep w where w.run_id = p_run
+	select jsonb_agg(sweep_json(w) order by w.visit) from sweep w where w.run_id = p_run
 $$;
 
 -- " (12000 of 200000 rows, 3950 per second, about 48 s left)"; null: this visit sweeps nothing.

@@ -45,14 +45,10 @@ $$;
 
 -- Its parent lives, and will ask what became of it.
 create function holdpoint.gc_wanted(p_run bigint) returns boolean
-language plpgsql stable set search_path = holdpoint, pg_temp as $$
-begin
-	if to_regclass('holdpoint.child') is null then
-		return false;
-	end if;
-	return exists (select from child c join run_state p on p.run_id = c.run_id
-		where c.child = p_run and p.status <= 3);
-end $$;
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select exists (select from child c join run_state p on p.run_id = c.run_id
+		where c.child = p_run and p.status <= 3)
+$$;
 
 -- The next runs at or after p_from: is its time over?
 create function holdpoint.gc_page(p_from bigint, p_until bigint, p_limit int, p_now bigint)
