@@ -370,3 +370,37 @@ void cli_query(struct hp_buf *path, const char *name, const char *value)
 	hp_buf_printf(path, "%c%s=", strchr(hp_buf_str(path), '?') ? '&' : '?', name);
 	hp_buf_urlencode(path, value, strlen(value));
 }
+
+int cli_request_one(const struct cli_args *a, const char *base, const char *tail, const char *query, json_t *body,
+		    json_t **reply, struct hp_error *err)
+{
+	struct cli_client *c = cli_client_open(a, err);
+	struct hp_buf path;
+	int rc = -1;
+
+	hp_buf_init(&path, 2048);
+	hp_buf_adds(&path, base);
+	hp_buf_urlencode(&path, a->arg[0], strlen(a->arg[0]));
+	hp_buf_adds(&path, tail);
+	if (query)
+		cli_query(&path, query, cli_value(a, query));
+	if (c)
+		rc = cli_request(c, hp_buf_str(&path), body, reply, err);
+	hp_buf_free(&path);
+	json_decref(body);
+	cli_client_free(c);
+	return rc;
+}
+
+json_t *cli_reason_body(const struct cli_args *a, struct hp_error *err)
+{
+	const char *reason = cli_value(a, "reason");
+	json_t *body = json_object();
+
+	if (reason && json_object_set_new(body, "reason", json_string(reason)) < 0) {
+		hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+		json_decref(body);
+		return NULL;
+	}
+	return body;
+}

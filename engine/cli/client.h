@@ -16,6 +16,13 @@ void cli_client_free(struct cli_client *c);
  * API becomes err with the same code. */
 int cli_request(struct cli_client *c, const char *path, const json_t *body, json_t **reply,
 		struct hp_error *err) HP_MUST_CHECK;
+/* One thing by its name, the command's first argument: GET (body NULL) or POST of
+ * base + that name + tail, with the option `query` (NULL: none) as a parameter. Drops
+ * body. Opens and closes a client of its own. */
+int cli_request_one(const struct cli_args *a, const char *base, const char *tail, const char *query, json_t *body,
+		    json_t **reply, struct hp_error *err) HP_MUST_CHECK;
+/* {} with --reason, if it was given; NULL with err when that is not UTF-8. Owner: caller. */
+json_t *cli_reason_body(const struct cli_args *a, struct hp_error *err);
 /* Waits, but no longer than this. */
 void cli_pause(int64_t us);
 

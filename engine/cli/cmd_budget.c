@@ -160,21 +160,13 @@ static int body_of(const struct cli_args *a, json_t *body, struct hp_error *err)
 
 static int ask(const struct cli_args *a, const char *tail, json_t **reply, struct hp_error *err)
 {
-	struct cli_client *c = cli_client_open(a, err);
 	json_t *body = tail[0] ? json_object() : NULL;
-	struct hp_buf path;
-	int rc = -1;
 
-	hp_buf_init(&path, 2048);
-	hp_buf_adds(&path, "/api/v1/budgets/");
-	hp_buf_urlencode(&path, a->arg[0], strlen(a->arg[0]));
-	hp_buf_adds(&path, tail);
-	if (c && (!body || body_of(a, body, err) == 0))
-		rc = cli_request(c, hp_buf_str(&path), body, reply, err);
-	hp_buf_free(&path);
-	json_decref(body);
-	cli_client_free(c);
-	return rc;
+	if (body && body_of(a, body, err) < 0) {
+		json_decref(body);
+		return -1;
+	}
+	return cli_request_one(a, "/api/v1/budgets/", tail, NULL, body, reply, err);
 }
 
 static int one(const struct cli_spec *spec, const char *tail, int argc, char **argv)

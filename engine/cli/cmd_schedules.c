@@ -132,25 +132,11 @@ static void show(const json_t *row)
 
 static int ask(const struct cli_args *a, const char *tail, json_t **reply, struct hp_error *err)
 {
-	struct cli_client *c = cli_client_open(a, err);
-	const char *reason = cli_value(a, "reason");
-	json_t *body = tail[0] ? json_object() : NULL;
-	struct hp_buf path;
-	int rc = -1;
+	json_t *body = tail[0] ? cli_reason_body(a, err) : NULL;
 
-	hp_buf_init(&path, 2048);
-	hp_buf_adds(&path, "/api/v1/schedules/");
-	hp_buf_urlencode(&path, a->arg[0], strlen(a->arg[0]));
-	hp_buf_adds(&path, tail);
-	cli_query(&path, "ticks", cli_value(a, "ticks"));
-	if (reason && json_object_set_new(body, "reason", json_string(reason)) < 0)
-		hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
-	else if (c)
-		rc = cli_request(c, hp_buf_str(&path), body, reply, err);
-	hp_buf_free(&path);
-	json_decref(body);
-	cli_client_free(c);
-	return rc;
+	if (tail[0] && !body)
+		return -1;
+	return cli_request_one(a, "/api/v1/schedules/", tail, "ticks", body, reply, err);
 }
 
 static int one(const struct cli_spec *spec, const char *tail, int argc, char **argv)

@@ -15,6 +15,7 @@
 #include "cli/command.h"
 #include "cli/list.h"
 #include "cli/print.h"
+#include "cli/value.h"
 
 #define VALUE "file", "FILE", "a file with mode 600 that has the value (else standard input)"
 
@@ -89,23 +90,6 @@ static const struct cli_spec key_spec = {
 
 /* ---- values ---- */
 
-static int read_all(int fd, const char *name, struct hp_buf *out, struct hp_error *err)
-{
-	char chunk[4096];
-	ssize_t n;
-
-	while ((n = read(fd, chunk, sizeof chunk)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return hp_fail(err, HP_E_IO, "cannot read %s: %s", name, strerror(errno));
-		if (hp_buf_add(out, chunk, (size_t)n) < 0)
-			return hp_buf_check(out, "the secret", err);
-	}
-	explicit_bzero(chunk, sizeof chunk);
-	return 0;
-}
-
 static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), rc = -1;
@@ -117,7 +101,7 @@ static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
 		hp_fail(err, HP_E_FORBIDDEN, "others may read %s (mode %03o)", path, st.st_mode & 0777);
 		hp_error_hint(err, "chmod 600 %s", path);
 	} else {
-		rc = read_all(fd, path, out, err);
+		rc = cli_read_all(fd, path, out, err);
 	}
 	if (fd >= 0)
 		close(fd);
@@ -134,7 +118,7 @@ static json_t *body_with_value(const struct cli_args *a, struct hp_error *err)
 	hp_buf_init(&b, HP_SECRET_MAX + 2);
 	if (!path && isatty(STDIN_FILENO))
 		(void)fprintf(stderr, "Value, then Ctrl-D:\n");
-	if ((path ? read_file(path, &b, err) : read_all(STDIN_FILENO, "standard input", &b, err)) < 0)
+	if ((path ? read_file(path, &b, err) : cli_read_all(STDIN_FILENO, "standard input", &b, err)) < 0)
 		goto out;
 	if (b.n > 0 && b.p[b.n - 1] == '\n')
 		b.p[--b.n] = '\0';

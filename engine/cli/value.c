@@ -10,20 +10,20 @@
 #include "base/json.h"
 #include "base/limits.h"
 
-static int read_all(int fd, const char *name, struct hp_buf *out, struct hp_error *err)
+int cli_read_all(int fd, const char *name, struct hp_buf *out, struct hp_error *err)
 {
 	char chunk[16384];
 	ssize_t n;
+	int rc = 0;
 
-	while ((n = read(fd, chunk, sizeof chunk)) != 0) {
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return hp_fail(err, HP_E_IO, "cannot read %s: %s", name, strerror(errno));
-		if (hp_buf_add(out, chunk, (size_t)n) < 0)
-			return hp_buf_check(out, name, err);
+	while (rc == 0 && (n = read(fd, chunk, sizeof chunk)) != 0) {
+		if (n < 0 && errno != EINTR)
+			rc = hp_fail(err, HP_E_IO, "cannot read %s: %s", name, strerror(errno));
+		else if (n > 0 && hp_buf_add(out, chunk, (size_t)n) < 0)
+			rc = hp_buf_check(out, name, err);
 	}
-	return 0;
+	explicit_bzero(chunk, sizeof chunk); /* it may have been a secret */
+	return rc;
 }
 
 static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
@@ -33,7 +33,7 @@ static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
 	if (fd < 0)
 		return hp_fail(err, errno == ENOENT ? HP_E_NOT_FOUND : HP_E_IO, "cannot open %s: %s", path,
 			       strerror(errno));
-	rc = read_all(fd, path, out, err);
+	rc = cli_read_all(fd, path, out, err);
 	close(fd);
 	return rc;
 }
@@ -48,7 +48,7 @@ json_t *cli_read_value(const char *given, const char *what, struct hp_error *err
 	if (given[0] == '@')
 		rc = read_file(given + 1, &b, err);
 	else if (strcmp(given, "-") == 0)
-		rc = read_all(STDIN_FILENO, "standard input", &b, err);
+		rc = cli_read_all(STDIN_FILENO, "standard input", &b, err);
 	else
 		rc = hp_buf_adds(&b, given) < 0 ? hp_buf_check(&b, what, err) : 0;
 	if (rc == 0) {

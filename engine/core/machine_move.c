@@ -79,7 +79,7 @@ void hp_m_leave_limits(struct hp_machine *m, bool stays)
 {
 	const struct hp_state *s = hp_m_state(m);
 
-	if (s->kind != HP_CALL || !s->call.limited || m->t.after.visit != m->t.from_visit)
+	if (!hp_state_calls(s) || !s->call.limited || m->t.after.visit != m->t.from_visit)
 		return;
 	if (did_nothing(m))
 		hp_m_annex(m, "limits", hp_bytes_of("{\"end\":\"return\"}"));

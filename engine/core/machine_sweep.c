@@ -108,6 +108,8 @@ static void next_page(struct hp_machine *m, struct hp_action *act, int64_t due_a
 {
 	struct hp_run *a = hp_m_after(m);
 
+	if (a->attempt > 0) /* the row's call is over: the next one asks for a place of its own */
+		hp_m_leave_limits(m, false);
 	a->attempt = a->failures = 0;
 	a->first_sent_at = a->sent_at = 0;
 	a->unresolved = false;

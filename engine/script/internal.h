@@ -358,6 +358,7 @@ void hp_loader_rate(const struct hp_reader *r, int table, struct hp_rate *rate);
 int64_t hp_loader_slots(const struct hp_reader *r, int table);
 /* A call's limits, after the ways are known; a connector's, its table on top. */
 void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int i, int body);
+bool hp_loader_conn_limited(struct hp_workflow *w, const char *connector);
 void hp_loader_conn_limits(const struct hp_reader *r, int table, struct hp_conn *c);
 /* Appends what the call's admission asks, as JSON. */
 int hp_limits_eval(struct hp_job *j, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;

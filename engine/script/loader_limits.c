@@ -189,13 +189,19 @@ static void read_call_budget(const struct hp_reader *r, struct hp_workflow *w, i
 	lua_pop(r->L, 1);
 }
 
+bool hp_loader_conn_limited(struct hp_workflow *w, const char *connector)
+{
+	const struct hp_conn *c = hp_workflow_conn(w, connector);
+
+	return c->slots || c->rate.max;
+}
+
 void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int i, int body)
 {
 	static const char *const slots[] = {"max", "per"};
 	static const char *const rate[] = {"max", "every", "per", "burst"};
 	struct hp_call_limits *l = &w->extra[i].limits;
 	struct hp_state *s = &w->def.states[i];
-	const struct hp_conn *c = hp_workflow_conn(w, s->call.op.connector);
 
 	s->call.over_budget = HP_NO_STATE;
 	read_call_budget(r, w, i, body);
@@ -209,7 +215,7 @@ void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int
 		expression(r, lua_gettop(r->L), "per");
 		lua_pop(r->L, 1);
 	}
-	s->call.limited = l->budget || l->slots || l->rate.max || c->slots || c->rate.max;
+	s->call.limited = l->budget || l->slots || l->rate.max || hp_loader_conn_limited(w, s->call.op.connector);
 }
 
 /* limits = { concurrency = 16, rate = { max = 25, every = "1s" } }: of the whole fleet. */

@@ -436,6 +436,8 @@ static void read_sweep_call(const struct state_reader *sr)
 	expression(sr, at, "with");
 	sr->s->sweep.has_call = true;
 	sr->s->call.op = sr->x->op->pub;
+	sr->s->call.over_budget = HP_NO_STATE;
+	sr->s->call.limited = hp_loader_conn_limited(sr->w, sr->x->op->pub.connector);
 	lua_pop(r->L, 1);
 }
 

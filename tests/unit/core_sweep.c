@@ -76,18 +76,22 @@ static void page(int64_t rows, const char *cursor, const char *row)
 	step(&ev);
 }
 
-static const char *annex(const char *kind)
+static const char *annex_of(const struct hp_transition *t, const char *kind)
 {
 	static char text[1024];
-	const struct hp_transition *t = W.act.transition;
 
-	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
 	for (int i = 0; i < t->n_annexes; i++)
 		if (strcmp(t->annexes[i].kind, kind) == 0) {
 			snprintf(text, sizeof text, "%.*s", (int)t->annexes[i].doc.n, t->annexes[i].doc.p);
 			return text;
 		}
 	return NULL;
+}
+
+static const char *annex(const char *kind)
+{
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+	return annex_of(W.act.transition, kind);
 }
 
 START_TEST(a_page_and_its_place_are_one_commit)
@@ -328,6 +332,26 @@ START_TEST(failures_are_tolerated_as_far_as_declared)
 }
 END_TEST
 
+/* A connector's limits hold for each row: its place is left with it, the next one asks anew. */
+START_TEST(each_row_asks_for_its_own_place)
+{
+	struct hp_event ev = { .type = HP_EV_VALUE, .ok = true, .demands = hp_bytes_of("{\"demands\":[]}") };
+
+	sweep(true)->call.limited = true;
+	found_first_row();
+	ck_assert_ptr_null(annex_of(&W.last, "limits")); /* nothing was asked for to find it */
+	ev.value = hp_bytes_of("{}");
+	ev.key = hp_bytes_of("key-1");
+	step(&ev);
+	ck_assert_str_eq(annex("limits"), "{\"demands\":[]}");
+	commit_kept();
+	replied(HP_CLASS_OK, NULL);
+	args();
+	page(1, "9", "{\"id\":9}");
+	ck_assert_str_eq(annex("limits"), "{\"end\":\"keep\"}");
+}
+END_TEST
+
 /* What fails after the statement takes it back, and the place with it. */
 START_TEST(a_set_that_fails_takes_the_last_page_back)
 {
@@ -364,6 +388,7 @@ int main(void)
 	tcase_add_test(t, a_row_is_called_then_done_with_its_reply);
 	tcase_add_test(t, a_call_is_unresolved_until_its_statement_commits);
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);
+	tcase_add_test(t, each_row_asks_for_its_own_place);
 	tcase_add_test(t, a_set_that_fails_takes_the_last_page_back);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
