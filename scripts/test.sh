@@ -51,7 +51,7 @@ table=$work/table
 budget_of() {
 	case $1 in
 	check-deps) seconds=5 ;;
-	unit) seconds=90 ;; # building included
+	unit) seconds=150 ;; # building included
 	contract) seconds=90 ;;
 	integration) seconds=150 ;;
 	authors) seconds=20 ;;
