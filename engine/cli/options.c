@@ -35,12 +35,17 @@ static size_t all_options(const struct cli_spec *s, const struct cli_option *out
 	return n;
 }
 
+static const char *args_of(const struct cli_spec *s)
+{
+	return s->args ? s->args : "";
+}
+
 static int print_help(const struct cli_spec *s)
 {
 	const struct cli_option *options[CLI_OPTIONS_MAX];
 	size_t n = all_options(s, options);
 
-	printf("usage: holdpoint %s%s%s [options]\n\n%s\n\noptions:\n", s->name, *s->args ? " " : "", s->args,
+	printf("usage: holdpoint %s%s%s [options]\n\n%s\n\noptions:\n", s->name, *args_of(s) ? " " : "", args_of(s),
 	       s->text);
 	for (size_t i = 0; i < n; i++) {
 		char left[40];
@@ -192,7 +197,7 @@ int cli_parse(const struct cli_spec *spec, int argc, char **argv, struct cli_arg
 	if (cli_has(a, "help"))
 		return print_help(spec);
 	if (rc == 0 && a->n < spec->min_args)
-		rc = hp_fail(&err, HP_E_INVALID, "%s: %s: an argument is missing", spec->name, spec->args);
+		rc = hp_fail(&err, HP_E_INVALID, "%s: %s: an argument is missing", spec->name, args_of(spec));
 	return rc < 0 ? usage_error(a, &err) : -1;
 }
 
@@ -223,7 +228,7 @@ static int wrong_sub(const struct cli_spec *const *specs, int argc, char **argv,
 	for (size_t i = 0; i < n; i++)
 		if (!near || near == words[i])
 			hp_buf_printf(&all, "%sholdpoint %s%s%s", all.n ? " or " : "", specs[i]->name,
-				      *specs[i]->args ? " " : "", specs[i]->args);
+				      *args_of(specs[i]) ? " " : "", args_of(specs[i]));
 	(void)hp_error_hint(&err, "Write %s.", hp_buf_str(&all));
 	hp_buf_free(&all);
 	return cli_error(a, &err);

@@ -25,7 +25,7 @@ struct cli_option {
 
 struct cli_spec {
 	const char *name;     /* as typed: "token create" */
-	const char *args;     /* "WORKFLOW", "PATH...", "" */
+	const char *args;     /* "WORKFLOW", "PATH...", NULL or "": none */
 	const char *text;     /* what it does: one or more sentences */
 	const char *examples; /* lines, each "holdpoint …" */
 	const struct cli_option *options; /* ends with a NULL name; NULL: none */
