@@ -54,7 +54,7 @@ budget_of() {
 	unit) seconds=150 ;; # building included
 	contract) seconds=90 ;;
 	integration) seconds=150 ;;
-	authors) seconds=20 ;;
+	authors) seconds=60 ;; # --real included
 	e2e) seconds=240 ;;
 	esac
 	echo $((seconds * factor))
@@ -160,7 +160,7 @@ build_program() { # SUITE
 
 # The workflows' own tests, by the program itself.
 suite_authors() {
-	build_program authors && run_counted authors 60 tests/run-authors.sh
+	build_program authors && run_counted authors 180 tests/run-authors.sh
 }
 
 suite_e2e() {

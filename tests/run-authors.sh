@@ -80,6 +80,8 @@ block docs/authoring.md '```lua file=trip.lua' >"$dir/trip.lua"
 like "the trip of docs/authoring.md is the tested one" 0 "" cmp "$dir/trip.lua" tests/fixtures/trip/trip.lua
 block docs/authoring.md '```lua file=welcome.lua' >"$dir/welcome.lua"
 block docs/testing.md '```lua file=welcome_test.lua' >"$dir/welcome_test.lua"
+mkdir -p "$dir/migrations/club"
+block docs/authoring.md '```sql file=migrations/club/0001_members.sql' >"$dir/migrations/club/0001_members.sql"
 cd "$dir" || exit 1
 # Each console command to a file N.cmd, what it prints to N.out.
 awk '/^```console$/ { on = 1; next } /^```$/ { on = 0 }
@@ -101,6 +103,27 @@ if [ "$n" -lt 5 ]; then
 	echo "FAILED docs/testing.md: only $((n - 1)) commands were found"
 	fail=$((fail + 1))
 fi
+
+# ---- --real ----
+
+# The mended table of the tutorial, and a mail that the simulated Resend takes.
+block "$root/docs/authoring.md" '```sql file=migrations/club/0002_welcomed.sql' >migrations/club/0002_welcomed.sql
+sed 's/timeout, { id = "mail_1" }/timeout/; s/mail = "mail_1"/mail = any/' welcome_test.lua >real_test.lua
+like 'a simulated provider answers what the test does not' 0 '1 passed, 0 failed' \
+	holdpoint test --real --migrations migrations real_test.lua -k sent
+sed 's/name = "Ada"/name = "Eva"/' welcome_test.lua >real_test.lua
+like 'an answer that PostgreSQL does not give' 1 'real_test.lua:5: FAILED read and found wanting
+  sql state "find_member" (welcome.lua:8): the test says that it answers {"email":"ada@example.com","id":7,"name":"Eva","vip":false}, PostgreSQL answers {"email":"ada@example.com","id":7,"name":"Ada","vip":false}
+0 passed, 1 failed' holdpoint test --real --migrations migrations real_test.lua -k wanting
+like 'a server that is not there' 6 "holdpoint: the database of --real cannot be reached: connection to server on socket \"$dir/.s.PGSQL.5432\" failed: No such file or directory
+  --database is the conninfo of a superuser of a PostgreSQL that may be thrown away, whose roles may connect without a password; without it a private one is started" \
+	holdpoint test --real --database "host=$dir port=5432 user=x" welcome_test.lua
+like 'a database without --real' 2 'holdpoint: test: --database is for --real' \
+	holdpoint test --database "host=$dir" welcome_test.lua
+like 'roads of the shipped workflow, with a seed' 0 '6 passed, 0 failed' \
+	holdpoint test --real "$root/workflows/refund_on_booking_failure_test.lua" -k refund
+like 'what only memory can do' 0 '0 passed, 0 failed, 1 skipped' \
+	holdpoint test --real "$root/workflows/refund_on_booking_failure_test.lua" -k 'for a moment'
 
 # ---- docs/authoring.md: arms ----
 

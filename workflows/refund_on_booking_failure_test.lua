@@ -1,11 +1,14 @@
--- Every road of refund_on_booking_failure: `holdpoint test workflows`.
--- docs/testing.md explains the words.
+-- Every road of refund_on_booking_failure: `holdpoint test workflows`, and the same against
+-- the wallet's tables: `holdpoint test --real workflows`. docs/testing.md explains the words.
 
 local create, list, retrieve = "stripe.refunds.create", "stripe.refunds.list", "stripe.refunds.retrieve"
 local mail = "resend.emails.send"
+-- as in refund_on_booking_failure_test.sql: payment, refund, traveller
+local p1, r1 = "00000000-0000-4000-8000-0000000000a1", "00000000-0000-4000-8000-0000000000b1"
+local u1 = "00000000-0000-4000-8000-0000000000c1"
 
 local function payment(amount)
-  return { id = "p1", booking_id = "ord_1", user_id = "u1", intent = "pi_1", amount = amount, currency = "usd",
+  return { id = p1, booking_id = "ord_1", user_id = u1, intent = "pi_1", amount = amount, currency = "usd",
            reference = "RZPNX8" }
 end
 
@@ -17,8 +20,9 @@ end
 
 -- The failed booking arrives; its payment of that amount is found.
 local function booking_fails(amount)
+  if amount then given("update public.payments set amount = " .. amount) end
   sql("find_payment", payment(amount or 50000))
-  sql("open_refund", { id = "r1", status = "pending" })
+  sql("open_refund", { id = r1, status = "pending" })
   start { input = { data = { object = { id = "ord_1" } } }, by = "webhook:duffel" }
 end
 
@@ -66,7 +70,7 @@ return tests "refund_on_booking_failure" {
       why = "waits for approval 1 by 1 of payments", due_in = 3600,
       approval = {
         ask = "Refund 500.00 USD for booking RZPNX8? The airline refused it.", status = "open",
-        evidence = { payment = { id = "p1" }, row = { id = "r1" } },
+        evidence = { payment = { id = p1 }, row = { id = r1 } },
         request = { method = "POST", path = "/v1/refunds", body = { payment_intent = "pi_1", amount = "50000" } },
       },
     }
@@ -79,18 +83,18 @@ return tests "refund_on_booking_failure" {
                "where_it_stands", "settle", "find_traveller", "tell", "done" },
       result = { refund = "re_1", amount = 50000, told = true },
       effects = {
-        { operation = create, key = "refund:p1", attempts = 1, probe = false, method = "POST", path = "/v1/refunds",
+        { operation = create, key = "refund:" .. p1, attempts = 1, probe = false, method = "POST", path = "/v1/refunds",
           body = exactly { payment_intent = "pi_1", amount = "50000", reason = "requested_by_customer",
-                           ["metadata[booking_id]"] = "ord_1", ["metadata[refund_id]"] = "r1" } },
-        { operation = mail, key = "refund-mail:p1",
+                           ["metadata[booking_id]"] = "ord_1", ["metadata[refund_id]"] = r1 } },
+        { operation = mail, key = "refund-mail:" .. p1,
           body = { to = { "ada@example.com" }, text = contains "We have refunded 500.00 USD" } },
       },
       statements = {
         { state = "find_payment", args = { "ord_1" } },
         "open_refund",
-        { state = "record", args = { "r1", "re_1" } },
+        { state = "record", args = { r1, "re_1" } },
         "settle",
-        { state = "find_traveller", user = "u1", args = { "u1" } },
+        { state = "find_traveller", user = u1, args = { u1 } },
       },
     }
   end),
@@ -137,6 +141,7 @@ return tests "refund_on_booking_failure" {
   end),
 
   test("nothing was paid, nothing is sent", function()
+    given "update public.payments set status = 'failed'"
     sql("find_payment", none)
     start { input = { data = { object = { id = "ord_1" } } } }
     expect { status = "succeeded", state = "nothing_to_refund", path = { "find_payment", "nothing_to_refund" },
@@ -145,6 +150,8 @@ return tests "refund_on_booking_failure" {
 
   test("a second refund of the same booking is one too many", function()
     sql("find_payment", payment(50000))
+    given([[insert into public.refunds (id, booking_id, payment_id, user_id, payment_intent_id, amount, currency)
+            select gen_random_uuid(), booking_id, id, user_id, 'pi_1', amount, currency from public.payments]])
     sql("open_refund", sql_error "unique_violation")
     start { input = { data = { object = { id = "ord_1" } } } }
     expect { status = "failed", state = "refund_exists", code = "refund_exists", effects = {}, waiting = {} }
@@ -156,7 +163,7 @@ return tests "refund_on_booking_failure" {
     traveller_is_told()
     booking_fails(49999)
     expect { status = "succeeded", state = "done", approval = absent,
-             effects = { { operation = create, key = "refund:p1" }, { operation = mail } } }
+             effects = { { operation = create, key = "refund:" .. p1 }, { operation = mail } } }
   end),
 
   test("the word that came before anybody waited for it counts", function()
@@ -176,7 +183,7 @@ return tests "refund_on_booking_failure" {
     expect { status = "failed", state = "closed", code = "rejected", effects = {}, waiting = {},
              message = "bob rejected the refund: already settled by phone",
              statements = { "find_payment", "open_refund",
-                            { state = "close_rejected", args = { "r1", "already settled by phone" } } } }
+                            { state = "close_rejected", args = { r1, "already settled by phone" } } } }
   end),
 
   test("who may not decide cannot", function()
@@ -213,7 +220,7 @@ return tests "refund_on_booking_failure" {
     booking_fails()
     pass "4h"
     approve { by = "alice", reason = "sorry, I was asleep" }
-    expect { state = "confirm", effects = { mail, { operation = create, key = "refund:p1" } } }
+    expect { state = "confirm", effects = { mail, { operation = create, key = "refund:" .. p1 } } }
   end),
 
   test("attempts that failed are repeated under the same key, not before Stripe's advice", function()
@@ -224,7 +231,7 @@ return tests "refund_on_booking_failure" {
     pass "29s"
     expect { state = "refund", effects = { { operation = create, attempts = 1 } } }
     settle()
-    expect { state = "confirm", effects = { { operation = create, key = "refund:p1", attempts = 2 } } }
+    expect { state = "confirm", effects = { { operation = create, key = "refund:" .. p1, attempts = 2 } } }
   end),
 
   test("a lost reply is asked for again under the same key", function()
@@ -232,7 +239,7 @@ return tests "refund_on_booking_failure" {
     sql("record", 1)
     signed()
     settle()
-    expect { state = "confirm", effects = { { operation = create, key = "refund:p1", attempts = 4 } } }
+    expect { state = "confirm", effects = { { operation = create, key = "refund:" .. p1, attempts = 4 } } }
   end),
 
   test("a lost reply that stays lost: the list is looked at, and the refund is ours", function()
@@ -293,7 +300,7 @@ return tests "refund_on_booking_failure" {
     row_is_closed()
     signed()
     expect { statements = { "find_payment", "open_refund",
-                            { state = "close_failed", args = { "r1", "charge_disputed: in dispute" } } } }
+                            { state = "close_failed", args = { r1, "charge_disputed: in dispute" } } } }
     lead_is_told "charge_disputed: in dispute"
   end),
 
@@ -342,6 +349,7 @@ return tests "refund_on_booking_failure" {
     reply(create, refund "succeeded")
     sql("record", 1)
     sql("settle", 1)
+    given "update public.traveler_profiles set email = 'gone@example.com'"
     sql("find_traveller", { email = "gone@example.com", first_name = "Ada" })
     reply(mail, failure { class = "terminal", code = "validation_error" })
     signed()
@@ -352,6 +360,7 @@ return tests "refund_on_booking_failure" {
     reply(create, refund "succeeded")
     sql("record", 1)
     sql("settle", 1)
+    given "update public.traveler_profiles set email = null"
     sql("find_traveller", none)
     signed()
     expect { status = "succeeded", state = "untold" }
@@ -371,7 +380,7 @@ return tests "refund_on_booking_failure" {
     signed()
     expect { status = "held", state = "refund", code = "unauthorized", why = "An operator can retry, skip or give up" }
     retry { reason = "the key is mended" }
-    expect { state = "confirm", effects = { { operation = create, key = "refund:p1", attempts = 2 } } }
+    expect { state = "confirm", effects = { { operation = create, key = "refund:" .. p1, attempts = 2 } } }
   end),
 
   test("held: an operator knows the refund and skips, or gives up", function()
@@ -393,6 +402,7 @@ return tests "refund_on_booking_failure" {
   end),
 
   test("a statement that fails for a moment is repeated", function()
+    in_memory "a deadlock does not come when it is called"
     reply(create, refund "pending")
     sql("record", sql_error "deadlock_detected", 1)
     signed()

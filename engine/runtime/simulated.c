@@ -9,22 +9,21 @@
 #include "base/words.h"
 #include "net/http_server.h"
 #include "runtime/files.h"
+#include "script/script.h"
 
-/* Values look like the provider's own, so that a mix-up of the two is seen. The
- * keys of webhook signatures after "whsec_" are base64 (Standard Webhooks). */
+/* The keys of webhook signatures of Standard Webhooks are base64. */
 static const struct {
 	const char *provider;
 	const char *secret;
-	const char *prefix;
 	bool base64;
 } shapes[] = {
-	{"stripe", "STRIPE_SECRET_KEY", "sk_test_", false},
-	{"stripe", "STRIPE_WEBHOOK_SECRET", "whsec_", false},
-	{"duffel", "DUFFEL_ACCESS_TOKEN", "duffel_test_", false},
-	{"duffel", "DUFFEL_WEBHOOK_SECRET", "", false},
-	{"resend", "RESEND_API_KEY", "re_", false},
-	{"resend", "RESEND_WEBHOOK_SECRET", "whsec_", true},
-	{"dns", NULL, NULL, false}, /* asks for none */
+	{"stripe", "STRIPE_SECRET_KEY", false},
+	{"stripe", "STRIPE_WEBHOOK_SECRET", false},
+	{"duffel", "DUFFEL_ACCESS_TOKEN", false},
+	{"duffel", "DUFFEL_WEBHOOK_SECRET", false},
+	{"resend", "RESEND_API_KEY", false},
+	{"resend", "RESEND_WEBHOOK_SECRET", true},
+	{"dns", NULL, false}, /* asks for none */
 };
 #define N_SHAPES (sizeof shapes / sizeof shapes[0])
 
@@ -57,7 +56,7 @@ static void add_secret(struct hp_buf *text, size_t i)
 	char hex[2 * sizeof bytes + 1];
 
 	hp_random(bytes, sizeof bytes);
-	hp_buf_printf(text, "%s=%s", shapes[i].secret, shapes[i].prefix);
+	hp_buf_printf(text, "%s=%s", shapes[i].secret, hp_fake_secret_prefix(shapes[i].secret));
 	if (shapes[i].base64) {
 		hp_base64(text, bytes, sizeof bytes);
 	} else {

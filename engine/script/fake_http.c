@@ -380,3 +380,16 @@ int hp_fake_handle(struct hp_fake *f, const struct hp_fake_request *rq, struct h
 	json_decref(fault);
 	return rc;
 }
+
+const char *hp_fake_secret_prefix(const char *secret)
+{
+	static const char *const known[][2] = {
+		{"STRIPE_SECRET_KEY", "sk_test_"}, {"STRIPE_WEBHOOK_SECRET", "whsec_"},
+		{"DUFFEL_ACCESS_TOKEN", "duffel_test_"}, {"RESEND_API_KEY", "re_"}, {"RESEND_WEBHOOK_SECRET", "whsec_"},
+	};
+
+	for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+		if (strcmp(known[i][0], secret) == 0)
+			return known[i][1];
+	return "";
+}

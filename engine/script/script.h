@@ -226,6 +226,9 @@ struct hp_fake_response {
 struct hp_fake *hp_fake_load(const char *name, const char *plugins_dir, struct hp_bytes state,
 			     struct hp_error *err);
 void hp_fake_free(struct hp_fake *f);
+/* How values of that secret begin, as the provider's own do ("sk_test_"), so that a mix-up
+ * of the two is seen; "": anyhow. */
+const char *hp_fake_secret_prefix(const char *secret);
 /* The response is valid until the next call. */
 int hp_fake_handle(struct hp_fake *f, const struct hp_fake_request *rq, struct hp_fake_response *rs,
 		   struct hp_error *err) HP_MUST_CHECK;

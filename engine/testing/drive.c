@@ -28,10 +28,29 @@ void hp_d_note(struct hp_drive *d, json_t *row)
 	json_decref(row);
 }
 
+void hp_d_await(struct hp_drive *d)
+{
+	d->answered = false;
+	if (!d->hooks.real) {
+		d->store->ops->pump(d->store);
+		return;
+	}
+	while (!d->answered) /* a store answers everything: its calls have deadlines */
+		d->hooks.real->turn(d->hooks.real->arg);
+}
+
+static void set_clock(struct hp_drive *d, int64_t now)
+{
+	if (d->hooks.real && d->now != now)
+		d->hooks.real->clock(d->hooks.real->arg, now);
+	d->now = now;
+}
+
 static void on_engine(void *arg, const struct hp_engine_info *info, const struct hp_error *err)
 {
 	struct hp_drive *d = arg;
 
+	d->answered = true;
 	if (err) {
 		d->stopped = *err;
 		return;
@@ -45,6 +64,7 @@ static void on_ack(void *arg, int64_t now, const struct hp_error *err)
 	struct hp_drive *d = arg;
 
 	(void)now;
+	d->answered = true;
 	if (err)
 		d->stopped = *err;
 }
@@ -79,8 +99,9 @@ static int deploy(struct hp_drive *d, struct hp_bytes summary, struct hp_error *
 
 	memcpy(b.digest, d->def->digest, sizeof b.digest);
 	d->store->ops->deploy(d->store, &b, on_ack, d);
+	hp_d_await(d);
 	d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
-	d->store->ops->pump(d->store);
+	hp_d_await(d);
 	return d->stopped.code == HP_OK ? hp_d_deploy_children(d, err) : hp_d_stop(d, &d->stopped, err);
 }
 
@@ -97,7 +118,7 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 	d->w = w;
 	d->def = hp_workflow_definition(w);
 	d->hooks = *hooks;
-	d->now = now;
+	set_clock(d, now);
 	hp_buf_init(&d->saved_text, HP_RUN_DATA_MAX);
 	hp_buf_init(&d->kept, HP_VALUE_MAX);
 	hp_buf_init(&d->scratch, 2 * HP_RUN_DATA_MAX);
@@ -110,7 +131,7 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 	d->undone = json_array();
 	d->children = json_array();
 	d->timeline = json_array();
-	d->store = hp_store_mem_new(&d->now, err);
+	d->store = hooks->real ? hooks->real->store : hp_store_mem_new(&d->now, err);
 	if (!d->store)
 		goto failed;
 	if (!d->claim || !d->step[0] || !d->step[1] || !d->path || !d->effects || !d->statements || !d->undone ||
@@ -118,7 +139,8 @@ struct hp_drive *hp_drive_new(struct hp_workflow *w, struct hp_bytes summary, co
 		hp_fail(err, HP_E_NOMEM, "no memory for a test");
 		goto failed;
 	}
-	hp_mem_set_sql(d->store, &sql);
+	if (!hooks->real)
+		hp_mem_set_sql(d->store, &sql);
 	if (deploy(d, summary, err) == 0)
 		return d;
 failed:
@@ -130,7 +152,7 @@ void hp_drive_free(struct hp_drive *d)
 {
 	if (!d)
 		return;
-	if (d->store)
+	if (d->store && !d->hooks.real)
 		d->store->ops->free(d->store);
 	json_decref(d->saved);
 	json_decref(d->door_reply);
@@ -156,7 +178,10 @@ const json_t *hp_drive_timeline(const struct hp_drive *d) { return d->timeline; 
 
 void hp_drive_principal(struct hp_drive *d, const char *name, const char *kind, const char *roles)
 {
-	hp_mem_principal(d->store, name, kind, roles);
+	if (d->hooks.real)
+		d->hooks.real->principal(d->hooks.real->arg, name, kind, roles);
+	else
+		hp_mem_principal(d->store, name, kind, roles);
 }
 
 int hp_drive_spend(struct hp_drive *d, const char *budget, const char *key, int64_t amount, struct hp_error *err)
@@ -180,6 +205,7 @@ void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
 	struct hp_claimed *c = &d->claimed;
 
 	(void)now;
+	d->answered = true;
 	d->has_claimed = !err && n == 1;
 	if (err)
 		d->stopped = *err;
@@ -210,7 +236,7 @@ static int go_on(struct hp_drive *d, struct hp_error *err)
 	d->driving = true;
 	while (rc == 0) {
 		d->store->ops->claim(d->store, d->engine, 1, hp_d_on_claim, d);
-		d->store->ops->pump(d->store);
+		hp_d_await(d);
 		if (!d->has_claimed)
 			break;
 		if (++claims > DRIVE_CLAIMS_MAX)
@@ -239,8 +265,31 @@ static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
 {
 	struct hp_drive *d = arg;
 
+	d->answered = true;
 	d->door_error = err ? *err : (struct hp_error){0};
 	d->door_reply = err ? NULL : hp_json_parse(json.p, json.n, "a door's answer", &d->door_error);
+}
+
+struct asked {
+	struct hp_drive *d;
+	json_t *reply;
+};
+
+static void on_asked(void *arg, struct hp_bytes json, const struct hp_error *err)
+{
+	struct asked *a = arg;
+
+	a->d->answered = true;
+	a->reply = err ? NULL : hp_json_parse(json.p, json.n, "a door's answer", NULL);
+}
+
+json_t *hp_d_ask(struct hp_drive *d, const char *door, const char *args)
+{
+	struct asked a = {d, NULL};
+
+	d->store->ops->door(d->store, door, "test", hp_bytes_of(args), on_asked, &a);
+	hp_d_await(d);
+	return a.reply;
 }
 
 static int call_door(struct hp_drive *d, const char *name, const char *principal, const json_t *args,
@@ -255,7 +304,7 @@ static int call_door(struct hp_drive *d, const char *name, const char *principal
 	rc = hp_json_write(&text, args, err);
 	if (rc == 0) {
 		d->store->ops->door(d->store, name, principal, hp_buf_bytes(&text), on_door, d);
-		d->store->ops->pump(d->store);
+		hp_d_await(d);
 		if (!d->door_reply) {
 			if (err)
 				*err = d->door_error;
@@ -350,7 +399,7 @@ int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err)
 		return hp_fail(err, HP_E_CONFLICT, "time cannot pass while a request is answered");
 	while ((due = next_due(d)) <= until) {
 		if (due > d->now)
-			d->now = due;
+			set_clock(d, due);
 		if (go_on(d, err) < 0)
 			return -1;
 		if (next_due(d) <= d->now) {
@@ -360,7 +409,7 @@ int hp_drive_pass(struct hp_drive *d, int64_t us, struct hp_error *err)
 			return hp_d_stop(d, &why, err);
 		}
 	}
-	d->now = until;
+	set_clock(d, until);
 	return go_on(d, err);
 }
 

@@ -1,5 +1,5 @@
-/* drive.h: one workflow on the real machine, the in-memory store and a clock that
- * stands still unless it is told to move. `test` sits on top of it.
+/* drive.h: one workflow on the real machine, the in-memory store (or a real one) and a
+ * clock that stands still unless it is told to move. `test` sits on top of it.
  *
  * No network, no files, no waiting: what a run asks of the world is asked of two
  * hooks. Everything is synchronous; a door or a step of time returns when no run
@@ -32,6 +32,14 @@ struct hp_drive_child {
 	const char *workflow;
 	const json_t *seen;     /* {workflow, key, input} */
 };
+/* A store that is not in memory (real.h). */
+struct hp_drive_store {
+	struct hp_store *store;   /* its owner is who made it */
+	void (*turn)(void *arg);  /* lets it work; called until what was asked is answered */
+	void (*clock)(void *arg, int64_t now);
+	void (*principal)(void *arg, const char *name, const char *kind, const char *roles);
+	void *arg;
+};
 struct hp_drive_hooks {
 	/* Fills ev as HP_EV_REPLY; its texts live until the next call (out is for them). */
 	int (*reply)(void *arg, const struct hp_drive_send *s, struct hp_buf *out, struct hp_event *ev,
@@ -44,6 +52,11 @@ struct hp_drive_hooks {
 	int (*child)(void *arg, const struct hp_drive_child *c, struct hp_buf *out, struct hp_event *ev,
 		     struct hp_error *err);
 	void *arg;
+	/* NULL: the run's home is in memory, and `sql` answers its statements. Else they are run
+	 * there, and `ran` looks at what came of each: is = as of reply, none as of hp_sql_rows. */
+	const struct hp_drive_store *real;
+	int (*ran)(void *arg, const struct hp_state *state, const json_t *args, const struct hp_event *is,
+		   struct hp_error *err);
 };
 
 /* What hp_drive_new() wants to know of the workflow: made once, for many worlds. */
@@ -80,5 +93,8 @@ const json_t *hp_drive_timeline(const struct hp_drive *d);
 
 /* A stored request as people want to see it: query and body decoded. Owner: caller. */
 json_t *hp_drive_seen(struct hp_bytes request);
+/* a=b&c=d → an object of texts; a text without its escapes. Owner: caller. */
+json_t *hp_drive_form(const char *p, size_t n);
+json_t *hp_drive_unescaped(const char *p, size_t n);
 
 #endif

@@ -10,6 +10,7 @@ static void on_ack(void *arg, int64_t now, const struct hp_error *err)
 	struct hp_drive *d = arg;
 
 	(void)now;
+	d->answered = true;
 	if (err)
 		d->stopped = *err;
 }
@@ -25,7 +26,7 @@ int hp_d_deploy_children(struct hp_drive *d, struct hp_error *err)
 			continue;
 		hp_sha256(b.workflow, strlen(b.workflow), b.digest);
 		d->store->ops->deploy(d->store, &b, on_ack, d);
-		d->store->ops->pump(d->store);
+		hp_d_await(d);
 	}
 	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
 }
@@ -35,6 +36,7 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 	struct hp_drive *d = arg;
 
 	(void)now;
+	d->answered = true;
 	HP_ASSERT(n == 1);
 	d->committed = res[0];
 	d->refused = res[0].error ? *res[0].error : (struct hp_error){0};
@@ -121,7 +123,7 @@ int hp_d_child(struct hp_drive *d, struct hp_error *err)
 	if (rc == 0) {
 		one = &t;
 		d->store->ops->commit(d->store, &one, 1, on_commit, d);
-		d->store->ops->pump(d->store);
+		hp_d_await(d);
 		if (d->committed.outcome != HP_COMMIT_OK)
 			rc = hp_fail(err, HP_E_INTERNAL, "the end of a child cannot be written: %s", d->refused.message);
 	}

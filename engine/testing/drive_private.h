@@ -40,6 +40,7 @@ struct hp_drive {
 	struct hp_error refused;
 	struct hp_sql_tx *tx;
 	struct hp_event sql_reply;
+	bool answered;           /* what was asked of the store */
 	json_t *door_reply;
 	struct hp_error door_error;
 
@@ -57,6 +58,10 @@ struct hp_drive {
 /* The first reason counts; returns -1 with it in err. */
 int hp_d_stop(struct hp_drive *d, const struct hp_error *why, struct hp_error *err);
 void hp_d_note(struct hp_drive *d, json_t *row); /* steals; adds the time */
+/* Lets the store work until the callback of what was asked (one thing) has been called. */
+void hp_d_await(struct hp_drive *d);
+/* A door that only looks; NULL: refused. Owner: caller. */
+json_t *hp_d_ask(struct hp_drive *d, const char *door, const char *args);
 /* Steps the claimed run until it is parked, finished, or the world has stopped. */
 int hp_d_drive(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 /* The claimed run is a child: it ends as the hook says. */

@@ -66,6 +66,7 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 	struct hp_drive *d = arg;
 
 	(void)now;
+	d->answered = true;
 	HP_ASSERT(n == 1);
 	d->committed = res[0];
 	d->refused = res[0].error ? *res[0].error : (struct hp_error){0};
@@ -176,7 +177,7 @@ static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_e
 			ops->sql_abort(d->store, tx);
 		ops->commit(d->store, &t, 1, on_commit, d);
 	}
-	ops->pump(d->store);
+	hp_d_await(d);
 	if (d->committed.outcome == HP_COMMIT_OK)
 		return written(d, t, ev, err);
 	if (d->committed.outcome == HP_COMMIT_REFUSED)
@@ -336,6 +337,7 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	struct hp_event *ev = &d->sql_reply;
 
 	(void)now;
+	d->answered = true;
 	memset(ev, 0, sizeof *ev);
 	ev->type = HP_EV_REPLY;
 	ev->now = d->now;
@@ -350,6 +352,23 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	d->tx = rows->tx;
 }
 
+/* It was run by a real store: the author may have an opinion on what came of it. */
+static int look_at_rows(struct hp_drive *d, const struct hp_state *st, const struct hp_sql_state *q,
+			struct hp_error *err)
+{
+	json_t *args = hp_json_parse(q->args.p, q->args.n, "arguments", err), *row;
+	int rc;
+
+	if (!args)
+		return -1;
+	row = json_deep_copy(args);
+	json_object_set_new(row, "state", json_string(st->name));
+	json_array_append_new(d->statements, row);
+	rc = d->hooks.ran(d->hooks.arg, st, args, &d->sql_reply, err);
+	json_decref(args);
+	return rc;
+}
+
 static int statement(struct hp_drive *d, const struct hp_action *act, struct hp_event *ev, struct hp_error *err)
 {
 	const struct hp_state *st = &d->def->states[act->state];
@@ -358,9 +377,11 @@ static int statement(struct hp_drive *d, const struct hp_action *act, struct hp_
 
 	d->sql_state = act->state;
 	d->store->ops->sql_run(d->store, &q, on_rows, d);
-	d->store->ops->pump(d->store);
+	hp_d_await(d);
 	if (d->stopped.code != HP_OK)
 		return hp_d_stop(d, &d->stopped, err);
+	if (d->hooks.real && look_at_rows(d, st, &q, err) < 0)
+		return -1;
 	*ev = d->sql_reply;
 	hp_d_note(d, json_pack("{s:s, s:s, s:s*}", "statement", st->name, "outcome", hp_class_name(ev->outcome),
 			       "code", ev->code));
@@ -381,7 +402,7 @@ static bool must_reload(const struct hp_drive *d, const struct hp_transition *t)
 static int read_again(struct hp_drive *d, struct hp_error *err)
 {
 	d->store->ops->reload(d->store, d->engine, d->run, d->m.run.epoch, hp_d_on_claim, d);
-	d->store->ops->pump(d->store);
+	hp_d_await(d);
 	return d->has_claimed ? 0 : hp_fail(err, HP_E_INTERNAL, "the run cannot be read again");
 }
 

@@ -7,23 +7,15 @@
 
 #include "base/digest.h"
 
-static void on_reserved(void *arg, struct hp_bytes json, const struct hp_error *err)
-{
-	json_t **reply = arg;
-
-	*reply = err ? NULL : hp_json_parse(json.p, json.n, "secret_reserve", NULL);
-}
-
 static int add_doc(struct hp_drive *d, json_t *docs, const char *name, struct hp_bytes text, struct hp_error *err)
 {
 	char args[HP_SECRET_NAME_MAX + 32], hex[HP_SHA256_HEX];
 	uint8_t hash[HP_SHA256_LEN];
-	json_t *reply = NULL;
+	json_t *reply;
 	int rc;
 
 	(void)snprintf(args, sizeof args, "{\"name\":\"%s\"}", name);
-	d->store->ops->door(d->store, "secret_reserve", "test", hp_bytes_of(args), on_reserved, &reply);
-	d->store->ops->pump(d->store);
+	reply = hp_d_ask(d, "secret_reserve", args);
 	hp_sha256(text.p, text.n, hash);
 	hp_hex(hash, sizeof hash, hex);
 	hex[16] = '\0';

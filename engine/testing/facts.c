@@ -15,7 +15,7 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static json_t *decoded(const char *p, size_t n)
+json_t *hp_drive_unescaped(const char *p, size_t n)
 {
 	struct hp_buf b;
 	json_t *v;
@@ -38,7 +38,7 @@ static json_t *decoded(const char *p, size_t n)
 }
 
 /* a=b&c=d → an object of texts. */
-static json_t *form(const char *p, size_t n)
+json_t *hp_drive_form(const char *p, size_t n)
 {
 	json_t *o = json_object();
 	const char *end = p + n;
@@ -46,10 +46,10 @@ static json_t *form(const char *p, size_t n)
 	while (p < end) {
 		const char *amp = memchr(p, '&', (size_t)(end - p)), *stop = amp ? amp : end;
 		const char *eq = memchr(p, '=', (size_t)(stop - p)), *name_end = eq ? eq : stop;
-		json_t *name = decoded(p, (size_t)(name_end - p));
+		json_t *name = hp_drive_unescaped(p, (size_t)(name_end - p));
 
 		json_object_set_new(o, json_string_value(name),
-				    eq ? decoded(eq + 1, (size_t)(stop - eq - 1)) : json_string(""));
+				    eq ? hp_drive_unescaped(eq + 1, (size_t)(stop - eq - 1)) : json_string(""));
 		json_decref(name);
 		p = stop + 1;
 	}
@@ -65,7 +65,7 @@ static json_t *body_of(const json_t *request)
 	if (!body || !*body)
 		return NULL;
 	if (type && strncmp(type, "application/x-www-form-urlencoded", 33) == 0)
-		return form(body, strlen(body));
+		return hp_drive_form(body, strlen(body));
 	if (type && strstr(type, "json"))
 		v = hp_json_parse(body, strlen(body), "body", NULL);
 	return v ? v : json_string(body);
@@ -81,7 +81,7 @@ json_t *hp_drive_seen(struct hp_bytes request)
 	json_object_set(seen, "method", json_object_get(r, "method"));
 	json_object_set(seen, "headers", json_object_get(r, "headers"));
 	json_object_set(seen, "path", json_object_get(r, "path"));
-	json_object_set_new(seen, "query", query ? form(query, strlen(query)) : json_object());
+	json_object_set_new(seen, "query", query ? hp_drive_form(query, strlen(query)) : json_object());
 	body = body_of(r);
 	if (body)
 		json_object_set_new(seen, "body", body);
@@ -91,22 +91,12 @@ json_t *hp_drive_seen(struct hp_bytes request)
 
 /* ---- the run ---- */
 
-static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
-{
-	json_t **out = arg;
-
-	*out = err ? NULL : hp_json_parse(json.p, json.n, "a door's answer", NULL);
-}
-
 static json_t *ask(struct hp_drive *d, const char *door)
 {
 	char args[64];
-	json_t *out = NULL;
 
 	(void)snprintf(args, sizeof args, "{\"run\":%lld}", (long long)d->run);
-	d->store->ops->door(d->store, door, "test", hp_bytes_of(args), on_door, &out);
-	d->store->ops->pump(d->store);
-	return out;
+	return hp_d_ask(d, door, args);
 }
 
 static void copy(json_t *to, const char *as, const json_t *from, const char *name)
@@ -117,14 +107,23 @@ static void copy(json_t *to, const char *as, const json_t *from, const char *nam
 		json_object_set(to, as, v);
 }
 
-/* The latest one, its stored request readable. */
-static json_t *approval_of(const json_t *doc)
+/* The latest one, its stored request readable. PostgreSQL's list leaves requests and
+ * evidence to the door of one approval. */
+static json_t *approval_of(struct hp_drive *d, const json_t *doc)
 {
 	const json_t *all = json_object_get(doc, "approvals");
 	size_t n = json_array_size(all);
-	json_t *a = n ? json_deep_copy(json_array_get(all, n - 1)) : NULL;
-	const char *request = hp_json_str(a, "request");
+	json_t *a = n ? json_deep_copy(json_array_get(all, n - 1)) : NULL, *whole;
+	const char *request;
+	char args[64];
 
+	if (a && d->hooks.real) {
+		(void)snprintf(args, sizeof args, "{\"approval\":%lld}", (long long)hp_json_int(a, "approval", 0));
+		whole = hp_d_ask(d, "approval", args);
+		json_object_update(a, whole);
+		json_decref(whole);
+	}
+	request = hp_json_str(a, "request");
 	if (request)
 		json_object_set_new(a, "request", hp_drive_seen(hp_bytes_of(request)));
 	return a;
@@ -175,7 +174,7 @@ static void put_run(struct hp_drive *d, json_t *f, const json_t *doc)
 {
 	static const char *const names[] = {"status", "state", "phase", "key", "code", "message", "result", "attempt"};
 	const json_t *run = json_object_get(doc, "run");
-	json_t *a = approval_of(doc);
+	json_t *a = approval_of(d, doc);
 
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
 		copy(f, names[i], run, names[i]);

@@ -145,7 +145,7 @@ static void call_test(lua_State *L, void *arg)
 	lua_getfield(L, -1, "run");
 	status = lua_pcall(L, 0, 0, 1);
 	hp_sandbox_caught(L, status);
-	if (status != LUA_OK && !o->t->failed)
+	if (status != LUA_OK && !o->t->failed && !o->t->skipped)
 		hp_t_failed(o->t, o->line, "%s", lua_isstring(L, -1) ? lua_tostring(L, -1) : "an error without a text");
 	for (int i = 0; i < o->t->n_answers; i++)
 		luaL_unref(L, LUA_REGISTRYINDEX, o->t->answers[i].function);
@@ -155,6 +155,7 @@ static void begin(struct tester *t)
 {
 	t->n_answers = 0;
 	t->looks = 0;
+	t->skipped = false;
 	t->failed = false;
 	t->failed_line = 0;
 	t->compared = false;
@@ -164,7 +165,7 @@ static void begin(struct tester *t)
 
 static void report(struct tester *t, const struct one *o)
 {
-	struct hp_test_result r = {.name = o->name, .line = o->line, .passed = !t->failed};
+	struct hp_test_result r = {.name = o->name, .line = o->line, .passed = !t->failed && !t->skipped, .skipped = t->skipped && !t->failed};
 
 	if (t->failed) {
 		r.failed_line = t->failed_line;
@@ -176,9 +177,33 @@ static void report(struct tester *t, const struct one *o)
 	t->o->each(t->o->arg, &r);
 }
 
+/* The database of one test; its seed lies beside the file: NAME_test.sql. */
+static int open_real(struct tester *t, struct hp_drive_store *store, struct hp_error *err)
+{
+	char seed[4096];
+	size_t n = strlen(t->path);
+
+	if (!t->o->real)
+		return 0;
+	if (n < 4 || n >= sizeof seed || strcmp(t->path + n - 4, ".lua") != 0)
+		return hp_fail(err, HP_E_INVALID, "%s: a test file's name ends with .lua", t->path);
+	(void)snprintf(seed, sizeof seed, "%.*s.sql", (int)n - 4, t->path);
+	return hp_real_open(t->o->real, seed, store, err);
+}
+
+/* What a test must not leave out. */
+static void look_back(struct tester *t, const struct one *o)
+{
+	hp_t_unused(t);
+	if (!t->failed && t->looks == 0)
+		hp_t_failed(t, o->line, "the test expects nothing: add expect { … }");
+}
+
 static int run_one(struct tester *t, struct one *o, struct hp_error *err)
 {
-	const struct hp_drive_hooks hooks = {hp_t_on_send, hp_t_on_sql, hp_t_on_child, t};
+	struct hp_drive_store store;
+	const struct hp_drive_hooks hooks = {hp_t_on_send, hp_t_on_sql, hp_t_on_child, t,
+					     t->o->real ? &store : NULL, hp_t_on_ran};
 	struct hp_error why = {0};
 	struct setup again;
 
@@ -189,15 +214,18 @@ static int run_one(struct tester *t, struct one *o, struct hp_error *err)
 	if (!o->wanted)
 		return 0;
 	begin(t);
-	t->d = hp_drive_new(t->w, hp_buf_bytes(&t->summary), &hooks, TEST_EPOCH, &why);
-	if (!t->d || hp_sandbox_run(t->s, call_test, o, &why) < 0)
+	if (open_real(t, &store, &why) == 0)
+		t->d = hp_drive_new(t->w, hp_buf_bytes(&t->summary), &hooks, TEST_EPOCH, &why);
+	if (!t->d || (hp_sandbox_run(t->s, call_test, o, &why) < 0 && !t->skipped))
 		hp_t_failed(t, o->line, "%s", why.message);
-	hp_t_unused(t);
-	if (!t->failed && t->looks == 0)
-		hp_t_failed(t, o->line, "the test expects nothing: add expect { … }");
+	if (!t->skipped)
+		look_back(t, o);
 	report(t, o);
+	if (t->o->real)
+		hp_real_close(t->o->real);
 	hp_drive_free(t->d);
 	t->d = NULL;
+	hp_t_drop_fakes(t);
 	json_decref(t->kept);
 	t->kept = NULL;
 	return 0;
@@ -221,7 +249,7 @@ int hp_test_file(const char *path, const struct hp_test_options *o, struct hp_er
 	if (read_file(path, &t.source, err) < 0 || load(&t, &s, err) < 0 || load_workflow(&t, s.workflow, err) < 0)
 		goto out;
 	rc = 0;
-	for (int i = 1; i <= t.n_tests && rc == 0; i++) {
+	for (int i = 1; i <= t.n_tests && rc == 0 && !(o->stop && *o->stop); i++) {
 		struct one one = {.t = &t, .index = i};
 
 		rc = run_one(&t, &one, err);

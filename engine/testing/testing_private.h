@@ -5,6 +5,8 @@
  *   expect.c    the words that look: expect, equal, refused, run
  *   answers.c   reply and sql: what the world will say, and saying it
  *   match.c     is this JSON as expected?
+ *   fakes.c     --real: simulated providers, and answers that PostgreSQL gave
+ *   real.c      --real: a database for each test; knows no Lua
  *   drive.c …   the world itself, which knows no Lua
  *
  * A Lua error must not jump over the drive or the store: the author's functions are
@@ -41,11 +43,18 @@ void hp_t_text(const json_t *v, char out[TEST_TEXT_MAX]); /* NULL: "nothing" */
 /* ---- one answer of the world ---- */
 struct answer {
 	char target[2 * HP_NAME_MAX + 2]; /* operation, state of kind sql, or "child NAME" */
-	bool sql;
+	bool sql, sweep;
 	int line;
 	json_t *value;  /* kept by t->kept; NULL: a function */
 	int function;   /* registry reference */
 	bool used;
+};
+
+#define TEST_FAKES_MAX 32
+
+struct test_fake {
+	char name[HP_NAME_MAX + 1];
+	struct hp_fake *fake;
 };
 
 struct tester {
@@ -65,7 +74,10 @@ struct tester {
 	json_t *empty;             /* a list without elements */
 	struct answer *answers;
 	int n_answers;
+	struct test_fake fakes[TEST_FAKES_MAX];
+	int n_fakes;
 	int looks;                 /* expectations met */
+	bool skipped;              /* in_memory, and this is --real */
 	bool failed;
 	int failed_line;
 	struct hp_buf message;
@@ -108,7 +120,18 @@ int hp_t_on_sql(void *arg, const struct hp_state *state, const json_t *args, str
 		struct hp_error *err);
 int hp_t_on_child(void *arg, const struct hp_drive_child *c, struct hp_buf *out, struct hp_event *ev,
 		  struct hp_error *err);
+/* The next answer for the target; *out NULL: there is none. */
+int hp_t_next_answer(struct tester *t, const char *target, bool sql, const json_t *seen, const json_t **out,
+		     struct hp_error *err);
 /* Fails the test when one was never asked for. */
 void hp_t_unused(struct tester *t);
+
+/* ---- fakes.c ---- */
+int hp_t_ask_fake(struct tester *t, const struct hp_drive_send *s, struct hp_buf *out, struct hp_event *ev,
+		  struct hp_error *err);
+void hp_t_drop_fakes(struct tester *t);
+/* A statement was run: it fails the test when that is not what it says. */
+int hp_t_on_ran(void *arg, const struct hp_state *state, const json_t *args, const struct hp_event *is,
+		struct hp_error *err);
 
 #endif

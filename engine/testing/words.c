@@ -77,7 +77,7 @@ int hp_t_on_error(lua_State *L)
 	lua_Debug ar;
 	size_t n;
 
-	if (t->failed || hp_sandbox_stopped(L) || !find_frame(L, t->path, &ar))
+	if (t->failed || t->skipped || hp_sandbox_stopped(L) || !find_frame(L, t->path, &ar))
 		return 1;
 	n = strlen(ar.short_src);
 	/* Lua puts the place before its messages; we say it ourselves */
@@ -414,6 +414,30 @@ static int take_tests(lua_State *L)
 	return 1;
 }
 
+/* given "sql": rows that this test needs, beside those of the seed. In memory there are none. */
+static int word_given(lua_State *L)
+{
+	struct tester *t = hp_t_of(L);
+	const char *text = luaL_checkstring(L, 1);
+	struct hp_error err = {0};
+
+	if (t->o->real && hp_real_exec(t->o->real, text, &err) < 0)
+		return luaL_error(L, "given: %s", err.message);
+	return 0;
+}
+
+/* in_memory "why": what follows makes no sense with --real; the test is skipped there. */
+static int word_in_memory(lua_State *L)
+{
+	struct tester *t = hp_t_of(L);
+
+	luaL_checkstring(L, 1);
+	if (!t->o->real)
+		return 0;
+	t->skipped = true;
+	return luaL_error(L, "skipped");
+}
+
 /* tests "workflow" { … } */
 static int word_tests(lua_State *L)
 {
@@ -428,7 +452,7 @@ static const struct {
 	lua_CFunction fn;
 } words[] = {
 	{"tests", word_tests},     {"test", word_test},       {"reply", hp_t_reply},     {"sql", hp_t_sql},
-	{"child", hp_t_child},
+	{"child", hp_t_child},     {"given", word_given},     {"in_memory", word_in_memory},
 	{"start", word_start},     {"person", word_person},   {"agent", word_agent},     {"service", word_service},
 	{"approve", word_approve}, {"reject", word_reject},   {"retry", word_retry},     {"skip", word_skip},
 	{"give_up", word_give_up}, {"cancel", word_cancel},   {"event", word_event},     {"pass", word_pass},
