@@ -75,10 +75,11 @@ START_TEST(the_next_page_takes_the_row_out_of_hand)
 	bring(&t, "sweep_row", "{\"id\":7}");
 	c_commit_ok(&r, &t);
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
+	bring(&t, "sweep", "{\"cursor\":9,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
 	c_commit_ok(&r, &t);
 	r = reclaimed(&r);
 	w = found(&r);
+	ck_assert_int_eq(hp_json_int(w, "cursor", 0), 9);
 	ck_assert(!json_is_object(json_object_get(w, "row")));
 	ck_assert_int_eq(hp_json_int(w, "done", 0), 1);
 	ck_assert(!json_is_integer(json_object_get(w, "total")));
