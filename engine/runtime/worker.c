@@ -17,8 +17,8 @@
 #define REGISTER_AGAIN (500 * HP_MSEC)
 #define HEARTBEATS_PER_LEASE 4
 /* An idle worker asks twice a second or less, heartbeats included: looks come
- * every 1.0 to 1.8 poll intervals, spread so that workers do not march in step. */
-#define POLL_JITTER_PERCENT 80
+ * every 1.0 to 2.0 poll intervals, spread so that workers do not march in step. */
+#define POLL_JITTER_PERCENT 100
 #define SOON (10 * HP_MSEC)
 
 /* ---- clocks ---- */
