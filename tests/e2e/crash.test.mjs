@@ -32,10 +32,16 @@ class Lane {
     this.log = join(this.engine.dir, 'visits')
     writeFileSync(this.log, '')
     chmodSync(this.log, 0o666)
-    this.fifo = join(this.engine.dir, 'stop-here')
-    execFileSync('mkfifo', ['-m', '666', this.fifo])
+    this.fifo = this.newFifo()
     this.engine.options.env = { HP_CRASH_LOG: this.log }
     this.bob = await prepare(this.engine)
+  }
+
+  /** One of its own for each start: nobody else can be at its other end. */
+  newFifo() {
+    const fifo = join(this.engine.dir, `stop-here-${this.fifos = (this.fifos ?? 0) + 1}`)
+    execFileSync('mkfifo', ['-m', '666', fifo])
+    return fifo
   }
 
   async end() {
@@ -68,7 +74,11 @@ class Lane {
   async afterSupervisor() {
     await this.engine.ended
     const fd = this.gate() // of a case that failed: let it end
-    if (fd) { writeSync(fd, `${this.engine.child.pid}\n`); closeSync(fd) }
+    if (fd) {
+      // The worker that was let go a moment ago may be just closing its end.
+      try { writeSync(fd, `${this.engine.child.pid}\n`) } catch (e) { if (e.code !== 'EPIPE') throw e }
+      closeSync(fd)
+    }
     await waitFor('workers and providers end with their supervisor',
       () => Object.keys(this.engine.pids()).every((name) => name === 'postgres'))
   }
@@ -102,8 +112,10 @@ class Lane {
 /** One story with one crash in it; `act` does what the outside world does. */
 async function story(t, lane, victim, label, n, act = demo) {
   // The death of one's own child is noticed at once, that of an adopted server later.
-  await lane.restart(victim === 'worker' ? `${label}:${n}` : `${label}:${n}:${lane.fifo}`,
+  const fifo = lane.newFifo()
+  await lane.restart(victim === 'worker' ? `${label}:${n}` : `${label}:${n}:${fifo}`,
     victim === 'postgres' ? 'SIGTERM' : 'SIGKILL')
+  lane.fifo = fifo
   const e = lane.engine
   let over = false
   const crash = (victim === 'worker' ? lane.died(() => over) : lane.strike(victim, () => over)).then(async (struck) => {
@@ -114,13 +126,18 @@ async function story(t, lane, victim, label, n, act = demo) {
     }
     return struck
   })
-  crash.catch(() => {}) // it is awaited below, after the story
+  // It is awaited below, after the story; a story that fails because of it says so.
+  let uncrashed
+  crash.catch((error) => { uncrashed = error })
   // A heartbeat is not part of the story: it is waited for.
   if (label === 'heartbeat_acked') await crash
   const b = await repeat('a booking', () => newBooking(e))
   try {
     await act(lane, b)
     await ended(e, b)
+  } catch (error) {
+    if (uncrashed) error.message += `\nthe crash itself: ${uncrashed.message}\n${e.tail(25)}`
+    throw error
   } finally { over = true }
   const struck = await crash
   await exactlyOnce(e, b).catch((error) => { error.message += `\n${e.tail(40)}`; throw error })
