@@ -164,7 +164,7 @@ class Engine {
   }
 
   async api(method, path, body, { token = this.token, headers = {} } = {}) {
-    const r = await fetch(this.url + path, { method, signal: AbortSignal.timeout(60000 * FACTOR),
+    const r = await fetch(this.url + path, { method,
       signal: AbortSignal.timeout(20000 * FACTOR),
       headers: { ...(token ? { authorization: `Bearer ${token}` } : {}),
         ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
