@@ -10,7 +10,7 @@ fail=0
 
 # One file with the given text in an otherwise empty tree.
 tree() { # PATH TEXT
-	rm -rf "$dir/engine" "$dir/tests"
+	rm -rf "$dir/engine" "$dir/tests" "$dir/migrations"
 	mkdir -p "$dir/engine" "$dir/$(dirname "$1")"
 	printf '%b' "$2" >"$dir/$1"
 }
@@ -76,6 +76,9 @@ bad engine/net/x.c "int f(void)\n{\n$(lines 68 '\tg();')}\n" \
 	'engine/net/x.c:2: function has 70 lines, allowed are 69: the parent keeps the control flow, move steps out'
 good engine/net/x.h "$(lines 800 '/* */')"
 bad engine/net/x.h "$(lines 801 '/* */')" 'engine/net/x.h:801: file has 801 lines, allowed are 800: split it by topic'
+bad tests/unit/x.c "$(lines 801 '/* */')" 'tests/unit/x.c:801: file has 801 lines, allowed are 800: split it by topic'
+bad migrations/x/0001_x.sql "$(lines 801 '-- x')" \
+	'migrations/x/0001_x.sql:801: file has 801 lines, allowed are 800: split it by topic'
 
 echo "# pass $pass"
 echo "# fail $fail"

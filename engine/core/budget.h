@@ -10,7 +10,7 @@
  *   bucket  full with `burst`, filled evenly with `max` per `per`: at, when all that
  *           was given is used up (the theoretical arrival time of GCRA)
  *
- * migrations/holdpoint/0013_gates.sql does the same sums.
+ * migrations/holdpoint/0013_limits.sql does the same sums.
  */
 #ifndef HP_CORE_BUDGET_H
 #define HP_CORE_BUDGET_H

@@ -3,7 +3,7 @@
  * {"demands":[{"kind":"budget","name":"sms","key":"…","amount":1,"over":"park"},
  *             {"kind":"slots","name":"connector:resend","max":16},
  *             {"kind":"rate","name":"w.send","key":"…","max":2,"per_us":1000000,"burst":2}]}
- * Budgets first, then places, then rates: see migrations/holdpoint/0013_gates.sql.
+ * Budgets first, then places, then rates: see migrations/holdpoint/0019_budgets.sql.
  */
 #include <inttypes.h>
 #include <string.h>

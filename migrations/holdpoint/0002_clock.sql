@@ -167,7 +167,7 @@ begin
 	if o_alive then
 		perform ensure_partitions();
 		perform tend_breakers(o_now); -- before sweep_dead: it locks before ready
-		perform tend_limits(o_now); -- 0013; the same
+		perform tend_limits(o_now); -- 0019; the same
 		perform sweep_dead(o_now);
 	end if;
 end $$;

@@ -325,7 +325,7 @@ begin
 		v_refused := gate(v_asks, v_now);
 		if 'limits' = any(p_annex_kind) then
 			v_refused := v_refused || gate_limits(p_run, p_epoch, p_rev, p_visit, p_from_visit, p_annex_ord, p_annex_kind,
-				p_annex, v_refused, v_now); -- 0013
+				p_annex, v_refused, v_now); -- 0019
 			delete from breaker_probe p using unnest(v_refused) r where p.run_id = p_run[r.ord];
 		end if;
 		for v_row in select r.*, s.first_sent_at, s.request_hash from unnest(v_refused) r

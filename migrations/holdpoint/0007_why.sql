@@ -126,7 +126,7 @@ begin
 		return why_breaker(s, p_state, g); -- breakers
 	end if;
 	if g.kind in ('budget', 'rate', 'slots') then
-		return why_limit(s, p_state, g); -- 0013
+		return why_limit(s, p_state, g); -- 0019
 	end if;
 	return ('gated', format('Run %s waits in state "%s" since %s: %s.', s.run_id, p_state,
 		say_time(coalesce(g.since, s.entered_at)), coalesce(g.message, 'it is being woken')), nullif(s.due_at, 0))::reason_why;

@@ -12,7 +12,7 @@ create function holdpoint.annex(p_kind text, p_run bigint, p_rev int, p_visit in
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
 	if p_kind in ('turn', 'limits') then
-		return; -- read by commit() for all its runs at once, in the order of the locks: 0013
+		return; -- read by commit() for all its runs at once, in the order of the locks: 0019
 	end if;
 	if p_kind = 'secrets' then -- 0017: no claim needs to know
 		perform annex_secrets(p_run, p_doc, p_now);

@@ -1,144 +1,10 @@
-/* net_pg.c: engine/net/pg.c against a real PostgreSQL.
- *
- * HP_TEST_PG holds the conninfo of a scratch cluster where the user may create
- * tables and terminate backends, e.g.
- *   HP_TEST_PG="host=/tmp/pg.x port=5433 user=postgres dbname=postgres"
+/* net_pg.c: engine/net/pg.c against a real PostgreSQL: units, errors, lost connections,
+ * deadlines, transactions, callbacks that close. Values are in net_pg_values.c.
  */
-#include <check.h>
-#include <ev.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "net/pg.h"
-
-static const char *conninfo;
-static struct ev_loop *loop;
-static struct hp_pg *pg;
-static int ups, downs;
-static char last_down[768];
-
-/* What one unit's callback saw. */
-struct seen {
-	int calls;
-	enum hp_pg_outcome outcome;
-	char sqlstate[6];
-	int failed_statement, n_results, rows;
-	int64_t value; /* first column of the last result */
-	char text[256];
-	struct hp_error error;
-};
-
-static void on_state(void *arg, bool up, const struct hp_error *why)
-{
-	(void)arg;
-	if (up)
-		ups++;
-	else
-		downs++;
-	if (!up) {
-		ck_assert_ptr_nonnull(why);
-		snprintf(last_down, sizeof last_down, "%s", why->message);
-	}
-}
-
-static void on_done(void *arg, const struct hp_pg_reply *r)
-{
-	struct seen *s = arg;
-	s->calls++;
-	s->outcome = r->outcome;
-	memcpy(s->sqlstate, r->sqlstate, sizeof s->sqlstate);
-	s->failed_statement = r->failed_statement;
-	s->n_results = r->n_results;
-	s->error = r->error;
-	if (r->outcome == HP_PG_OK && r->n_results > 0) {
-		const PGresult *last = r->results[r->n_results - 1];
-		s->rows = PQntuples(last);
-		if (s->rows > 0 && PQnfields(last) > 0) {
-			if (PQfformat(last, 0) == 0)
-				snprintf(s->text, sizeof s->text, "%s", hp_pg_text(last, 0, 0));
-			if (PQfformat(last, 0) == 0 || PQftype(last, 0) != 25)
-				s->value = hp_pg_int(last, 0, 0);
-		}
-	}
-}
-
-static struct hp_pg *open_with(const char *info, const char *setup)
-{
-	struct hp_error err;
-	struct hp_pg_options o = {
-		.conninfo = info, .application = "net_pg test", .on_state = on_state, .setup_sql = setup};
-	struct hp_pg *p = hp_pg_open(loop, &o, &err);
-	if (!p)
-		ck_abort_msg("hp_pg_open: %s", err.message);
-	return p;
-}
-
-static void setup(void)
-{
-	loop = ev_loop_new(EVBACKEND_EPOLL);
-	ups = downs = 0;
-	last_down[0] = 0;
-	pg = open_with(conninfo, NULL);
-}
-
-static void on_guard(struct ev_loop *l, ev_timer *w, int revents)
-{
-	(void)l, (void)w, (void)revents;
-	ck_abort_msg("the loop waited 100 s for something that did not happen");
-}
-
-/* Runs the loop until *n reaches `want`. */
-static void run_until(const int *n, int want)
-{
-	ev_timer guard;
-	ev_timer_init(&guard, on_guard, 100., 0.);
-	ev_timer_start(loop, &guard);
-	while (*n < want)
-		ev_run(loop, EVRUN_ONCE);
-	ev_timer_stop(loop, &guard);
-}
-
-static void teardown(void)
-{
-	if (pg)
-		hp_pg_close(pg);
-	pg = NULL;
-	ev_run(loop, 0); /* returns when no watcher is left: nothing leaks a timer */
-	ev_loop_destroy(loop);
-}
-
-static void submit(struct hp_pg_unit *u, struct seen *s)
-{
-	struct hp_error err;
-	memset(s, 0, sizeof *s);
-	if (hp_pg_submit(u, on_done, s, &err) != 0)
-		ck_abort_msg("hp_pg_submit: %s", err.message);
-	ck_assert_int_eq(s->calls, 0); /* never from inside */
-}
-
-static void submit_sql(const char *sql, struct seen *s)
-{
-	struct hp_pg_unit *u = hp_pg_unit_new(pg);
-	hp_pg_statement(u, sql);
-	submit(u, s);
-}
-
-static void run_sql(const char *sql, struct seen *s)
-{
-	submit_sql(sql, s);
-	run_until(&s->calls, 1);
-}
-
-static void must(const char *sql)
-{
-	struct seen s;
-	run_sql(sql, &s);
-	if (s.outcome != HP_PG_OK)
-		ck_abort_msg("%s: %s", sql, s.error.message);
-}
+#include "net_pg_world.h"
 
 /* --- units ------------------------------------------------------------------ */
 
@@ -258,135 +124,6 @@ START_TEST(copy_is_refused)
 	ck_assert_int_ne(s.outcome, HP_PG_OK);
 	run_sql("select 6", &next);
 	ck_assert_int_eq(next.value, 6);
-}
-END_TEST
-
-/* --- parameters ------------------------------------------------------------- */
-
-static void on_types(void *arg, const struct hp_pg_reply *r)
-{
-	int *calls = arg;
-	++*calls;
-	if (r->outcome != HP_PG_OK)
-		ck_abort_msg("%s", r->error.message);
-	const PGresult *q = r->results[0];
-	bool binary = PQfformat(q, 0) == 1;
-	ck_assert(hp_pg_int(q, 0, 0) == INT64_MIN);
-	ck_assert(hp_pg_int(q, 0, 1) == INT64_MAX);
-	ck_assert(hp_pg_bool(q, 0, 2));
-	ck_assert(!hp_pg_bool(q, 0, 3));
-	ck_assert_str_eq(hp_pg_text(q, 0, 4), "Zürich ☃");
-	ck_assert_str_eq(hp_pg_text(q, 0, 5), "");
-	ck_assert(!PQgetisnull(q, 0, 5));
-	struct hp_bytes raw = hp_pg_bytes(q, 0, 6);
-	if (binary) {
-		ck_assert_uint_eq(raw.n, 4);
-		ck_assert_int_eq(memcmp(raw.p, "\0\xff\n'", 4), 0);
-	} else {
-		ck_assert_str_eq(raw.p, "\\x00ff0a27");
-	}
-	struct hp_bytes json = hp_pg_bytes(q, 0, 7);
-	ck_assert_uint_eq(json.n, strlen("{\"a\": [1, null]}"));
-	ck_assert_int_eq(memcmp(json.p, "{\"a\": [1, null]}", json.n), 0);
-	for (int c = 8; c < 11; c++)
-		ck_assert(PQgetisnull(q, 0, c));
-	ck_assert_str_eq(hp_pg_text(q, 0, 8), "");
-	ck_assert_ptr_null(hp_pg_bytes(q, 0, 9).p);
-	ck_assert_int_eq(hp_pg_int(q, 0, 10), 0);
-	ck_assert_int_eq(hp_pg_int(q, 0, 11), -7);
-	ck_assert_int_eq(hp_pg_int(q, 0, 12), -300);
-	ck_assert_uint_eq(hp_pg_bytes(q, 0, 13).n, binary ? 0 : 2);
-	ck_assert_int_eq(hp_pg_int(q, 0, 14), 42);
-}
-
-START_TEST(every_type_round_trips)
-{
-	int calls = 0;
-	struct hp_pg_unit *u = hp_pg_unit_new(pg);
-	hp_pg_binary_results(u, _i == 1);
-	hp_pg_statement(u, "select $1, $2, $3, $4, $5::text, $6::text, $7, $8, $9::text, $10::jsonb, $11::int8,"
-			   " -7::int4, (-300)::int2, $12, $13::int8");
-	hp_pg_bind_int(u, INT64_MIN);
-	hp_pg_bind_int(u, INT64_MAX);
-	hp_pg_bind_bool(u, true);
-	hp_pg_bind_bool(u, false);
-	hp_pg_bind_text(u, "Zürich ☃");
-	hp_pg_bind_text(u, "");
-	hp_pg_bind_bytea(u, "\0\xff\n'", 4);
-	hp_pg_bind_jsonb(u, "{\"a\":[1,null]}", strlen("{\"a\":[1,null]}"));
-	hp_pg_bind_text(u, NULL);
-	hp_pg_bind_jsonb(u, NULL, 0);
-	hp_pg_bind_null(u);
-	hp_pg_bind_bytea(u, "", 0);
-	hp_pg_bind_textn(u, "42 and more", 2);
-	struct hp_error err;
-	ck_assert_int_eq(hp_pg_submit(u, on_types, &calls, &err), 0);
-	run_until(&calls, 1);
-}
-END_TEST
-
-START_TEST(arrays_with_nulls)
-{
-	struct seen s;
-	struct hp_bytes v[] = {{"one", 3}, {NULL, 0}, {"", 0}, {"a,\"b\\", 5}};
-	struct hp_bytes j[] = {{"{\"k\":1}", 7}, {NULL, 0}, {"null", 4}};
-	int64_t n[] = {INT64_MIN, 0, INT64_MAX};
-	struct hp_pg_unit *u = hp_pg_unit_new(pg);
-	hp_pg_statement(u, "select concat_ws('|', $1::int8[]::text, $2::text[]::text, $3::jsonb[]::text,"
-			   " $4::bytea[]::text, cardinality($5::int8[]), cardinality($6::text[]))");
-	hp_pg_bind_int_array(u, n, 3);
-	hp_pg_bind_text_array(u, v, 4);
-	hp_pg_bind_jsonb_array(u, j, 3);
-	hp_pg_bind_bytea_array(u, (struct hp_bytes[]){{"\0\1", 2}, {NULL, 0}}, 2);
-	hp_pg_bind_int_array(u, NULL, 0);
-	hp_pg_bind_text_array(u, NULL, 0);
-	submit(u, &s);
-	run_until(&s.calls, 1);
-	ck_assert_int_eq(s.outcome, HP_PG_OK);
-	ck_assert_str_eq(s.text, "{-9223372036854775808,0,9223372036854775807}"
-				 "|{one,NULL,\"\",\"a,\\\"b\\\\\"}"
-				 "|{\"{\\\"k\\\": 1}\",NULL,\"null\"}"
-				 "|{\"\\\\x0001\",NULL}|0|0");
-}
-END_TEST
-
-START_TEST(batch_of_256_rows_of_15_columns)
-{
-	enum { ROWS = 256 };
-	static char text[ROWS][4096];
-	struct hp_bytes v[ROWS];
-	int64_t n[ROWS];
-	struct seen s[8], sum;
-	must("create temp table wide (a int8, b int8, c int8, d int8, e int8, f text, g text, h text, i text,"
-	     " j text, k jsonb, l jsonb, m jsonb, n bytea, o bytea)");
-	for (int r = 0; r < ROWS; r++) {
-		memset(text[r], 'a' + r % 26, sizeof text[r]);
-		text[r][0] = '"';
-		text[r][sizeof text[r] - 1] = '"';
-		v[r] = (struct hp_bytes){text[r], sizeof text[r]};
-		n[r] = r;
-	}
-	for (int i = 0; i < 8; i++) { /* 80 MB through the socket, beyond any kernel buffer */
-		struct hp_pg_unit *u = hp_pg_unit_new(pg);
-		hp_pg_unit_deadline(u, 100000000); /* valgrind is slow */
-		hp_pg_statement(u, "insert into wide select * from unnest($1::int8[],$2::int8[],$3::int8[],$4::int8[],"
-				   "$5::int8[],$6::text[],$7::text[],$8::text[],$9::text[],$10::text[],$11::jsonb[],"
-				   "$12::jsonb[],$13::jsonb[],$14::bytea[],$15::bytea[])");
-		for (int c = 0; c < 5; c++)
-			hp_pg_bind_int_array(u, n, ROWS);
-		for (int c = 0; c < 5; c++)
-			hp_pg_bind_text_array(u, v, ROWS);
-		for (int c = 0; c < 3; c++)
-			hp_pg_bind_jsonb_array(u, v, ROWS);
-		for (int c = 0; c < 2; c++)
-			hp_pg_bind_bytea_array(u, v, ROWS);
-		submit(u, &s[i]);
-	}
-	run_until(&s[7].calls, 1);
-	for (int i = 0; i < 8; i++)
-		ck_assert_msg(s[i].outcome == HP_PG_OK, "%s", s[i].error.message);
-	run_sql("select sum(a + e + length(f) + length(j) + length(m::text) + length(o)) from wide", &sum);
-	ck_assert_int_eq(sum.value, 8 * (256 * 255 + 256 * 4 * 4096));
 }
 END_TEST
 
@@ -786,25 +523,14 @@ END_TEST
 
 int main(void)
 {
-	conninfo = getenv("HP_TEST_PG");
-	if (!conninfo || !*conninfo) {
-		fprintf(stderr, "net_pg: HP_TEST_PG is not set. Start a scratch PostgreSQL and run again with\n"
-				"  HP_TEST_PG=\"host=SOCKET_DIRECTORY port=PORT user=postgres dbname=postgres\"\n");
-		return 1;
-	}
-	Suite *suite = suite_create("net_pg");
 	TCase *t = tcase_create("pg");
-	tcase_set_timeout(t, 120);
-	tcase_add_checked_fixture(t, setup, teardown);
+
 	tcase_add_test(t, many_units_answer_in_order);
 	tcase_add_test(t, error_in_one_unit_leaves_others);
 	tcase_add_test(t, failure_at_commit_is_a_failure);
 	tcase_add_test(t, syntax_error_and_hint);
 	tcase_add_test(t, unusable_units_are_refused);
 	tcase_add_test(t, copy_is_refused);
-	tcase_add_loop_test(t, every_type_round_trips, 0, 2);
-	tcase_add_test(t, arrays_with_nulls);
-	tcase_add_test(t, batch_of_256_rows_of_15_columns);
 	tcase_add_test(t, large_answers_while_sending);
 	tcase_add_test(t, terminated_in_flight_is_lost_and_queued_survives);
 	tcase_add_test(t, terminated_idle_reconnects);
@@ -823,10 +549,5 @@ int main(void)
 	tcase_add_test(t, drop_inside_a_callback);
 	tcase_add_test(t, close_while_connecting);
 	tcase_add_test(t, ten_thousand_units);
-	suite_add_tcase(suite, t);
-	SRunner *runner = srunner_create(suite);
-	srunner_run_all(runner, CK_NORMAL);
-	int failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed == 0 ? 0 : 1;
+	return run_tests("net_pg", t);
 }

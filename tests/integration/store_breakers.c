@@ -121,19 +121,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("store breakers");
 	TCase *t = tcase_create("breakers");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, ten_thousand_behind_one_breaker);
 	tcase_add_test(t, closed_breakers_gate_nothing);
 	tcase_add_test(t, who_changed_what_stays_written);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store breakers", t);
 }

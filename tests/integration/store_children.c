@@ -212,19 +212,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("store children");
 	TCase *t = tcase_create("children");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_million_items_are_there_page_by_page);
 	tcase_add_test(t, a_run_that_is_just_being_written_is_looked_at_again);
 	tcase_add_test(t, a_run_that_was_removed_is_no_success);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store children", t);
 }

@@ -238,19 +238,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("store limits");
 	TCase *t = tcase_create("limits");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, getenv("HP_FAIR_RUNS") ? 3600 : 60);
 	if (!getenv("HP_FAIR_RUNS"))
 		tcase_add_loop_test(t, a_budget_is_never_exceeded, 0, 2);
 	tcase_add_test(t, a_key_with_very_many_does_not_starve_another);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store limits", t);
 }

@@ -104,18 +104,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("store scale");
 	TCase *t = tcase_create("scale");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, parked_runs_cost_a_claim_nothing);
 	tcase_add_test(t, updates_stay_hot);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store scale", t);
 }

@@ -209,17 +209,9 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("store storm");
 	TCase *t = tcase_create("storm");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, killed_sessions_lose_nothing);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store storm", t);
 }

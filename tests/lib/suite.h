@@ -1,6 +1,9 @@
 /* suite.h: the main() of a Check program.
  *
  *	HP_SUITE("base buf", test_a, test_b, test_c)
+ *
+ * A program whose case needs more (a fixture, loops, its own limit of time) makes it and
+ * returns hp_run_case().
  */
 #ifndef TESTS_LIB_SUITE_H
 #define TESTS_LIB_SUITE_H
@@ -8,22 +11,28 @@
 #include <check.h>
 #include <stdlib.h>
 
-static inline int hp_run_suite(const char *name, const TTest *const *tests, size_t count)
+/* Runs one case as the suite of that name: what main() returns. */
+static inline int hp_run_case(const char *name, TCase *t)
 {
 	Suite *s = suite_create(name);
-	TCase *t = tcase_create(name);
 	SRunner *r;
-	size_t i;
 	int failed;
 
-	for (i = 0; i < count; i++)
-		tcase_add_test(t, tests[i]);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
+	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static inline int hp_run_suite(const char *name, const TTest *const *tests, size_t count)
+{
+	TCase *t = tcase_create(name);
+
+	for (size_t i = 0; i < count; i++)
+		tcase_add_test(t, tests[i]);
+	return hp_run_case(name, t);
 }
 
 #define HP_SUITE(name, ...) \

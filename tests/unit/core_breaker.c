@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "core/breaker.h"
+#include "lib/suite.h"
 
 #define NOW (20000 * HP_DAY)
 
@@ -209,10 +210,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core_breaker");
 	TCase *t = tcase_create("breakers");
-	SRunner *r;
-	int failed;
 
 	tcase_add_checked_fixture(t, setup, NULL);
 	tcase_add_test(t, what_counts_as_a_failure);
@@ -227,10 +225,5 @@ int main(void)
 	tcase_add_test(t, waves_grow_and_are_bounded);
 	tcase_add_test(t, retries_within_the_budget_are_free);
 	tcase_add_test(t, a_healthy_endpoint_never_waits);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return hp_run_case("core_breaker", t);
 }

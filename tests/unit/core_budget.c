@@ -1,5 +1,6 @@
 /* Windows and buckets: never more than the limit, places in order, sums that fit. */
 #include "core/budget.h"
+#include "lib/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -144,10 +145,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core budget");
 	TCase *t = tcase_create("budget");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, a_window_gives_its_limit_and_then_the_next_one);
 	tcase_add_test(t, a_new_window_begins_empty);
@@ -155,10 +153,5 @@ int main(void)
 	tcase_add_test(t, a_bucket_spaces_what_it_cannot_give_at_once);
 	tcase_add_test(t, money_times_months_fits);
 	tcase_add_loop_test(t, no_window_is_ever_exceeded, 0, 20);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("core budget", t);
 }

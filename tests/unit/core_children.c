@@ -1,6 +1,7 @@
 /* core_children.c: run and each on the machine: what is parked with, what a claim finds,
  * and that children are told to end by whatever leaves them behind. */
 #include "machine_world.h"
+#include "lib/suite.h"
 
 /* 0 run "work" → 1 done; timeout → 2 late; catch refused → 3 caught */
 static struct hp_state *world_run(void)
@@ -273,10 +274,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core_children");
 	TCase *t = tcase_create("children");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, the_commit_that_parks_brings_the_children);
 	tcase_add_test(t, woken_for_nothing_it_waits_on);
@@ -292,10 +290,5 @@ int main(void)
 	tcase_add_test(t, rows_are_read_and_nothing_is_written_there);
 	tcase_add_test(t, a_page_that_cannot_be_read_is_tried_again_beside_the_children);
 	tcase_add_test(t, children_that_are_not_recorded_are_held);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return hp_run_case("core_children", t);
 }

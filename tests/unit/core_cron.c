@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/error.h"
-#include "../lib/suite.h"
+#include "lib/suite.h"
 
 #define US INT64_C(1000000)
 #define BERLIN "CET-1CEST,M3.5.0,M10.5.0/3"
@@ -338,10 +338,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core cron");
 	TCase *t = tcase_create("cron");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, a_vector_holds, 0, (int)(sizeof vectors / sizeof *vectors));
@@ -351,10 +348,5 @@ int main(void)
 	tcase_add_loop_test(t, offsets_are_those_of_the_library, 0, 6);
 	tcase_add_test(t, dates_go_there_and_back);
 	tcase_add_test(t, jitter_is_spread_and_stays);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("core cron", t);
 }

@@ -1,5 +1,6 @@
 /* Names, look-up and edges of a definition. */
 #include "core/definition.h"
+#include "lib/suite.h"
 
 #include <check.h>
 #include <stdio.h>
@@ -86,18 +87,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core definition");
 	TCase *t = tcase_create("definition");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, every_declared_way_is_an_edge);
 	tcase_add_test(t, states_are_found_by_name);
 	tcase_add_test(t, names_are_stable);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("core definition", t);
 }

@@ -1,5 +1,6 @@
 /* core_gate.c: what becomes of an admission that a gate refuses. */
 #include "machine_world.h"
+#include "lib/suite.h"
 
 /* start → call "pay" → succeed */
 static struct hp_state *world_pay(enum hp_repeat repeat)
@@ -88,17 +89,9 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core_gate");
 	TCase *t = tcase_create("refused");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, a_refused_admission_is_no_attempt);
 	tcase_add_test(t, a_gate_forgets_no_request_that_may_be_in_the_air);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return hp_run_case("core_gate", t);
 }

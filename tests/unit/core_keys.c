@@ -1,6 +1,7 @@
 /* Keys and backoff: the same after every crash, different for everything that
  * must be told apart, and a jitter that is really spread. */
 #include "core/keys.h"
+#include "lib/suite.h"
 
 #include <check.h>
 #include <stdint.h>
@@ -159,10 +160,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core_keys");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, key_is_deterministic);
 	tcase_add_test(t, key_tells_everything_apart);
@@ -172,10 +170,5 @@ int main(void)
 	tcase_add_test(t, backoff_is_spread);
 	tcase_add_test(t, advice_is_a_floor);
 	tcase_add_test(t, backoff_survives_extremes);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return hp_run_case("core_keys", t);
 }

@@ -1,6 +1,7 @@
 /* core_limits.c: what a run says of the limits of its calls: what an admission asks, what
  * the end of a visit gives back, where it goes over budget; and the turn of a start. */
 #include "machine_world.h"
+#include "lib/suite.h"
 
 #define DEMANDS "{\"demands\":[]}"
 
@@ -214,10 +215,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core_limits");
 	TCase *t = tcase_create("limits");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, success_keeps_what_was_used);
 	tcase_add_test(t, a_definite_failure_returns_it);
@@ -228,10 +226,5 @@ int main(void)
 	tcase_add_test(t, over_budget_it_goes_where_it_was_told);
 	tcase_add_test(t, calls_without_limits_say_nothing);
 	tcase_add_test(t, the_first_transition_gives_the_turn_back);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? 1 : 0;
+	return hp_run_case("core_limits", t);
 }

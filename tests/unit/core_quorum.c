@@ -1,5 +1,6 @@
 /* Quorum expressions: what is read, what is refused and with which words. */
 #include "core/quorum.h"
+#include "lib/suite.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -76,18 +77,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core quorum");
 	TCase *t = tcase_create("quorum");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, expressions_are_read);
 	tcase_add_test(t, others_are_refused);
 	tcase_add_test(t, a_role_has_a_maximum);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("core quorum", t);
 }

@@ -17,6 +17,7 @@
 #include "base/digest.h"
 #include "base/json.h"
 #include "base/words.h"
+#include "lib/suite.h"
 
 #define SECOND INT64_C(1000000)
 #define TOLERANCE (300 * SECOND)
@@ -528,14 +529,11 @@ static int judge(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	json_error_t why;
-	Suite *s;
 	TCase *t;
-	SRunner *r;
-	int failed;
+	int status;
 
 	if (argc > 1)
 		return judge(argc, argv);
-	s = suite_create("core_signature");
 	t = tcase_create("all");
 	vectors = json_load_file("tests/vectors/webhook_signatures.json", 0, &why);
 	if (!vectors) {
@@ -559,11 +557,7 @@ int main(int argc, char **argv)
 	tcase_add_test(t, signing_refuses);
 	tcase_add_test(t, no_memory_fails_closed);
 	tcase_add_test(t, schemes_by_name);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
+	status = hp_run_case("core_signature", t);
 	json_decref(vectors);
-	return failed ? 1 : 0;
+	return status;
 }

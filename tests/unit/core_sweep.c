@@ -3,6 +3,7 @@
 #include "machine_world.h"
 
 #include "base/buf.h"
+#include "lib/suite.h"
 
 static char kept[128]; /* what a driver has in hand */
 
@@ -374,10 +375,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("core sweep");
 	TCase *t = tcase_create("sweep");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, a_page_and_its_place_are_one_commit);
 	tcase_add_test(t, whoever_takes_over_goes_on_where_it_was_committed);
@@ -390,10 +388,5 @@ int main(void)
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);
 	tcase_add_test(t, each_row_asks_for_its_own_place);
 	tcase_add_test(t, a_set_that_fails_takes_the_last_page_back);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("core sweep", t);
 }

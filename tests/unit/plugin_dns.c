@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "../../plugins/dns/records.h"
-#include "../lib/suite.h"
+#include "lib/suite.h"
 
 static struct problems problems;
 
@@ -319,10 +319,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("plugin dns");
 	TCase *t = tcase_create("plugin dns");
-	SRunner *r;
-	int failed;
 
 	tcase_add_test(t, names);
 	tcase_add_loop_test(t, spf_records, 0, (int)(sizeof spfs / sizeof *spfs));
@@ -331,10 +328,5 @@ int main(void)
 	tcase_add_loop_test(t, dmarc_records, 0, (int)(sizeof dmarcs / sizeof *dmarcs));
 	tcase_add_test(t, dmarc_selection);
 	tcase_add_test(t, noise);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("plugin dns", t);
 }

@@ -3,6 +3,7 @@
 #include "script_help.h"
 #include "base/alloc.h"
 #include "base/arena.h"
+#include "lib/suite.h"
 
 #define STEP_LOADING 7 /* loading makes thousands of allocations: every seventh will do */
 
@@ -105,18 +106,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script alloc");
 	TCase *t = tcase_create("alloc");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, loading);
 	tcase_add_test(t, evaluating);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script alloc", t);
 }

@@ -1,6 +1,7 @@
 /* One fixture per lint, each with its exact sentence, and nothing else found in it. */
 #include <stdio.h>
 #include "script_help.h"
+#include "lib/suite.h"
 
 struct found {
 	struct hp_buf text;
@@ -238,20 +239,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script check");
 	TCase *t = tcase_create("check");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, each_lint_has_its_sentence, 0, (int)(sizeof cases / sizeof *cases));
 	tcase_add_loop_test(t, errors_of_loading_are_findings_too, 0, (int)(sizeof errors / sizeof *errors));
 	tcase_add_test(t, other_errors_are_findings_without_a_place);
 	tcase_add_test(t, the_shipped_workflow_may_be_deployed);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script check", t);
 }

@@ -3,6 +3,7 @@
 #include "script_help.h"
 #include "base/arena.h"
 #include "base/clock.h"
+#include "lib/suite.h"
 
 #define NOW INT64_C(1795398000000000) /* 2026-11-23T01:40:00Z */
 #define W(body) "local bank = connector \"bank\"\nreturn workflow \"w\" {\n" body ",\nsucceed \"done\" {} }"
@@ -374,10 +375,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script connector");
 	TCase *t = tcase_create("connector");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, secrets_are_put_in_last);
@@ -388,10 +386,5 @@ int main(void)
 	tcase_add_test(t, webhooks_name_their_mailboxes);
 	tcase_add_loop_test(t, a_connector_is_read_strictly, 0, (int)(sizeof refusals / sizeof *refusals));
 	tcase_add_test(t, the_shipped_connectors_load);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script connector", t);
 }

@@ -3,6 +3,7 @@
 #include "script_help.h"
 #include "base/clock.h"
 #include "core/keys.h"
+#include "lib/suite.h"
 
 #define NOW INT64_C(1795398000000000)
 
@@ -602,10 +603,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script eval");
 	TCase *t = tcase_create("eval");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_loop_test(t, expressions_have_values, 0, (int)(sizeof expressions / sizeof *expressions));
@@ -629,10 +627,5 @@ int main(void)
 	tcase_add_test(t, ends_have_results);
 	tcase_add_test(t, a_value_has_a_maximum);
 	tcase_add_test(t, a_choice_may_set);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script eval", t);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "lib/suite.h"
 #include "script/script.h"
 
 static char dir[PATH_MAX];
@@ -609,10 +610,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("script_fake");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -634,10 +632,5 @@ int main(void)
 	tcase_add_test(tc, webhook_faults_happen);
 	tcase_add_test(tc, emit_reaches_the_fake);
 	tcase_add_test(tc, loading_says_what_is_wrong);
-	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_fake", tc);
 }

@@ -1,5 +1,6 @@
 /* The Mermaid flowchart, to the byte. */
 #include "script_help.h"
+#include "lib/suite.h"
 
 START_TEST(every_kind_has_its_shape)
 {
@@ -91,19 +92,11 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script graph");
 	TCase *t = tcase_create("graph");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, every_kind_has_its_shape);
 	tcase_add_test(t, an_undo_hangs_on_its_effect);
 	tcase_add_test(t, what_mermaid_would_read_is_escaped);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script graph", t);
 }

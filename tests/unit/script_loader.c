@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "script_help.h"
 #include "base/clock.h"
+#include "lib/suite.h"
 
 START_TEST(a_workflow_becomes_a_definition)
 {
@@ -474,10 +475,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script loader");
 	TCase *t = tcase_create("loader");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, a_workflow_becomes_a_definition);
@@ -492,10 +490,5 @@ int main(void)
 	tcase_add_test(t, not_a_bundle);
 	tcase_add_test(t, endless_source_is_stopped);
 	tcase_add_test(t, cycles_end);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script loader", t);
 }

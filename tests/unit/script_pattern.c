@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/limits.h"
+#include "lib/suite.h"
 #include "script/sandbox.h"
 
 static const char *compile(struct hp_pattern *p, const char *text)
@@ -271,20 +272,12 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("script_pattern");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 300);
 	tcase_add_test(tc, manual_is_followed);
 	tcase_add_test(tc, sizes_are_bounded);
 	tcase_add_test(tc, steps_are_bounded);
 	tcase_add_test(tc, agrees_with_lua);
-	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_pattern", tc);
 }

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "core/machine.h"
 #include "core/signature.h"
+#include "lib/suite.h"
 #include "script_help.h"
 
 #define PAIRS_MAX 32
@@ -783,20 +784,12 @@ int main(void)
 		keys_are_forgotten, list_pages, answers_are_classified, refund_ends_by_itself, refund_fails_later, duffel_orders_and_events,
 		duffel_dates, mails, samples_are_understood, error_samples_are_classified, alias_is_refused_when_live,
 	};
-	Suite *s = suite_create("script_plugins");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 	size_t i;
 
 	tcase_set_timeout(t, 60); /* under valgrind */
 	tcase_add_checked_fixture(t, setup, teardown);
 	for (i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_plugins", t);
 }

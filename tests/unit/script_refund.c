@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include "base/clock.h"
 #include "core/machine.h"
+#include "lib/suite.h"
 #include "script_help.h"
 
 #define NOW (INT64_C(1752019200) * HP_SECOND)
@@ -260,20 +261,12 @@ int main(void)
 		probe_looks_for_ours, list_of_an_earlier_refund, where_it_stands, event_is_taken_over, patience_has_an_end,
 		reasons, currencies_without_minor_units,
 	};
-	Suite *s = suite_create("script_refund");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 	size_t i;
 
 	tcase_set_timeout(t, 60); /* under valgrind */
 	tcase_add_checked_fixture(t, setup, teardown);
 	for (i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_refund", t);
 }

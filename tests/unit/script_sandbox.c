@@ -9,6 +9,7 @@
 #include <time.h>
 #include "base/alloc.h"
 #include "base/limits.h"
+#include "lib/suite.h"
 
 static struct hp_sandbox *s;
 static struct hp_error err;
@@ -392,10 +393,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("script_sandbox");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -412,10 +410,5 @@ int main(void)
 	tcase_add_test(tc, environments_are_separate);
 	tcase_add_test(tc, many_calls_leave_nothing_behind);
 	tcase_add_test(tc, allocations_may_fail);
-	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_sandbox", tc);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/alloc.h"
 #include "base/limits.h"
+#include "lib/suite.h"
 
 static struct hp_sandbox *s;
 static struct hp_error err;
@@ -197,10 +198,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("script_value");
 	TCase *tc = tcase_create("all");
-	SRunner *sr;
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 120);
@@ -210,10 +208,5 @@ int main(void)
 	tcase_add_test(tc, shared_tables_do_not_explode);
 	tcase_add_test(tc, large_values_are_refused);
 	tcase_add_test(tc, allocations_may_fail);
-	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script_value", tc);
 }

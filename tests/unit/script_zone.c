@@ -3,7 +3,7 @@
 
 #include <string.h>
 #include <time.h>
-#include "../lib/suite.h"
+#include "lib/suite.h"
 
 static struct hp_zone load(const char *name, struct hp_arena *a)
 {
@@ -72,18 +72,10 @@ END_TEST
 
 int main(void)
 {
-	Suite *s = suite_create("script zone");
 	TCase *t = tcase_create("zone");
-	SRunner *r;
-	int failed;
 
 	tcase_add_loop_test(t, offsets_are_those_of_the_library, 0, NAMES);
 	tcase_add_test(t, a_day_that_was_left_out);
 	tcase_add_test(t, unknown_names_are_refused_with_the_nearest);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("script zone", t);
 }

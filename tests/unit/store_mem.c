@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/clock.h"
+#include "lib/suite.h"
 
 static int64_t now;
 static struct hp_store *s;
@@ -260,10 +261,7 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("store mem");
 	TCase *t = tcase_create("hooks");
-	SRunner *r;
-	int failures;
 
 	tcase_add_checked_fixture(t, setup, teardown);
 	tcase_add_test(t, a_callback_waits_for_the_pump);
@@ -275,10 +273,5 @@ int main(void)
 	tcase_add_test(t, a_snapshot_is_restored_any_number_of_times);
 	tcase_add_test(t, equal_calls_make_equal_worlds);
 	tcase_add_test(t, without_a_hook_there_is_no_sql);
-	suite_add_tcase(suite, t);
-	r = srunner_create(suite);
-	srunner_run_all(r, CK_NORMAL);
-	failures = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failures ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store mem", t);
 }

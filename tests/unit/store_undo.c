@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/digest.h"
 #include "base/json.h"
+#include "lib/suite.h"
 #include "store/mem/mem.h"
 
 #define STATES_MAX 6
@@ -622,17 +623,9 @@ END_TEST
 
 int main(void)
 {
-	Suite *suite = suite_create("store undo");
 	TCase *t = tcase_create("stories");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, each_effect_is_undone_once_and_in_reverse);
-	suite_add_tcase(suite, t);
-	r = srunner_create(suite);
-	srunner_run_all(r, CK_NORMAL);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("store undo", t);
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "../lib/suite.h"
 #include "base/json.h"
+#include "lib/suite.h"
 #include "testing/test.h"
 
 static const char connector_source[] =
@@ -367,19 +367,11 @@ int main(void)
 		what_does_not_end_is_stopped_and_the_next_test_runs, tests_do_not_see_each_other, files_that_are_no_tests,
 		files_that_are_not_there,
 	};
-	Suite *s = suite_create("testing_test");
 	TCase *t = tcase_create("all");
-	SRunner *r;
-	int failed;
 
 	tcase_set_timeout(t, 60); /* two tests are stopped after seconds of work */
 	tcase_add_checked_fixture(t, setup, teardown);
 	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
 		tcase_add_test(t, tests[i]);
-	suite_add_tcase(s, t);
-	r = srunner_create(s);
-	srunner_run_all(r, CK_ENV);
-	failed = srunner_ntests_failed(r);
-	srunner_free(r);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return hp_run_case("testing_test", t);
 }

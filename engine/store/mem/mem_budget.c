@@ -1,5 +1,5 @@
 /* mem_budget.c: limits of calls: the gate that admissions with demands pass, and what a
- * visit gives back when it ends. The twin of the second half of 0013_gates.sql.
+ * visit gives back when it ends. The twin of 0019_budgets.sql.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* mem_limit.c: limiters and permits; the twin of 0013_gates.sql. Here what limits starts.
+/* mem_limit.c: limiters and permits; the twin of 0013_limits.sql. Here what limits starts.
  *
  * A limiter is one limit for one key, a permit what a run has of it or waits for. Rows
  * are named by their places: adding one moves them.
