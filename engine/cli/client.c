@@ -384,7 +384,7 @@ int cli_request_one(const struct cli_args *a, const char *base, const char *tail
 	hp_buf_adds(&path, tail);
 	if (query)
 		cli_query(&path, query, cli_value(a, query));
-	if (c)
+	if (c && hp_buf_check(&path, "the name", err) == 0)
 		rc = cli_request(c, hp_buf_str(&path), body, reply, err);
 	hp_buf_free(&path);
 	json_decref(body);
@@ -392,13 +392,27 @@ int cli_request_one(const struct cli_args *a, const char *base, const char *tail
 	return rc;
 }
 
-json_t *cli_reason_body(const struct cli_args *a, struct hp_error *err)
+int cli_put_option(const struct cli_args *a, const char *name, json_t *body, struct hp_error *err)
+{
+	const char *text = cli_value(a, name);
+
+	if (text && json_object_set_new(body, name, json_string(text)) < 0)
+		return hp_fail(err, HP_E_INVALID, "--%s is not UTF-8", name);
+	return 0;
+}
+
+json_t *cli_reason_body(const struct cli_args *a, const char *kept, struct hp_error *err)
 {
 	const char *reason = cli_value(a, "reason");
-	json_t *body = json_object();
+	json_t *body;
 
-	if (reason && json_object_set_new(body, "reason", json_string(reason)) < 0) {
-		hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+	if (kept && (!reason || !*reason)) {
+		hp_fail(err, HP_E_INVALID, "%s: --reason is missing", a->spec->name);
+		hp_error_hint(err, "Say in a sentence why; %s.", kept);
+		return NULL;
+	}
+	body = json_object();
+	if (cli_put_option(a, "reason", body, err) < 0) {
 		json_decref(body);
 		return NULL;
 	}

@@ -21,8 +21,11 @@ int cli_request(struct cli_client *c, const char *path, const json_t *body, json
  * body. Opens and closes a client of its own. */
 int cli_request_one(const struct cli_args *a, const char *base, const char *tail, const char *query, json_t *body,
 		    json_t **reply, struct hp_error *err) HP_MUST_CHECK;
-/* {} with --reason, if it was given; NULL with err when that is not UTF-8. Owner: caller. */
-json_t *cli_reason_body(const struct cli_args *a, struct hp_error *err);
+/* The option `name` as a text of body; nothing if it was not given. */
+int cli_put_option(const struct cli_args *a, const char *name, json_t *body, struct hp_error *err) HP_MUST_CHECK;
+/* {"reason"} of --reason; NULL with err when it is missing or not UTF-8. `kept` says in the
+ * hint what becomes of it ("it is kept in the history"); NULL: it need not be given. Owner: caller. */
+json_t *cli_reason_body(const struct cli_args *a, const char *kept, struct hp_error *err);
 /* Waits, but no longer than this. */
 void cli_pause(int64_t us);
 

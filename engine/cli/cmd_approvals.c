@@ -14,9 +14,7 @@
 
 static const struct cli_option list_options[] = {
 	{ "status", "STATUS", "open (the default), approved, rejected, expired, cancelled or all" },
-	{ "limit", "N", "how many at most in a page (default 50)" },
-	{ "after", "N", "go on after this one, as the page before says" },
-	{ "all", NULL, "all pages" },
+	CLI_PAGES,
 	{ 0 },
 };
 static const struct cli_spec list_spec = {
@@ -208,14 +206,12 @@ static int approval_of_run(struct cli_client *c, const char *text, int64_t *id, 
 	return rc;
 }
 
-static int decide(const struct cli_args *a, struct cli_client *c, int64_t id, struct hp_error *err)
+static int decide(const struct cli_args *a, struct cli_client *c, int64_t id, const json_t *body, struct hp_error *err)
 {
-	json_t *body = json_pack("{s:s}", "reason", cli_value(a, "reason")), *reply = NULL;
+	json_t *reply = NULL;
 	char path[96];
 	int rc;
 
-	if (!body)
-		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
 	(void)snprintf(path, sizeof path, "/api/v1/approvals/%lld/%s", (long long)id, a->spec->name);
 	rc = cli_request(c, path, body, &reply, err);
 	if (rc == 0 && a->json)
@@ -225,7 +221,6 @@ static int decide(const struct cli_args *a, struct cli_client *c, int64_t id, st
 		       hp_json_str(reply, "status") && strcmp(hp_json_str(reply, "status"), "open") == 0
 			       ? "your vote counts, others are still needed"
 			       : hp_json_str(reply, "status"));
-	json_decref(body);
 	json_decref(reply);
 	return rc;
 }
@@ -235,25 +230,24 @@ static int decide_command(const struct cli_spec *spec, int argc, char **argv)
 	struct cli_client *c = NULL;
 	struct cli_args a;
 	struct hp_error err = { 0 };
-	const char *run, *reason;
+	json_t *body = NULL;
+	const char *run;
 	int64_t id;
 	int code = cli_parse(spec, argc, argv, &a), rc = -1;
 
 	if (code >= 0)
 		return code;
 	run = cli_value(&a, "run");
-	reason = cli_value(&a, "reason");
 	if ((a.n == 1) == (run != NULL)) {
 		(void)hp_fail(&err, HP_E_INVALID, "%s: give APPROVAL or --run RUN, one of them", spec->name);
 		(void)hp_error_hint(&err, "holdpoint approvals lists what waits for a decision.");
-	} else if (!reason || !*reason) {
-		(void)hp_fail(&err, HP_E_INVALID, "%s: --reason is missing", spec->name);
-		(void)hp_error_hint(&err, "Say in a sentence why; it is kept with the decision.");
 	} else if (run || cli_number(a.arg[0], "an approval", &id, &err) == 0) {
-		c = cli_client_open(&a, &err);
+		body = cli_reason_body(&a, "it is kept with the decision", &err);
+		c = body ? cli_client_open(&a, &err) : NULL;
 		if (c && (!run || approval_of_run(c, run, &id, &err) == 0))
-			rc = decide(&a, c, id, &err);
+			rc = decide(&a, c, id, body, &err);
 	}
+	json_decref(body);
 	cli_client_free(c);
 	return rc < 0 ? cli_error(&a, &err) : 0;
 }

@@ -1,6 +1,5 @@
 /* cmd_breakers.c: holdpoint breakers; holdpoint breaker show|open|close|reset NAME */
 #include <stdio.h>
-#include <string.h>
 
 #include "base/json.h"
 #include "cli/client.h"
@@ -17,12 +16,6 @@ static const struct cli_option reason_options[] = {
 static const struct cli_spec list_spec = {
 	.name = "breakers", .args = "", .text = "Lists what deployed workflows call, and whether it is called now.",
 	.examples = "  holdpoint breakers\n  holdpoint breaker show stripe", .max_args = 0, .client = true,
-};
-static const struct cli_spec family_spec = {
-	.name = "breaker", .args = "show|open|close|reset NAME",
-	.text = "One circuit breaker: looks at it, forces it open or closed, lets it decide again. " NAMES,
-	.examples = "  holdpoint breaker show stripe\n  holdpoint breaker open stripe --reason 'they migrate tonight'",
-	.min_args = 0, .max_args = 2, .client = true,
 };
 static const struct cli_spec show_spec = {
 	.name = "breaker show", .args = "NAME", .text = "One breaker: its state, why, and who changed what. " NAMES,
@@ -47,24 +40,17 @@ static const struct cli_spec reset_spec = {
 	.options = reason_options, .min_args = 1, .max_args = 1, .client = true,
 };
 
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = hp_json_str(o, name);
-
-	return s ? s : "-";
-}
-
 static void breaker_row(struct cli_table *t, const json_t *row)
 {
 	char at[32];
 
-	cli_table_cell(t, text_of(row, "breaker"), 60);
-	cli_table_cell(t, text_of(row, "state"), 0);
+	cli_table_cell(t, hp_json_str(row, "breaker"), 60);
+	cli_table_cell(t, hp_json_str(row, "state"), 0);
 	cli_table_cell(t, cli_time(hp_json_str(row, "since"), at, sizeof at), 0);
 	cli_table_cell(t, cli_time(hp_json_str(row, "until"), at, sizeof at), 0);
 	cli_table_number(t, hp_json_int(row, "waiting", 0));
-	cli_table_cell(t, text_of(row, "by"), 24);
-	cli_table_cell(t, text_of(row, "reason"), 60);
+	cli_table_cell(t, hp_json_str(row, "by"), 24);
+	cli_table_cell(t, hp_json_str(row, "reason"), 60);
 }
 
 static void show(const json_t *row)
@@ -74,35 +60,39 @@ static void show(const json_t *row)
 	size_t i;
 
 	printf("%s", cli_colour("bold"));
-	cli_put(text_of(row, "breaker"));
+	cli_put(hp_json_str(row, "breaker"));
 	printf("%s\n", cli_colour(""));
-	cli_put(text_of(row, "sentence"));
-	putchar('\n');
+	cli_line(hp_json_str(row, "sentence"));
 	if (hp_json_int(row, "waiting", 0))
 		printf("Runs that wait behind it: %lld.\n", (long long)hp_json_int(row, "waiting", 0));
 	if (json_array_size(json_object_get(row, "log")))
 		printf("\n%schanges (UTC), the last first%s\n", cli_colour("bold"), cli_colour(""));
 	json_array_foreach(json_object_get(row, "log"), i, x) {
-		printf("  %s  %s, by ", cli_time(hp_json_str(x, "at"), at, sizeof at), text_of(x, "state"));
-		cli_put(text_of(x, "by"));
+		printf("  %s  ", cli_time(hp_json_str(x, "at"), at, sizeof at));
+		cli_put(hp_json_str(x, "state"));
+		fputs(", by ", stdout);
+		cli_put(hp_json_str(x, "by"));
 		fputs(": ", stdout);
-		cli_put(text_of(x, "reason"));
-		putchar('\n');
+		cli_line(hp_json_str(x, "reason"));
 	}
 }
 
-static int ask(const struct cli_args *a, const char *tail, json_t **reply, struct hp_error *err)
+static int ask(const struct cli_args *a, json_t **reply, struct hp_error *err)
 {
-	json_t *body = tail[0] ? cli_reason_body(a, err) : NULL;
+	const char *tail = a->spec == &open_spec    ? "/open"
+			   : a->spec == &close_spec ? "/close"
+			   : a->spec == &reset_spec ? "/reset"
+						    : "";
+	json_t *body = *tail ? cli_reason_body(a, "it is shown with the breaker and kept", err) : NULL;
 
-	if (tail[0] && !body)
+	if (*tail && !body)
 		return -1;
 	return cli_request_one(a, "/api/v1/breakers/", tail, NULL, body, reply, err);
 }
 
-static int one(const struct cli_spec *spec, const char *tail, int argc, char **argv)
+int hp_cmd_breaker(int argc, char **argv)
 {
-	const struct cli_spec *const specs[] = { spec, NULL };
+	static const struct cli_spec *const specs[] = { &show_spec, &open_spec, &close_spec, &reset_spec, NULL };
 	struct hp_error err = { 0 };
 	json_t *reply = NULL;
 	struct cli_args a;
@@ -110,48 +100,15 @@ static int one(const struct cli_spec *spec, const char *tail, int argc, char **a
 
 	if (code >= 0)
 		return code;
-	if (spec->options && (!cli_value(&a, "reason") || !*cli_value(&a, "reason"))) {
-		hp_fail(&err, HP_E_INVALID, "%s: --reason is missing", spec->name);
-		hp_error_hint(&err, "Say in a sentence why; it is shown with the breaker and kept.");
-		return cli_error(&a, &err);
-	}
-	rc = ask(&a, tail, &reply, &err);
-	if (rc == 0 && a.json) {
+	rc = ask(&a, &reply, &err);
+	if (rc == 0 && a.json)
 		rc = cli_print_json(reply, &err);
-	} else if (rc == 0 && spec == &show_spec) {
+	else if (rc == 0 && a.spec == &show_spec)
 		show(reply);
-	} else if (rc == 0) {
-		cli_put(text_of(reply, "sentence"));
-		putchar('\n');
-	}
+	else if (rc == 0)
+		cli_line(hp_json_str(reply, "sentence"));
 	json_decref(reply);
 	return rc < 0 ? cli_error(&a, &err) : 0;
-}
-
-int hp_cmd_breaker(int argc, char **argv)
-{
-	static const struct {
-		const char *word;
-		const struct cli_spec *spec;
-		const char *tail;
-	} subs[] = { { "show", &show_spec, "" },
-		     { "open", &open_spec, "/open" },
-		     { "close", &close_spec, "/close" },
-		     { "reset", &reset_spec, "/reset" } };
-	struct hp_error err = { 0 };
-	struct cli_args a;
-	int code;
-
-	for (size_t i = 0; argc > 1 && i < sizeof subs / sizeof *subs; i++)
-		if (strcmp(argv[1], subs[i].word) == 0)
-			return one(subs[i].spec, subs[i].tail, argc, argv);
-	code = cli_parse(&family_spec, argc, argv, &a);
-	if (code >= 0)
-		return code;
-	hp_fail(&err, HP_E_INVALID, a.n ? "breaker: there is no \"%.60s\"" : "breaker: what shall be done is missing%.0s",
-		a.n ? a.arg[0] : "");
-	hp_error_hint(&err, "It is show, open, close or reset, then the breaker's name; holdpoint breakers lists them.");
-	return cli_error(&a, &err);
 }
 
 int hp_cmd_breakers(int argc, char **argv)

@@ -1,6 +1,5 @@
 /* cmd_budget.c: holdpoint budget list|show|set|unset, holdpoint limits */
 #include <stdio.h>
-#include <string.h>
 
 #include "base/json.h"
 #include "base/words.h"
@@ -18,9 +17,7 @@ static const struct cli_option set_options[] = {
 	{ 0 },
 };
 static const struct cli_option limits_options[] = {
-	{ "limit", "N", "how many at most in a page (default 50)" },
-	{ "after", "N", "go on after this one, as the page before says" },
-	{ "all", NULL, "all pages" },
+	CLI_PAGES,
 	{ 0 },
 };
 static const struct cli_option unset_options[] = {
@@ -28,12 +25,9 @@ static const struct cli_option unset_options[] = {
 	{ 0 },
 };
 
-static const struct cli_spec main_spec = {
-	.name = "budget", .args = "list|show|set|unset [NAME]",
-	.text = "Lists budgets, shows one, and says how much there is of it.",
-	.examples = "  holdpoint budget list\n  holdpoint budget set sms --limit 10 --window 1h --reason 'not in production'\n"
-		    "  holdpoint budget show sms",
-	.min_args = 0, .max_args = 1, .client = true,
+static const struct cli_spec list_spec = {
+	.name = "budget list", .args = "", .text = "Lists budgets: how much there is of each, and how much is used.",
+	.examples = "  holdpoint budget list", .client = true,
 };
 static const struct cli_spec show_spec = {
 	.name = "budget show", .args = "NAME", .text = "One budget: its limits, and the keys that use most of it.",
@@ -56,13 +50,6 @@ static const struct cli_spec limits_spec = {
 	.examples = "  holdpoint limits", .options = limits_options, .min_args = 0, .max_args = 0, .client = true,
 };
 
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = hp_json_str(o, name);
-
-	return s ? s : "-";
-}
-
 static void span_cell(struct cli_table *t, const json_t *row)
 {
 	char span[32];
@@ -73,21 +60,21 @@ static void span_cell(struct cli_table *t, const json_t *row)
 
 static void budget_row(struct cli_table *t, const json_t *row)
 {
-	cli_table_cell(t, text_of(row, "budget"), 40);
-	cli_table_cell(t, text_of(row, "key"), 40);
+	cli_table_cell(t, hp_json_str(row, "budget"), 40);
+	cli_table_cell(t, hp_json_str(row, "key"), 40);
 	cli_table_number(t, hp_json_int(row, "limit", 0));
 	span_cell(t, row);
-	cli_table_cell(t, text_of(row, "kind"), 0);
+	cli_table_cell(t, hp_json_str(row, "kind"), 0);
 	cli_table_number(t, hp_json_int(row, "used", 0));
 	cli_table_number(t, hp_json_int(row, "waiting", 0));
-	cli_table_cell(t, hp_json_str(row, "set_by") ? text_of(row, "set_by") : text_of(row, "declared_by"), 30);
+	cli_table_cell(t, hp_json_str(row, hp_json_str(row, "set_by") ? "set_by" : "declared_by"), 30);
 }
 
 static void limit_row(struct cli_table *t, const json_t *row)
 {
-	cli_table_cell(t, text_of(row, "kind"), 0);
-	cli_table_cell(t, text_of(row, "name"), 40);
-	cli_table_cell(t, text_of(row, "key"), 40);
+	cli_table_cell(t, hp_json_str(row, "kind"), 0);
+	cli_table_cell(t, hp_json_str(row, "name"), 40);
+	cli_table_cell(t, hp_json_str(row, "key"), 40);
 	cli_table_number(t, hp_json_int(row, "max", 0));
 	span_cell(t, row);
 	if (json_object_get(row, "used"))
@@ -107,28 +94,30 @@ static void show(const json_t *reply)
 
 	json_array_foreach(json_object_get(reply, "limits"), i, x) {
 		printf("%s", cli_colour("bold"));
-		cli_put(text_of(x, "budget"));
+		cli_put(hp_json_str(x, "budget"));
 		printf("%s", cli_colour(""));
 		if (hp_json_str(x, "key")) {
 			printf(" for ");
-			cli_put(text_of(x, "key"));
+			cli_put(hp_json_str(x, "key"));
 		}
-		printf(": %lld in %s (%s)", (long long)hp_json_int(x, "limit", 0),
-		       hp_duration_format(hp_json_int(x, "window_us", 0), span, sizeof span), text_of(x, "kind"));
+		printf(": %lld in %s (", (long long)hp_json_int(x, "limit", 0),
+		       hp_duration_format(hp_json_int(x, "window_us", 0), span, sizeof span));
+		cli_put(hp_json_str(x, "kind"));
+		printf(")");
 		if (hp_json_str(x, "set_by")) {
 			printf(", set by ");
-			cli_put(text_of(x, "set_by"));
+			cli_put(hp_json_str(x, "set_by"));
 			printf(": ");
-			cli_put(text_of(x, "reason"));
+			cli_put(hp_json_str(x, "reason"));
 		} else {
 			printf(", declared by ");
-			cli_put(text_of(x, "declared_by"));
+			cli_put(hp_json_str(x, "declared_by"));
 		}
 		putchar('\n');
 	}
 	json_array_foreach(json_object_get(reply, "keys"), i, x) {
 		printf("  ");
-		cli_put(*text_of(x, "key") ? text_of(x, "key") : "(no key)");
+		cli_put(*hp_json_str(x, "key") ? hp_json_str(x, "key") : "(no key)");
 		printf("  %lld of %lld used", (long long)hp_json_int(x, "used", 0), (long long)hp_json_int(x, "limit", 0));
 		if (hp_json_str(x, "until"))
 			printf(" until %s", cli_time(hp_json_str(x, "until"), at, sizeof at));
@@ -143,8 +132,8 @@ static int body_of(const struct cli_args *a, json_t *body, struct hp_error *err)
 	int64_t n;
 
 	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		if (cli_value(a, texts[i]) && json_object_set_new(body, texts[i], json_string(cli_value(a, texts[i]))) < 0)
-			return hp_fail(err, HP_E_INVALID, "--%s is not UTF-8", texts[i]);
+		if (cli_put_option(a, texts[i], body, err) < 0)
+			return -1;
 	if (limit) {
 		if (hp_int_parse(limit, &n) < 0 || n < 1)
 			return hp_fail(err, HP_E_INVALID, "budget set: --limit must be a whole number above 0, not \"%.40s\"", limit);
@@ -158,10 +147,17 @@ static int body_of(const struct cli_args *a, json_t *body, struct hp_error *err)
 	return 0;
 }
 
-static int ask(const struct cli_args *a, const char *tail, json_t **reply, struct hp_error *err)
+static int ask(const struct cli_args *a, json_t **reply, struct hp_error *err)
 {
-	json_t *body = tail[0] ? json_object() : NULL;
+	const char *tail = a->spec == &set_spec ? "/set" : a->spec == &unset_spec ? "/unset" : "";
+	json_t *body = *tail ? json_object() : NULL;
 
+	if (a->spec == &set_spec && (!cli_value(a, "limit") || !cli_value(a, "reason"))) {
+		hp_fail(err, HP_E_INVALID, "budget set: --%s is missing", cli_value(a, "limit") ? "reason" : "limit");
+		hp_error_hint(err, "For example: holdpoint budget set %s --limit 10 --window 1h --reason TEXT", a->arg[0]);
+		json_decref(body);
+		return -1;
+	}
 	if (body && body_of(a, body, err) < 0) {
 		json_decref(body);
 		return -1;
@@ -169,66 +165,46 @@ static int ask(const struct cli_args *a, const char *tail, json_t **reply, struc
 	return cli_request_one(a, "/api/v1/budgets/", tail, NULL, body, reply, err);
 }
 
-static int one(const struct cli_spec *spec, const char *tail, int argc, char **argv)
+static void print_changed(const struct cli_spec *spec, const json_t *reply)
 {
-	const struct cli_spec *const specs[] = { spec, NULL };
-	struct hp_error err = { 0 };
-	json_t *reply = NULL;
-	struct cli_args a;
+	long long limit = (long long)hp_json_int(reply, "limit", 0);
 	char span[32];
-	int code = cli_parse_sub(specs, argc, argv, &a), rc;
 
-	if (code >= 0)
-		return code;
-	if (spec == &set_spec && (!cli_value(&a, "limit") || !cli_value(&a, "reason"))) {
-		hp_fail(&err, HP_E_INVALID, "budget set: --%s is missing", cli_value(&a, "limit") ? "reason" : "limit");
-		hp_error_hint(&err, "For example: holdpoint budget set %s --limit 10 --window 1h --reason TEXT", a.arg[0]);
-		return cli_error(&a, &err);
-	}
-	rc = ask(&a, tail, &reply, &err);
-	if (rc == 0 && a.json)
-		rc = cli_print_json(reply, &err);
-	else if (rc == 0 && spec == &show_spec)
-		show(reply);
-	else if (rc == 0 && spec == &set_spec)
-		printf("%s: %lld in %s\n", text_of(reply, "budget"), (long long)hp_json_int(reply, "limit", 0),
-		       hp_duration_format(hp_json_int(reply, "window_us", 0), span, sizeof span));
-	else if (rc == 0 && json_is_integer(json_object_get(reply, "limit")))
-		printf("%s: %lld again\n", text_of(reply, "budget"), (long long)hp_json_int(reply, "limit", 0));
-	else if (rc == 0)
-		printf("%s: forgotten\n", text_of(reply, "budget"));
-	json_decref(reply);
-	return rc < 0 ? cli_error(&a, &err) : 0;
+	cli_put(hp_json_str(reply, "budget"));
+	if (spec == &set_spec)
+		printf(": %lld in %s\n", limit, hp_duration_format(hp_json_int(reply, "window_us", 0), span, sizeof span));
+	else if (limit)
+		printf(": %lld again\n", limit);
+	else
+		printf(": forgotten\n");
 }
 
 /* ---- all ---- */
 
 int hp_cmd_budget(int argc, char **argv)
 {
+	static const struct cli_spec *const specs[] = { &list_spec, &show_spec, &set_spec, &unset_spec, NULL };
 	static const char *const titles[] = { "BUDGET", "KEY", "LIMIT", "WINDOW", "KIND", "USED", "WAITING", "SAID BY" };
 	static const struct cli_list list = { "budgets", titles, 8, budget_row,
 					      "There is no budget: a workflow declares one, or holdpoint budget set." };
-	static const struct {
-		const char *word;
-		const struct cli_spec *spec;
-		const char *tail;
-	} subs[] = { { "show", &show_spec, "" }, { "set", &set_spec, "/set" }, { "unset", &unset_spec, "/unset" } };
 	struct hp_error err = { 0 };
+	json_t *reply = NULL;
 	struct cli_args a;
-	int code;
+	int code = cli_parse_sub(specs, argc, argv, &a), rc;
 
-	for (size_t i = 0; argc > 1 && i < sizeof subs / sizeof *subs; i++)
-		if (strcmp(argv[1], subs[i].word) == 0)
-			return one(subs[i].spec, subs[i].tail, argc, argv);
-	code = cli_parse(&main_spec, argc, argv, &a);
 	if (code >= 0)
 		return code;
-	if (a.n > 0 && strcmp(a.arg[0], "list") != 0) {
-		hp_fail(&err, HP_E_INVALID, "budget: there is no \"%.60s\"", a.arg[0]);
-		hp_error_hint(&err, "It is list, or show, set or unset and then the budget's name.");
-		return cli_error(&a, &err);
-	}
-	return cli_print_list(&a, &list, "/api/v1/budgets");
+	if (a.spec == &list_spec)
+		return cli_print_list(&a, &list, "/api/v1/budgets");
+	rc = ask(&a, &reply, &err);
+	if (rc == 0 && a.json)
+		rc = cli_print_json(reply, &err);
+	else if (rc == 0 && a.spec == &show_spec)
+		show(reply);
+	else if (rc == 0)
+		print_changed(a.spec, reply);
+	json_decref(reply);
+	return rc < 0 ? cli_error(&a, &err) : 0;
 }
 
 int hp_cmd_limits(int argc, char **argv)

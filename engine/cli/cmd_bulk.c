@@ -39,9 +39,19 @@ static const struct cli_spec spec = {
 	.options = options, .min_args = 1, .max_args = 1, .client = true,
 };
 
-static json_t *request(const struct cli_args *a, struct hp_error *err)
+/* Every filter that was given, or nothing: one that is lost would widen what is hit. */
+static int put_filters(const struct cli_args *a, json_t *body, struct hp_error *err)
 {
 	static const char *const same[] = { "reason", "workflow", "status", "state", "code", "from", "at" };
+
+	for (size_t i = 0; i < sizeof same / sizeof *same; i++)
+		if (cli_put_option(a, same[i], body, err) < 0)
+			return -1;
+	return 0;
+}
+
+static json_t *request(const struct cli_args *a, struct hp_error *err)
+{
 	const bool move = strcmp(a->arg[0], "move") == 0;
 	char since[32], until[32];
 	json_t *map = cli_read_map(cli_value(a, "map"), err), *body, *value = NULL;
@@ -54,23 +64,25 @@ static json_t *request(const struct cli_args *a, struct hp_error *err)
 			 "again", cli_has(a, "yes"), "since", cli_time_word(cli_value(a, "since"), since, sizeof since),
 			 "until", cli_time_word(cli_value(a, "until"), until, sizeof until), "to",
 			 to || !move ? to : "current");
-	for (size_t i = 0; body && i < sizeof same / sizeof *same; i++)
-		if (cli_value(a, same[i]))
-			json_object_set_new(body, same[i], json_string(cli_value(a, same[i])));
-	if (json_object_size(map))
+	if (body && json_object_size(map))
 		json_object_set(body, "map", map);
 	json_decref(map);
+	if (!body) {
+		hp_fail(err, HP_E_INVALID, "an option is not UTF-8");
+		return NULL;
+	}
+	if (put_filters(a, body, err) < 0)
+		goto fail;
 	if (cli_value(a, "value")) {
 		value = cli_read_value(cli_value(a, "value"), "value", err);
-		if (!value) {
-			json_decref(body);
-			return NULL;
-		}
+		if (!value)
+			goto fail;
 		json_object_set_new(body, "value", value);
 	}
-	if (!body)
-		hp_fail(err, HP_E_INVALID, "an option is not UTF-8");
 	return body;
+fail:
+	json_decref(body);
+	return NULL;
 }
 
 static void print_refused(const json_t *results)
@@ -84,8 +96,7 @@ static void print_refused(const json_t *results)
 		if (!sentence)
 			continue;
 		printf("run %lld refused: ", (long long)hp_json_int(row, "run", 0));
-		cli_put(sentence);
-		putchar('\n');
+		cli_line(sentence);
 	}
 }
 
@@ -95,7 +106,7 @@ static int pages(const struct cli_args *a, struct cli_client *c, json_t *body, j
 	long long done = 0, refused = 0;
 	bool more = true;
 	int64_t limit = 100;
-	int rc = cli_value(a, "limit") ? cli_number(cli_value(a, "limit"), "limit", &limit, err) : 0;
+	int rc = cli_value(a, "limit") ? cli_number(cli_value(a, "limit"), "runs in a page", &limit, err) : 0;
 
 	json_object_set_new(body, "limit", json_integer(limit));
 	while (rc == 0 && more) {

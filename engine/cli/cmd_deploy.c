@@ -14,6 +14,7 @@
 #include "cli/native.h"
 #include "cli/direct.h"
 #include "cli/print.h"
+#include "cli/siblings.h"
 #include "cli/sources.h"
 #include "cli/value.h"
 #include "runtime/place.h"
@@ -43,6 +44,7 @@ struct deploy {
 	char plugins[PATH_MAX];
 	struct cli_client *client;
 	struct cli_direct *direct;
+	struct cli_siblings beside;
 	json_t *list;
 	char first[600]; /* fatal finding */
 };
@@ -109,6 +111,8 @@ static json_t *request(const struct deploy *d, struct hp_bytes bundle, struct hp
 	if (body && json_object_size(map))
 		json_object_set(body, "map", map);
 	json_decref(map);
+	if (!body && err->code == HP_OK)
+		hp_fail(err, HP_E_INVALID, "--reason is not UTF-8");
 	return body;
 }
 
@@ -127,7 +131,9 @@ static int one(struct deploy *d, const char *path, bool send, struct hp_error *e
 	w = cli_source_load(path, d->plugins, &bundle, err);
 	if (!w || hp_workflow_summary(w, &summary, err) < 0)
 		goto out;
-	if (hp_workflow_check(w, on_finding, d) + cli_native_check(w, d->plugins, on_finding, d) > 0) {
+	d->beside.plugins = d->plugins;
+	d->beside.path = path;
+	if (hp_workflow_check_among(w, cli_sibling, &d->beside, on_finding, d) + cli_native_check(w, d->plugins, on_finding, d) > 0) {
 		hp_fail(err, HP_E_SCRIPT, "%s", d->first[0] ? d->first : path);
 		(void)hp_error_hint(err, "holdpoint check shows all findings; nothing was deployed.");
 		goto out;
@@ -219,6 +225,7 @@ int hp_cmd_deploy(int argc, char **argv)
 	cli_client_free(d.client);
 	cli_direct_free(d.direct);
 	cli_sources_free(&s);
+	cli_siblings_free(&d.beside);
 	json_decref(d.list);
 	return code < 0 ? cli_error(&a, &err) : 0;
 }

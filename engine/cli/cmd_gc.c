@@ -14,9 +14,9 @@ static const struct cli_option options[] = {
 };
 static const struct cli_spec spec = {
 	.name = "gc", .args = "",
-	.text = "Removes runs that ended longer ago than their workflow's retention says, with all they have\\n"
-		"but their keys, and messages and webhooks whose time is over. Engines do the same by\\n"
-		"themselves, in small steps; this does it now. Needs the scope admin.",
+	.text = "Removes runs that ended longer ago than their workflow's retention says, with all they have\n"
+		"but their keys, and messages and webhooks whose time is over. Engines do the same by\n"
+		"themselves, in small steps; this does it now. Needs the scope admin; --dry-run needs read.",
 	.examples = "  holdpoint gc --dry-run\n  holdpoint gc", .options = options, .client = true,
 };
 

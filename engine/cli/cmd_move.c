@@ -26,22 +26,21 @@ static const struct cli_spec spec = {
 
 static int move(const struct cli_args *a, struct cli_client *c, int64_t run, struct hp_error *err)
 {
-	const char *reason = cli_value(a, "reason"), *to = cli_value(a, "to");
-	json_t *map = cli_read_map(cli_value(a, "map"), err), *body, *reply = NULL;
+	json_t *body = cli_reason_body(a, "it is kept in the history", err), *map = NULL, *reply = NULL;
 	char path[128];
-	int rc;
+	int rc = -1;
 
-	if (!map)
-		return -1;
-	if (!reason || !*reason) {
-		json_decref(map);
-		(void)hp_fail(err, HP_E_INVALID, "move: --reason is missing");
-		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
-	}
-	body = json_pack("{s:s, s:s, s:o, s:s*, s:b}", "reason", reason, "to", to ? to : "current", "map", map, "at",
-			 cli_value(a, "at"), "again", cli_has(a, "yes"));
 	if (!body)
-		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+		return -1;
+	map = cli_read_map(cli_value(a, "map"), err);
+	if (!map || cli_put_option(a, "at", body, err) < 0 || cli_put_option(a, "to", body, err) < 0) {
+		json_decref(map);
+		goto out;
+	}
+	if (!cli_has(a, "to"))
+		json_object_set_new(body, "to", json_string("current"));
+	json_object_set_new(body, "map", map);
+	json_object_set_new(body, "again", json_boolean(cli_has(a, "yes")));
 	(void)snprintf(path, sizeof path, "/api/v1/runs/%lld/move", (long long)run);
 	rc = cli_request(c, path, body, &reply, err);
 	if (rc == 0 && a->json)
@@ -49,6 +48,7 @@ static int move(const struct cli_args *a, struct cli_client *c, int64_t run, str
 	else if (rc == 0)
 		printf("run %lld: follows %.12s from state \"%s\" on%s\n", (long long)run, hp_json_str(reply, "to"),
 		       hp_json_str(reply, "state"), hp_json_bool(reply, "anew", 0) ? ", which it enters anew" : "");
+out:
 	json_decref(body);
 	json_decref(reply);
 	return rc;

@@ -99,18 +99,13 @@ static const char *says(const struct cli_spec *spec)
 
 static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, struct hp_error *err)
 {
-	const char *reason = cli_value(a, "reason"), *value = cli_value(a, "value");
-	json_t *body = NULL, *reply = NULL, *v;
+	const char *value = cli_value(a, "value");
+	json_t *body = cli_reason_body(a, a->spec == &resume_spec ? NULL : "it is kept in the history", err), *reply = NULL, *v;
 	char path[128];
 	int rc = -1;
 
-	if (a->spec != &resume_spec && (!reason || !*reason)) {
-		(void)hp_fail(err, HP_E_INVALID, "%s: --reason is missing", a->spec->name);
-		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
-	}
-	body = json_pack("{s:s*}", "reason", reason);
 	if (!body)
-		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+		return -1;
 	if (value) {
 		v = cli_read_value(value, "value", err);
 		if (!v)
@@ -120,7 +115,10 @@ static int operate(const struct cli_args *a, struct cli_client *c, int64_t run, 
 	if (put_happened(cli_value(a, "happened"), body, err) < 0)
 		goto out;
 	if (cli_value(a, "from")) {
-		json_object_set_new(body, "state", json_string(cli_value(a, "from")));
+		if (json_object_set_new(body, "state", json_string(cli_value(a, "from"))) < 0) {
+			hp_fail(err, HP_E_INVALID, "--from is not UTF-8");
+			goto out;
+		}
 		json_object_set_new(body, "again", json_boolean(cli_has(a, "yes")));
 	}
 	(void)snprintf(path, sizeof path, "/api/v1/runs/%lld/%s", (long long)run,

@@ -8,11 +8,6 @@
 #include "cli/list.h"
 #include "cli/print.h"
 
-#define PAGES \
-	{ "limit", "N", "how many at most in a page (default 50)" }, \
-	{ "after", "N", "go on after this one, as the page before says" }, \
-	{ "all", NULL, "all pages" }, { 0 }
-
 static const struct cli_option run_options[] = {
 	{ "workflow", "NAME", "only runs of this workflow" },
 	{ "status", "STATUS", "running, waiting, held, succeeded, failed or cancelled; or paused" },
@@ -20,7 +15,8 @@ static const struct cli_option run_options[] = {
 	{ "parent", "RUN", "only runs that this run has started or waits for" },
 	{ "since", "TIME", "started at or after: 2026-11-23T02:04:05Z, or 2h for two hours ago" },
 	{ "until", "TIME", "started before" },
-	PAGES,
+	CLI_PAGES,
+	{ 0 },
 };
 static const struct cli_spec runs_spec = {
 	.name = "runs", .args = "", .text = "Lists runs, the newest first.",
@@ -31,7 +27,8 @@ static const struct cli_spec runs_spec = {
 static const struct cli_option event_options[] = {
 	{ "name", "NAME", "only events of this name" },
 	{ "key", "KEY", "only events with this key" },
-	PAGES,
+	CLI_PAGES,
+	{ 0 },
 };
 static const struct cli_spec events_spec = {
 	.name = "events", .args = "", .text = "Lists events that runs may wait for, the newest first.",

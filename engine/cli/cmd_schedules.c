@@ -52,22 +52,15 @@ static const struct cli_spec run_spec = {
 	.examples = "  holdpoint schedules run-now nightly", .min_args = 1, .max_args = 1, .client = true,
 };
 
-static const char *text_of(const json_t *o, const char *name)
-{
-	const char *s = hp_json_str(o, name);
-
-	return s ? s : "-";
-}
-
 static void schedule_row(struct cli_table *t, const json_t *row)
 {
 	const json_t *spec = json_object_get(row, "spec");
 	int paused = hp_json_bool(row, "paused", 0);
 	char at[32];
 
-	cli_table_cell(t, text_of(row, "schedule"), 40);
-	cli_table_cell(t, text_of(spec, "cron"), 30);
-	cli_table_cell(t, text_of(spec, "zone"), 24);
+	cli_table_cell(t, hp_json_str(row, "schedule"), 40);
+	cli_table_cell(t, hp_json_str(spec, "cron"), 30);
+	cli_table_cell(t, hp_json_str(spec, "zone"), 24);
 	cli_table_cell(t, paused ? "paused"
 				 : cli_time(json_string_value(json_array_get(json_object_get(row, "next"), 0)), at, sizeof at),
 		       0);
@@ -76,7 +69,7 @@ static void schedule_row(struct cli_table *t, const json_t *row)
 		cli_table_number(t, hp_json_int(row, "last_run", 0));
 	else
 		cli_table_cell(t, "-", 0);
-	cli_table_cell(t, text_of(row, "last_status"), 0);
+	cli_table_cell(t, hp_json_str(row, "last_status"), 0);
 	cli_table_number(t, hp_json_int(row, "skipped", 0));
 }
 
@@ -96,18 +89,18 @@ static void show(const json_t *row)
 	size_t i;
 
 	printf("%s", cli_colour("bold"));
-	cli_put(text_of(row, "schedule"));
+	cli_put(hp_json_str(row, "schedule"));
 	printf("%s\n", cli_colour(""));
-	cli_put(text_of(row, "sentence"));
+	cli_put(hp_json_str(row, "sentence"));
 	printf("\n\n");
-	field("cron", text_of(spec, "cron"));
-	field("zone", text_of(spec, "zone"));
+	field("cron", hp_json_str(spec, "cron"));
+	field("zone", hp_json_str(spec, "zone"));
 	if (hp_json_int(spec, "jitter_us", 0))
 		field("jitter", hp_duration_format(hp_json_int(spec, "jitter_us", 0), span, sizeof span));
-	field("catch up", text_of(spec, "catch_up"));
+	field("catch up", hp_json_str(spec, "catch_up"));
 	if (hp_json_int(spec, "within_us", 0))
 		field("within", hp_duration_format(hp_json_int(spec, "within_us", 0), span, sizeof span));
-	field("overlap", text_of(spec, "overlap"));
+	field("overlap", hp_json_str(spec, "overlap"));
 	printf("started    %lld\nskipped    %lld\n", (long long)hp_json_int(row, "started", 0),
 	       (long long)hp_json_int(row, "skipped", 0));
 	if (json_array_size(json_object_get(row, "next")))
@@ -117,7 +110,7 @@ static void show(const json_t *row)
 	if (json_array_size(json_object_get(row, "recent")))
 		printf("\n%slast ticks (UTC)%s\n", cli_colour("bold"), cli_colour(""));
 	json_array_foreach(json_object_get(row, "recent"), i, x) {
-		const char *outcome = text_of(x, "outcome");
+		const char *outcome = hp_json_str(x, "outcome");
 
 		printf("  %s  ", cli_time(hp_json_str(x, "tick"), at, sizeof at));
 		if (hp_json_int(x, "run", 0))
@@ -132,7 +125,7 @@ static void show(const json_t *row)
 
 static int ask(const struct cli_args *a, const char *tail, json_t **reply, struct hp_error *err)
 {
-	json_t *body = tail[0] ? cli_reason_body(a, err) : NULL;
+	json_t *body = tail[0] ? cli_reason_body(a, a->spec == &pause_spec ? "it is shown with the schedule" : NULL, err) : NULL;
 
 	if (tail[0] && !body)
 		return -1;
@@ -149,11 +142,6 @@ static int one(const struct cli_spec *spec, const char *tail, int argc, char **a
 
 	if (code >= 0)
 		return code;
-	if (spec == &pause_spec && (!cli_value(&a, "reason") || !*cli_value(&a, "reason"))) {
-		hp_fail(&err, HP_E_INVALID, "schedules pause: --reason is missing");
-		hp_error_hint(&err, "Say in a sentence why; it is shown with the schedule.");
-		return cli_error(&a, &err);
-	}
 	rc = ask(&a, tail, &reply, &err);
 	if (rc == 0 && a.json)
 		rc = cli_print_json(reply, &err);
@@ -162,7 +150,7 @@ static int one(const struct cli_spec *spec, const char *tail, int argc, char **a
 	else if (rc == 0 && spec == &run_spec)
 		printf("run %lld started\n", (long long)hp_json_int(reply, "run", 0));
 	else if (rc == 0)
-		printf("%s: %s\n", text_of(reply, "schedule"), spec == &pause_spec ? "paused" : "goes on from now");
+		printf("%s: %s\n", a.arg[0], spec == &pause_spec ? "paused" : "goes on from now");
 	json_decref(reply);
 	return rc < 0 ? cli_error(&a, &err) : 0;
 }

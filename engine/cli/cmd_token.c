@@ -32,9 +32,7 @@ static const struct cli_spec create_spec = {
 };
 
 static const struct cli_option list_options[] = {
-	{ "limit", "N", "how many at most in a page (default 50)" },
-	{ "after", "N", "go on after this one, as the page before says" },
-	{ "all", NULL, "all pages" },
+	CLI_PAGES,
 	DATABASE,
 	{ 0 },
 };
@@ -187,9 +185,9 @@ static int revoke_token(const struct cli_args *a, struct hp_error *err)
 
 	if (cli_number(a->arg[0], "a token", &id, err) < 0)
 		return -1;
-	body = json_pack("{s:s*}", "reason", cli_value(a, "reason"));
+	body = cli_reason_body(a, NULL, err);
 	if (!body)
-		return hp_fail(err, HP_E_INVALID, "the reason is not UTF-8");
+		return -1;
 	/* the API has the number in the path */
 	if (cli_has(a, "database"))
 		json_object_set_new(body, "token", json_integer(id));

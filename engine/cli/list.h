@@ -6,6 +6,12 @@
 #include "cli/options.h"
 #include "cli/print.h"
 
+/* The options that cli_print_list() looks at. */
+#define CLI_PAGES \
+	{ "limit", "N", "how many at most in a page (default 50)" }, \
+	{ "after", "N", "go on after this one, as the page before says" }, \
+	{ "all", NULL, "all pages" }
+
 struct cli_list {
 	const char *member; /* of the answer: "runs"; for --database the store's door, too */
 	const char *const *titles;

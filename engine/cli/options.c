@@ -88,7 +88,8 @@ int cli_error(const struct cli_args *a, const struct hp_error *err)
 	}
 	hp_buf_free(&message);
 	hp_buf_free(&hint);
-	return hp_code_exit(err->code);
+	/* whatever went wrong without a word is a bug of ours, but never a success */
+	return hp_code_exit(err->code == HP_OK ? HP_E_INTERNAL : err->code);
 }
 
 bool cli_wants_json(int argc, char **argv)

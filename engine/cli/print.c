@@ -104,6 +104,12 @@ void cli_put(const char *s)
 	hp_buf_free(&b);
 }
 
+void cli_line(const char *s)
+{
+	cli_put(s);
+	putchar('\n');
+}
+
 int cli_print_json(const json_t *v, struct hp_error *err)
 {
 	struct hp_buf b;

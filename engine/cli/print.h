@@ -18,6 +18,7 @@ const char *cli_status_colour(const char *status);
 /* Appends s without control characters; NULL: "-". max_width > 0: cut with "…". */
 void cli_clean(struct hp_buf *out, const char *s, int max_width);
 void cli_put(const char *s); /* cleaned, to standard output */
+void cli_line(const char *s); /* the same, and a new line */
 /* Compact and sorted, one line. */
 int cli_print_json(const json_t *v, struct hp_error *err) HP_MUST_CHECK;
 /* A JSON value in full for people: strings as they are, objects indented by `indent`. */

@@ -1,6 +1,6 @@
 // The commands, as typed: what they print, where, and with which exit code.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -30,7 +30,7 @@ async function fails(words, code, sentence, o) {
 }
 
 const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'move', 'bulk', 'retry', 'skip', 'undo', 'give-up', 'approvals',
-  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'budget', 'limits', 'check', 'test', 'graph', 'deploy', 'serve', 'fake', 'migrate', 'gc', 'token', 'secret',
+  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'budget', 'limits', 'check', 'test', 'graph', 'deploy', 'plugin', 'serve', 'fake', 'migrate', 'gc', 'token', 'secret',
   'breakers', 'breaker', 'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {
@@ -41,6 +41,10 @@ test('every command is in the help and has its own', async () => {
     assert.match(await ok([c, '--help']), /^usage: holdpoint /)
     assert.equal(await ok(['help', c]), await ok([c, '--help']))
   }
+  const headings = help.split('\n').filter(l => /^[A-Z][a-z ]+:$/.test(l))
+  assert.ok(headings.length > 3)
+  assert.equal(new Set(headings).size, headings.length, `a heading stands twice: ${headings}`)
+  assert.doesNotMatch(await ok(['gc', '--help']), /\\n/)
   assert.match(await ok(['version']), /^holdpoint \d+\.\d+\.\d+\n$/)
   assert.match(JSON.parse(await ok(['version', '--json'])).version, /^\d/)
 })
@@ -63,6 +67,12 @@ test('wrong words: the nearest right one, exit code 2', async () => {
   await fails(['approve', '1', '--run', '1', '--reason', 'r'], 2, /APPROVAL or --run/)
   await fails(['approve', '1'], 2, /--reason is missing/)
   await fails(['cancel', '1'], 2, /--reason is missing/)
+  await fails(['breaker', 'opn', 'stripe'], 2, /breaker open NAME/)
+  await fails(['budget', 'sett', 'sms'], 2, /budget set NAME/)
+  await fails(['workflow', 'foo', 'x'], 2, /workflow pause NAME/)
+  await fails(['workflow', 'pause', 'x'], 2, /--reason is missing/)
+  await fails(['move', '1'], 2, /--reason is missing/)
+  await fails(['bulk', 'cancel', '--status', 'held', '--reason', 'r', '--limit', 'x'], 2, /number of runs in a page/)
   await fails(['watch', '1', '--until', 'lunch'], 2, /"lunch"/)
   await fails(['watch', '1', '--timeout', 'soon'], 2, /duration/)
   await fails(['start', 'refund_on_booking_failure', '--input', '{"a"'], 2, /input: /)
@@ -70,6 +80,26 @@ test('wrong words: the nearest right one, exit code 2', async () => {
   await fails(['start', 'refund_on_booking_failur'], 4, /Did you mean/)
   await fails(['show', '99999'], 4, /no run 99999/)
   await fails(['approve', '99999', '--reason', 'r'], 4, /no approval 99999/)
+})
+
+// A filter that is lost widens what is hit; a reason that is lost is nobody's.
+test('words that are not UTF-8 are refused, and nothing is done', async () => {
+  const bad = (...words) => spawnSync('bash', ['-c', 'exec "$0" "${@/@BAD@/$(printf "caf\\351")}"', HP_BIN, ...words],
+    { encoding: 'utf8', cwd: engine.dir, env: engine.cliEnv() })
+  for (const words of [
+    ['bulk', 'cancel', '--status', 'held', '--workflow', '@BAD@', '--reason', 'r'],
+    ['bulk', 'cancel', '--status', 'held', '--reason', '@BAD@'],
+    ['bulk', 'cancel', '--status', 'held', '--since', '@BAD@', '--reason', 'r'],
+    ['retry', '1', '--from', '@BAD@', '--reason', 'r'],
+    ['move', '1', '--at', '@BAD@', '--reason', 'r'],
+    ['cancel', '1', '--reason', '@BAD@'],
+    ['workflow', 'pause', 'x', '--reason', '@BAD@'],
+    ['deploy', join(ROOT, 'workflows'), '--move-live', '--reason', '@BAD@'],
+  ]) {
+    const r = bad(...words)
+    assert.equal(r.status, 2, `${words.join(' ')}: ${r.status} ${r.stdout}${r.stderr}`)
+    assert.match(r.stderr, /^holdpoint: .*UTF-8/, words.join(' '))
+  }
 })
 
 test('with --json an error is JSON on standard output too', async () => {
@@ -213,6 +243,9 @@ test('completion: what comes after a command of two words', async () => {
   assert.deepEqual(complete('holdpoint', 'token', ''), ['create', 'list', 'revoke'])
   assert.deepEqual(complete('holdpoint', 'token', 'revoke', '--r'), ['--reason', '--role'])
   assert.deepEqual(complete('holdpoint', 'secret', 're'), ['rekey', 'retire'])
+  assert.deepEqual(complete('holdpoint', 'breaker', ''), ['close', 'open', 'reset', 'show'])
+  assert.deepEqual(complete('holdpoint', 'bulk', 're'), ['restart', 'resume', 'retry'])
+  assert.deepEqual(complete('holdpoint', 'schedules', 'p'), ['pause'])
   assert.deepEqual(complete('holdpoint', 'tok'), ['token'])
 })
 

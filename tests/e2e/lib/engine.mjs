@@ -175,10 +175,14 @@ class Engine {
     return { status: r.status, body: parsed, headers: r.headers }
   }
 
+  cliEnv(env = {}) {
+    return { ...process.env, HOLDPOINT_HOME: ROOT, HOLDPOINT_DATA: this.dataDir, NO_COLOR: '1', ...env }
+  }
+
   cli(words, { env = {}, input = '', ms = 30000 } = {}) {
     return new Promise((done, fail) => {
       const child = spawn(HP_BIN, words, { cwd: ROOT, timeout: ms * FACTOR, killSignal: 'SIGKILL',
-        env: { ...process.env, HOLDPOINT_HOME: ROOT, HOLDPOINT_DATA: this.dataDir, NO_COLOR: '1', ...env } })
+        env: this.cliEnv(env) })
       let stdout = '', stderr = ''
       child.stdout.on('data', (d) => { stdout += d })
       child.stderr.on('data', (d) => { stderr += d })
