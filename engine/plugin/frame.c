@@ -61,6 +61,7 @@ int hp_frame_add(struct hp_buf *out, json_t *v, struct hp_error *err)
 {
 	struct hp_buf text;
 	unsigned char head[HEAD];
+	size_t before = out->n;
 	int rc = -1;
 
 	hp_buf_init(&text, HP_PLUGIN_FRAME_MAX);
@@ -75,6 +76,8 @@ int hp_frame_add(struct hp_buf *out, json_t *v, struct hp_error *err)
 	hp_buf_add(out, head, HEAD);
 	hp_buf_add(out, text.p, text.n);
 	rc = hp_buf_check(out, "what waits to be sent to a plugin", err);
+	if (rc != 0) /* no half of a frame: what is before it stays good */
+		out->n = before;
 out:
 	hp_buf_free(&text);
 	json_decref(v);

@@ -28,7 +28,7 @@ int hp_frames_feed(struct hp_frames *f, const void *p, size_t n, struct hp_error
 /* 1: *out is the next frame's object (owner: caller); 0: more bytes are needed;
  * -1: not a frame, and what follows cannot be trusted. */
 int hp_frames_next(struct hp_frames *f, json_t **out, struct hp_error *err) HP_MUST_CHECK;
-/* Appends a frame; v is released in any case. */
+/* Appends a frame, or nothing; v is released in any case. */
 int hp_frame_add(struct hp_buf *out, json_t *v, struct hp_error *err) HP_MUST_CHECK;
 
 #endif

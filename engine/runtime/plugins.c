@@ -24,6 +24,7 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/mutant.h"
 #include "plugin/frame.h"
 #include "plugin/hp_plugin.h"
 #include "runtime/child.h"
@@ -69,9 +70,11 @@ struct call {
 	struct hp_list node;
 	struct process *x;
 	int64_t id;
-	struct hp_buf frame;        /* until it is sent */
+	json_t *frame;              /* until it is sent */
+	int64_t until;              /* boot clock: its timeout */
 	bool sent;
 	bool failing;               /* refused: answered in the next turn */
+	bool late;                  /* not sent any more: answered in the next turn */
 	struct ev_timer deadline;
 	hp_plugin_done done;
 	void *arg;
@@ -113,7 +116,7 @@ static void call_free(struct call *c)
 {
 	ev_timer_stop(c->x->p->o.loop, &c->deadline);
 	hp_list_del(&c->node);
-	hp_buf_free(&c->frame);
+	json_decref(c->frame);
 	hp_free(c);
 }
 
@@ -209,15 +212,34 @@ static void tell(struct process *x, json_t *v)
 	write_out(x);
 }
 
+static void answer_soon(struct call *c)
+{
+	ev_timer_stop(c->x->p->o.loop, &c->deadline);
+	ev_timer_set(&c->deadline, 0., 0.);
+	ev_timer_start(c->x->p->o.loop, &c->deadline);
+}
+
+/* The last look before it leaves: it may have waited for its process since the caller's. */
 static void send_call(struct call *c)
 {
 	struct process *x = c->x;
+	const struct hp_plugins_options *o = &x->p->o;
+	int64_t left = c->until - hp_boottime_us();
 
-	if (hp_buf_add(&x->out, c->frame.p, c->frame.n) != 0) {
+	if (left <= 0) /* its timer is about to say so */
+		return;
+	if (HP_GUARD(plugin_lease, !o->may_send || o->may_send(o->arg)) == 0) {
+		c->late = true;
+		answer_soon(c);
+		return;
+	}
+	if (json_object_set_new(c->frame, "timeout_us", json_integer(left)) != 0 ||
+	    hp_frame_add(&x->out, json_incref(c->frame), NULL) != 0) {
 		x->out.failed = false; /* this one waits for its timeout; the others are whole */
 		return;
 	}
-	hp_buf_free(&c->frame);
+	json_decref(c->frame);
+	c->frame = NULL;
 	c->sent = true;
 	if (!ev_is_active(&x->beat))
 		ev_timer_again(x->p->o.loop, &x->beat);
@@ -290,6 +312,7 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 	(void)events;
 	ev_child_stop(loop, child);
 	ev_timer_stop(loop, &x->load);
+	kill(-child->pid, SIGKILL); /* what it started: its group outlives it */
 	x->pid = 0;
 	read_in(x); /* what it said before it ended counts */
 	lose(x);
@@ -585,6 +608,11 @@ static void on_deadline(struct ev_loop *loop, struct ev_timer *t, int events)
 		answer_failed(c, true, "plugin_refused", x->why);
 		return;
 	}
+	if (c->late) {
+		snprintf(sentence, sizeof sentence, "the plugin %s was ready too late in this worker's lease", x->name);
+		answer_failed(c, false, "unreachable", sentence);
+		return;
+	}
 	if (c->sent && x->life == UP && x->fd >= 0)
 		tell(x, json_pack("{s:I}", "cancel", (json_int_t)c->id));
 	snprintf(sentence, sizeof sentence, c->sent ? "the plugin %s did not answer in time%s%s"
@@ -593,15 +621,16 @@ static void on_deadline(struct ev_loop *loop, struct ev_timer *t, int events)
 	answer_failed(c, false, c->sent ? "timeout" : "unreachable", sentence);
 }
 
+/* But for timeout_us: what is left of it is known when the frame leaves. */
 static json_t *frame_of(const struct hp_plugin_call *q, int64_t id)
 {
 	json_t *headers = json_object(), *v;
 
 	for (int i = 0; i < q->n_headers; i++)
 		json_object_set_new(headers, q->headers[i][0], json_string(q->headers[i][1]));
-	v = json_pack("{s:I, s:s, s:s%, s:s, s:I, s:o}", "call", (json_int_t)id, "activity", q->activity, "args",
-		      q->args.n ? q->args.p : "{}", q->args.n ? q->args.n : 2, "key", q->key ? q->key : "", "timeout_us",
-		      (json_int_t)q->timeout_us, "headers", headers);
+	v = json_pack("{s:I, s:s, s:s%, s:s, s:o}", "call", (json_int_t)id, "activity", q->activity, "args",
+		      q->args.n ? q->args.p : "{}", q->args.n ? q->args.n : 2, "key", q->key ? q->key : "", "headers",
+		      headers);
 	if (v && q->endpoint)
 		json_object_set_new(v, "endpoint", json_string(q->endpoint));
 	return v;
@@ -611,17 +640,23 @@ int64_t hp_plugins_call(struct hp_plugins *p, const struct hp_plugin_call *q, hp
 			struct hp_error *err)
 {
 	struct process *x = process_of(p, q->plugin, err);
-	struct call *c = x ? hp_calloc(1, sizeof *c) : NULL;
+	struct call *c;
 
-	if (!c)
-		return x ? hp_fail(err, HP_E_NOMEM, "no memory for a plugin's call") : -1;
-	hp_buf_init(&c->frame, HP_PLUGIN_FRAME_MAX + 8);
-	if (hp_frame_add(&c->frame, frame_of(q, ++p->last_id), err) != 0) {
-		hp_buf_free(&c->frame);
-		hp_free(c);
+	if (!x)
 		return -1;
+	if (q->args.n > HP_PLUGIN_ARGS_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "the argument of a native plugin's call is larger than %d bytes",
+			       HP_PLUGIN_ARGS_MAX);
+	c = hp_calloc(1, sizeof *c);
+	if (!c)
+		return hp_fail(err, HP_E_NOMEM, "no memory for a plugin's call");
+	c->frame = frame_of(q, ++p->last_id);
+	if (!c->frame) {
+		hp_free(c);
+		return hp_fail(err, HP_E_NOMEM, "no memory for a plugin's call, or its text is not UTF-8");
 	}
 	c->x = x;
+	c->until = hp_boottime_us() + q->timeout_us;
 	c->id = p->last_id;
 	c->done = done;
 	c->arg = arg;

@@ -31,6 +31,10 @@ struct hp_plugins_options {
 	struct hp_counters *counters;  /* NULL: not counted */
 	const char *exe;               /* NULL: this very program */
 	int64_t load_us, stall_us;     /* 0: HP_PLUGIN_LOAD_TIME, HP_PLUGIN_STALL */
+	/* Asked again when a call leaves, which may be long after it was made: false: it is
+	 * not sent. NULL: always. */
+	bool (*may_send)(void *arg);
+	void *arg;
 };
 
 struct hp_plugin_call {
@@ -39,7 +43,7 @@ struct hp_plugin_call {
 	const char *key, *endpoint;    /* endpoint NULL: the plugin's own */
 	const char *(*headers)[2];     /* secrets resolved: never logged */
 	int n_headers;
-	int64_t timeout_us;
+	int64_t timeout_us;            /* from now; the plugin is told what is left when it gets it */
 };
 
 struct hp_plugin_reply {
@@ -57,7 +61,7 @@ typedef void (*hp_plugin_done)(void *arg, const struct hp_plugin_reply *r);
 struct hp_plugins *hp_plugins_new(const struct hp_plugins_options *o, struct hp_error *err);
 /* Ends all processes; open calls are dropped without their callbacks. */
 void hp_plugins_free(struct hp_plugins *p);
-/* Everything is copied. Returns a token (> 0) or -1. */
+/* Everything is copied. Returns a token (> 0) or -1 (HP_E_TOO_LARGE: args). */
 int64_t hp_plugins_call(struct hp_plugins *p, const struct hp_plugin_call *c, hp_plugin_done done, void *arg,
 			struct hp_error *err) HP_MUST_CHECK;
 void hp_plugins_abort(struct hp_plugins *p, int64_t token); /* no callback; stale tokens ignored */

@@ -470,10 +470,19 @@ static int open_table(struct hp_server *s, struct hp_error *err)
 	return 0;
 }
 
+/* Calls wait for their process to start: the lease is looked at when they leave. */
+static bool plugins_may_send(void *arg)
+{
+	const struct hp_server *s = arg;
+
+	return s->worker && hp_worker_lease_good(s->worker);
+}
+
 /* Children are reaped on the default loop only: there is no other in a worker process. */
 static int open_plugins(struct hp_server *s, struct hp_error *err)
 {
-	struct hp_plugins_options o = {.loop = s->o.loop, .dir = s->o.plugins_dir, .counters = s->counters};
+	struct hp_plugins_options o = {.loop = s->o.loop, .dir = s->o.plugins_dir, .counters = s->counters,
+				       .may_send = plugins_may_send, .arg = s};
 
 	if (!s->o.plugins_dir || !ev_is_default_loop(s->o.loop))
 		return 0;

@@ -84,6 +84,16 @@ static void silent(void *state, const struct hp_call *c)
 	last_token = c->token;
 }
 
+/* How much time it was told it has. */
+static void allotted(void *state, const struct hp_call *c)
+{
+	char text[40];
+
+	(void)state;
+	snprintf(text, sizeof text, "%lld", (long long)c->timeout_us);
+	ok(c->token, text);
+}
+
 static void huge(void *state, const struct hp_call *c)
 {
 	size_t n = 3 * 1024 * 1024;
@@ -244,6 +254,7 @@ ACTIVITY(crash, NULL);
 ACTIVITY(hang, NULL);
 ACTIVITY(leave, NULL);
 ACTIVITY(silent, cancel);
+ACTIVITY(allotted, NULL);
 ACTIVITY(huge, NULL);
 ACTIVITY(not_json, NULL);
 ACTIVITY(twice, NULL);
@@ -257,7 +268,8 @@ ACTIVITY(spawn, NULL);
 
 static const struct hp_activity *const activities[] = {
 	&act_echo, &act_fail, &act_crash, &act_hang, &act_leave, &act_silent, &act_huge, &act_not_json,
-	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, &act_mark, &act_flood, &act_spawn, NULL,
+	&act_twice, &act_stale, &act_threaded, &act_timed, &act_garbage, &act_mark, &act_flood, &act_spawn, &act_allotted,
+	NULL,
 };
 
 /* What a plugin may know of where it runs: a test reads it from `echo`. */

@@ -19,6 +19,7 @@
 
 static struct hp_plugins *plugins;
 static struct hp_counters *counters;
+static bool may_send;
 static char exe[4096]; /* /proc/self/exe is valgrind's, under valgrind */
 
 static const char *folder(void)
@@ -30,15 +31,22 @@ static const char *folder(void)
 	return path;
 }
 
+static bool asked_may_send(void *arg)
+{
+	return *(bool *)arg;
+}
+
 static void open_plugins(int64_t stall, int64_t load)
 {
 	struct hp_error err;
-	struct hp_plugins_options o = {.loop = ev_default_loop(0), .dir = folder(), .exe = exe, .stall_us = stall, .load_us = load};
+	struct hp_plugins_options o = {.loop = ev_default_loop(0), .dir = folder(), .exe = exe, .stall_us = stall, .load_us = load,
+				       .may_send = asked_may_send, .arg = &may_send};
 
 	hp_log_init("test", HP_ERROR + 1); /* what is logged is in the replies too */
 	counters = hp_counters_open(-1, 0, &err);
 	ck_assert_ptr_nonnull(counters);
 	o.counters = counters;
+	may_send = true;
 	/* what must not reach a plugin */
 	setenv("HOLDPOINT_DATABASE", "postgres://secret", 1);
 	setenv("STRIPE_SECRET_KEY", "sk_1", 1);
@@ -197,6 +205,58 @@ START_TEST(the_first_answer_counts_and_stale_tokens_are_deaf)
 }
 END_TEST
 
+START_TEST(a_call_that_waited_leaves_inside_the_lease_only)
+{
+	struct asked a;
+
+	open_plugins(0, 0);
+	may_send = false; /* as after a stop of the worker while the process was loaded */
+	ask_one(&a, "silent", "{}");
+	lost(&a, false, false, "unreachable", "the plugin probe was ready too late in this worker's lease");
+	ask_one(&a, "silent", "{}"); /* its process is up now */
+	lost(&a, false, false, "unreachable", "too late in this worker's lease");
+	may_send = true;
+	ask_one(&a, "stale", "{}"); /* it knows of no call before this one */
+	answered(&a, 200, "{\"cancelled\":0,\"live\":0,\"second\":0}");
+	close_plugins();
+}
+END_TEST
+
+START_TEST(a_call_that_waited_has_less_time)
+{
+	struct asked a;
+
+	open_plugins(0, 0);
+	ask_one(&a, "allotted", "{}");
+	ck_assert(a.reply.answered);
+	ck_assert_int_gt(strtol(a.body, NULL, 10), 0);
+	ck_assert_int_lt(strtol(a.body, NULL, 10), SECONDS(20));
+	close_plugins();
+}
+END_TEST
+
+START_TEST(an_argument_that_is_too_large_is_not_sent)
+{
+	static char args[HP_PLUGIN_ARGS_MAX + 1];
+	struct hp_plugin_call c = {.plugin = "probe", .activity = "twice", .args = {args, sizeof args}, .timeout_us = SECONDS(20)};
+	struct asked a;
+	struct hp_error err;
+
+	memset(args, ' ', sizeof args);
+	args[0] = '1';
+	open_plugins(0, 0);
+	memset(&a, 0, sizeof a);
+	ck_assert_int_eq(hp_plugins_call(plugins, &c, on_reply, &a, &err), -1);
+	ck_assert_int_eq(err.code, HP_E_TOO_LARGE);
+	c.args.n--;
+	ck_assert_int_gt(hp_plugins_call(plugins, &c, on_reply, &a, &err), 0);
+	open_calls++;
+	wait_for_all();
+	answered(&a, 200, "\"first\"");
+	close_plugins();
+}
+END_TEST
+
 START_TEST(a_crash_costs_what_was_in_its_process)
 {
 	struct asked a[3];
@@ -289,21 +349,25 @@ static bool ended(pid_t pid)
 	return n == 0 || strstr(text, ") Z ") != NULL;
 }
 
+/* However it ends: killed by us, or by itself. */
 START_TEST(what_it_started_ends_with_it)
 {
+	static const char *const endings[] = {"hang", "crash", "leave"};
 	struct asked a;
 	pid_t pid;
 
 	open_plugins(STALL, 0);
-	ask_one(&a, "spawn", "{}");
-	pid = (pid_t)strtol(a.body, NULL, 10);
-	ck_assert_int_gt(pid, 1);
-	ck_assert(!ended(pid));
-	ask_one(&a, "hang", "{}");
-	lost(&a, true, false, "plugin_crashed", "it did not answer for 300 ms");
-	for (int i = 0; i < 200 && !ended(pid); i++)
-		(void)poll(NULL, 0, 10);
-	ck_assert(ended(pid));
+	for (size_t e = 0; e < sizeof endings / sizeof *endings; e++) {
+		ask_one(&a, "spawn", "{}");
+		pid = (pid_t)strtol(a.body, NULL, 10);
+		ck_assert_int_gt(pid, 1);
+		ck_assert(!ended(pid));
+		ask_one(&a, endings[e], "{}");
+		lost(&a, true, false, "plugin_crashed", "while it worked");
+		for (int i = 0; i < 200 && !ended(pid); i++)
+			(void)poll(NULL, 0, 10);
+		ck_assert_msg(ended(pid), "what it started lives after %s", endings[e]);
+	}
 	close_plugins();
 }
 END_TEST
@@ -419,6 +483,8 @@ int main(int argc, char **argv)
 {
 	const TTest *const tests[] = {calls_are_answered, failures_carry_their_class,
 				      the_first_answer_counts_and_stale_tokens_are_deaf,
+				      a_call_that_waited_leaves_inside_the_lease_only, a_call_that_waited_has_less_time,
+				      an_argument_that_is_too_large_is_not_sent,
 				      a_crash_costs_what_was_in_its_process, a_hang_is_ended, what_cannot_be_loaded_says_why,
 				      what_a_look_at_a_file_says, a_flood_does_not_keep_the_loop,
 				      what_it_started_ends_with_it, an_orderly_end_calls_fini,
