@@ -13,7 +13,8 @@
  * started. So a plugin must not count on memory that outlives a call, and what it
  * keeps (caches, connections) must be able to vanish. It is loaded once per
  * process with RTLD_NOW | RTLD_LOCAL and never unloaded. What it prints becomes lines
- * of the engine's log; what it starts is killed with it.
+ * of the engine's log; what it starts is killed with it, unless the worker itself was
+ * killed: then only this process ends at once.
  *
  * THREADS. One thread (the loop thread) calls init, the activities, cancel, fini
  * and all callbacks. A callback must return within 5 s, or the process is taken
