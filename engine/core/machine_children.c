@@ -49,12 +49,14 @@ void hp_m_leave_children(struct hp_machine *m)
 		close_them(m);
 }
 
-/* Asks for the children after those that are known. */
+/* Asks for the children after those that are known. A cursor is the place of this visit:
+ * what was claimed with the run may be of the one before. */
 static void page(struct hp_machine *m, struct hp_action *act, int32_t known)
 {
 	if (hp_m_state(m)->children.pages) {
 		hp_m_eval(m, act, HP_EVAL_ARGS, known);
-		act->value = m->annex; /* the cursor */
+		if (HP_GUARD(children_anew, known > 0))
+			act->value = m->annex; /* the cursor */
 	} else {
 		hp_m_eval(m, act, HP_EVAL_CHILDREN, known);
 	}

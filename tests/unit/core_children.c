@@ -237,6 +237,37 @@ START_TEST(rows_are_read_and_nothing_is_written_there)
 }
 END_TEST
 
+#define PAGED "\"page\":true,\"total\":250,\"cursor\":7"
+
+/* The cursor is the place of one visit: another one begins where `from` says. */
+START_TEST(a_new_visit_reads_from_the_beginning)
+{
+	world_rows();
+	W.states[0].n_catches = 0;
+	claim();
+	expect_eval(HP_EVAL_ARGS);
+	ck_assert_uint_eq(W.act.value.n, 0);
+	value("{\"args\":[0,250]}", 0);
+	reply(HP_CLASS_OK, NULL);
+	value("{\"op\":\"open\"}", 0);
+	commit();
+	claim_finding("{\"outcome\":0,\"running\":2,\"closed\":false," PAGED "}");
+	expect_eval(HP_EVAL_ARGS); /* a further page of the same visit */
+	ck_assert_ptr_nonnull(strstr(W.act.value.p, "\"cursor\":7"));
+	claim_finding("{\"outcome\":2,\"running\":0,\"closed\":false," PAGED "," ERROR "}");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	commit();
+	W.run.command = HP_CMD_RETRY;
+	claim_finding("{\"outcome\":2,\"running\":0,\"closed\":true," PAGED "," ERROR "}");
+	if (W.act.type == HP_ACT_COMMIT) /* entered alone */
+		commit();
+	expect_eval(HP_EVAL_ARGS);
+	ck_assert_int_eq(W.m.t.after.visit, 2);
+	ck_assert_int_eq(W.act.index, 0);
+	ck_assert_uint_eq(W.act.value.n, 0);
+}
+END_TEST
+
 START_TEST(a_page_that_cannot_be_read_is_tried_again_beside_the_children)
 {
 	world_rows();
@@ -288,6 +319,7 @@ int main(void)
 	tcase_add_test(t, cancelled_it_ends_after_its_children);
 	tcase_add_test(t, a_page_is_added_when_it_is_wanted);
 	tcase_add_test(t, rows_are_read_and_nothing_is_written_there);
+	tcase_add_test(t, a_new_visit_reads_from_the_beginning);
 	tcase_add_test(t, a_page_that_cannot_be_read_is_tried_again_beside_the_children);
 	tcase_add_test(t, children_that_are_not_recorded_are_held);
 	return hp_run_case("core_children", t);
