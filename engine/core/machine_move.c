@@ -224,24 +224,34 @@ void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status sta
 	hp_m_commit(m, act);
 }
 
-void hp_m_cancel(struct hp_machine *m, struct hp_action *act)
+/* The effect of this state first, if nobody knows whether it happened. A swept call is
+ * known with its statement, which is part of this very commit. */
+static void turn_back(struct hp_machine *m, struct hp_action *act)
 {
-	if (!m->def->cancel_undoes)
-		hp_m_finish(m, act, HP_CANCELLED, nothing);
-	else if (m->t.after.unresolved)
+	const struct hp_run *a = &m->t.after;
+
+	if (a->unresolved && !m->t.in_sql)
 		hp_m_undo_resolve(m, act);
 	else
-		hp_m_unwind(m, act, HP_CANCELLED);
+		hp_m_unwind(m, act, a->cancel ? HP_CANCELLED : HP_FAILED);
+}
+
+void hp_m_cancel(struct hp_machine *m, struct hp_action *act)
+{
+	if (m->def->cancel_undoes)
+		turn_back(m, act);
+	else
+		hp_m_finish(m, act, HP_CANCELLED, nothing);
 }
 
 /* A cancel, or the order to undo, takes effect between two states, when no effect is
- * in the air. */
+ * in the air. A cancel beside the order changes what the run will be, not that it is undone. */
 static bool ends(struct hp_machine *m, struct hp_action *act)
 {
-	if (m->t.after.cancel && !hp_m_unwinds(m))
+	if (hp_m_undo_due(m))
+		turn_back(m, act);
+	else if (m->t.after.cancel && !hp_m_unwinds(m))
 		hp_m_cancel(m, act);
-	else if (hp_m_undo_due(m))
-		hp_m_unwind(m, act, HP_FAILED);
 	else
 		return false;
 	return true;
@@ -462,7 +472,8 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 		hp_m_finish(m, act, HP_FAILED, nothing);
 		return;
 	}
-	if (s->has_undo && m->t.after.unresolved && !HP_MUTANT(undo_unknown))
+	/* one that turns back here is looked at first, by the probe or a person */
+	if (s->has_undo && m->t.after.unresolved && !hp_m_undo_due(m) && !HP_MUTANT(undo_unknown))
 		hp_m_undo_unknown(m);
 	hp_m_save(m, "error", hp_m_error_value(m, c, s->name));
 	hp_m_leave(m, act, next);

@@ -266,9 +266,61 @@ START_TEST(business_key_seen_long_ago_is_in_doubt)
 }
 END_TEST
 
+static bool brings(const char *kind, const char *text)
+{
+	const struct hp_transition *t = W.act.transition;
+
+	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
+	for (int i = 0; i < t->n_annexes; i++)
+		if (strcmp(t->annexes[i].kind, kind) == 0 && strstr(t->annexes[i].doc.p, text))
+			return true;
+	return false;
+}
+
+/* A cancelled run whose effect is in doubt, although a `catch` would lead on: a person is
+ * asked about that effect, and the log says nothing of it before the answer. */
+static void world_cancelled_in_doubt(bool happened)
+{
+	struct hp_state *s = world_call(HP_REPEAT_BY_KEY);
+
+	W.def.cancel_undoes = true;
+	W.catches[0].match = NULL;
+	s->has_undo = true;
+	s->retry.attempts = 2;
+	admitted();
+	reply(HP_AMBIGUOUS, "timeout");
+	commit();
+	W.run.cancel = true;
+	W.now = W.run.due_at;
+	claim();
+	value("{}", 1);
+	commit();
+	reply(HP_AMBIGUOUS, "timeout");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert_str_eq(W.act.transition->after.code, "in_doubt");
+	ck_assert(!brings("undo", "add"));
+	commit();
+	W.run.command = happened ? HP_CMD_UNDO_HAPPENED : HP_CMD_UNDO_ABSENT;
+	claim();
+}
+
+START_TEST(a_person_is_asked_once_what_happened)
+{
+	world_cancelled_in_doubt(false);
+	ck_assert(brings("undo", "begin"));
+	ck_assert(!brings("undo", "add"));
+	world_cancelled_in_doubt(true);
+	expect_eval(HP_EVAL_UNDO);
+	value("{\"add\":{\"text\":\"by hand\"}}", 0);
+	ck_assert(brings("undo", "by hand"));
+	ck_assert(brings("undo", "begin"));
+}
+END_TEST
+
 HP_SUITE("core_doubt", lost_reply_inside_the_window_sends_the_same_key_again,
 	 crash_after_admission_is_an_unknown_outcome, probe_found_goes_on_with_it,
 	 probe_absent_resumes_the_same_visit, probe_unknown_or_broken_is_held,
 	 what_is_in_the_air_stays_in_doubt, a_probe_waits_from_the_real_sending,
 	 a_probe_that_never_finds_it_does_not_send_for_ever, past_the_window_looks_first,
-	 changed_request_is_in_doubt, business_key_seen_long_ago_is_in_doubt)
+	 changed_request_is_in_doubt, business_key_seen_long_ago_is_in_doubt,
+	 a_person_is_asked_once_what_happened)

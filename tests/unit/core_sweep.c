@@ -373,6 +373,27 @@ START_TEST(a_set_that_fails_takes_the_last_page_back)
 }
 END_TEST
 
+/* The statement of the last row is part of the commit that turns it back. */
+START_TEST(a_cancel_beside_the_last_row_leaves_no_doubt)
+{
+	sweep(true);
+	W.def.cancel_undoes = true;
+	found_first_row();
+	call_row("{\"id\":7}");
+	W.run.cancel = true; /* and its worker dies */
+	claim_found("{\"sweep\":{\"cursor\":7,\"row\":{\"id\":7},\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0}}");
+	call_row("{\"id\":7}");
+	replied(HP_CLASS_OK, NULL);
+	args();
+	page(0, NULL, NULL);
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_UNDOING);
+	ck_assert(W.act.transition->in_sql);
+	ck_assert_ptr_nonnull(strstr(annex("sweep"), "\"done\":1"));
+	ck_assert_str_eq(annex("undo"), "{\"begin\":6}");
+	ck_assert(!W.act.transition->after.unresolved);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("sweep");
@@ -388,5 +409,6 @@ int main(void)
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);
 	tcase_add_test(t, each_row_asks_for_its_own_place);
 	tcase_add_test(t, a_set_that_fails_takes_the_last_page_back);
+	tcase_add_test(t, a_cancel_beside_the_last_row_leaves_no_doubt);
 	return hp_run_case("core sweep", t);
 }

@@ -127,6 +127,8 @@ static struct hp_event rows_event;
 static struct hp_sql_tx *tx;
 static char statement[64]; /* of the open transaction */
 static enum hp_code door_code;
+static bool ordered;      /* to undo, and the order stands */
+static char answered[64]; /* the effect of which a person has said whether it happened */
 
 static void on_engine(void *arg, const struct hp_engine_info *info, const struct hp_error *err)
 {
@@ -221,6 +223,8 @@ static void begin_world(void)
 	hp_buf_adds(&summary, "]}");
 	b.summary = hp_buf_bytes(&summary);
 	n_deeds = n_unrenderable = 0;
+	ordered = false;
+	answered[0] = 0;
 	tx = NULL;
 	now = HP_DAY;
 	s = hp_store_mem_new(&now, &err);
@@ -518,6 +522,7 @@ static void heal(void)
 		bool doubt = row.phase == HP_PH_UNDOING && strcmp(row.code, "in_doubt") == 0;
 		bool asks = doubt || strcmp(row.code, "left_undone") == 0 || strcmp(row.code, "script_error") == 0;
 
+		ck_assert_msg(!doubt || strcmp(next_deed, answered) != 0, "%s: asked again", answered);
 		if (doubt && happened(next_deed) && undoable(next_deed)) {
 			snprintf(k, sizeof k, "un%.60s", next_deed);
 			happen(k); /* by hand */
@@ -527,11 +532,16 @@ static void heal(void)
 		return;
 	}
 	main_key(k, "do", row.state, row.visit);
+	ordered = false;
 	if (chance(3) == 0 && !happened(k)) {
 		operate("retry", "");
-	} else if (order("undo", "") != HP_OK) { /* it is in doubt, and nothing can look: we can */
+		return;
+	}
+	ordered = true;
+	if (order("undo", "") != HP_OK) { /* it is in doubt, and nothing can look: we can */
 		ck_assert_int_eq(door_code, HP_E_CONFLICT);
 		operate("undo", happened(k) ? ",\"happened\":true" : ",\"happened\":false");
+		memcpy(answered, k, sizeof answered);
 	}
 }
 
@@ -547,7 +557,7 @@ static void cancel(void)
 static void live(void)
 {
 	for (int i = 0; i < 3000; i++) {
-		if (def.cancel_undoes && chance(40) == 0)
+		if (chance(40) == 0)
 			cancel();
 		s->ops->heartbeat(s, engine, on_ack, NULL);
 		s->ops->claim(s, engine, 1, on_claim, NULL);
@@ -573,6 +583,13 @@ static void tell(void)
 {
 	for (int i = 0; getenv("HP_VERBOSE") && i < n_deeds; i++)
 		fprintf(stderr, "  %s\n", deeds[i].key);
+}
+
+/* A cancel that undoes nothing ended it before anything else turned it round. */
+static void check_left(void)
+{
+	for (int i = 0; i < n_deeds; i++)
+		ck_assert_msg(strncmp(deeds[i].key, "do:", 3) == 0, "%s, and the run was simply cancelled", deeds[i].key);
 }
 
 static void check_story(void)
@@ -606,7 +623,10 @@ static void one_story(uint64_t number)
 	live();
 	tell();
 	ck_assert_int_ne(row.status, HP_SUCCEEDED);
-	check_story();
+	if (row.status == HP_CANCELLED && !def.cancel_undoes && !ordered)
+		check_left();
+	else
+		check_story();
 	s->ops->free(s);
 }
 
