@@ -181,7 +181,7 @@ static void read_states(struct hp_reader *r, struct hp_workflow *w, int body)
 {
 	struct hp_definition *d = &w->def;
 	struct hp_words words = {hp_r_alloc(r, sizeof(char *) * SAVED_NAMES_MAX), 0, SAVED_NAMES_MAX};
-	int i;
+	int i, top = lua_gettop(r->L);
 
 	/* each may have an undo, which is a state of its own behind them */
 	d->states = hp_r_alloc(r, sizeof *d->states * 2 * (size_t)d->n_states);
@@ -198,8 +198,8 @@ static void read_states(struct hp_reader *r, struct hp_workflow *w, int body)
 		r->line = s->line;
 		r->what = hp_arena_printf(r->a, "state \"%s\"", s->name);
 		hp_push_state(r->L, i);
-		hp_loader_state(r, w, i, lua_gettop(r->L));
-		lua_pop(r->L, 1);
+		hp_loader_state(r, w, i, top + 1);
+		lua_settop(r->L, top); /* whatever it left: the room that was asked for is for one state */
 	}
 	r->known = NULL;
 	for (i = 0; i < d->n_states; i++)

@@ -38,6 +38,7 @@ static void read_tolerate(const struct hp_reader *r, struct hp_state *s, int bod
 {
 	const char *text;
 	char *end = NULL;
+	long percent;
 
 	if (!hp_r_get(r, body, "tolerate"))
 		return;
@@ -48,14 +49,16 @@ static void read_tolerate(const struct hp_reader *r, struct hp_state *s, int bod
 		return;
 	}
 	text = lua_tostring(r->L, -1);
-	s->children.percent = (int)strtol(text, &end, 10);
-	if (end == text || strcmp(end, "%") != 0 || text[0] < '0' || text[0] > '9' || s->children.percent > 100)
+	percent = strtol(text, &end, 10); /* LONG_MAX when it is more than that */
+	if (end == text || strcmp(end, "%") != 0 || text[0] < '0' || text[0] > '9' || percent > 100)
 		hp_r_fail(r, "tolerate must be a number of failures or a share like \"10%%\"");
+	s->children.percent = (int)percent;
 }
 
 /* join = "all", "any" or a number */
 void hp_loader_join(const struct hp_reader *r, struct hp_state *s, int body)
 {
+	int top = lua_gettop(r->L);
 	const char *text;
 
 	if (hp_r_get(r, body, "join") && lua_type(r->L, -1) == LUA_TSTRING) {
@@ -67,4 +70,5 @@ void hp_loader_join(const struct hp_reader *r, struct hp_state *s, int body)
 		s->children.need = hp_r_integer(r, body, "join", 0, 1, INT32_MAX);
 	}
 	read_tolerate(r, s, body);
+	lua_settop(r->L, top);
 }

@@ -343,13 +343,15 @@ static void add_undo(const struct state_reader *sr)
 static void read_undo(const struct state_reader *sr)
 {
 	const struct hp_reader *r = sr->r;
+	int type; /* asked before the mark, which leaves its value on top */
 
 	if (!hp_r_get(r, sr->body, "undo"))
 		return;
 	sr->s->has_undo = true;
-	if (lua_istable(r->L, -1) && !hp_mark(r->L, -1, HP_MARK_OPERATION)) {
+	type = lua_type(r->L, -1);
+	if (type == LUA_TTABLE && !hp_mark(r->L, -1, HP_MARK_OPERATION)) {
 		add_undo(sr);
-	} else if (lua_type(r->L, -1) == LUA_TSTRING) {
+	} else if (type == LUA_TSTRING) {
 		if (lua_rawlen(r->L, -1) == 0)
 			hp_r_fail(r, "undo is an empty text; say what is left for a person");
 		hp_r_expression(r, -1, "undo");
@@ -381,7 +383,7 @@ static const char *read_first(const struct state_reader *sr)
 	return json;
 }
 
-/* rate = "500/s", "30/m": how many rows in a second, at least one. */
+/* rate = "500/s": how many rows in a second, at least one. */
 static int64_t read_rate(const struct state_reader *sr)
 {
 	const char *text = hp_r_string(sr->r, sr->body, "rate"), *end;

@@ -372,6 +372,10 @@ static const struct {
 	{W("call \"a\" { bank.ping, save = \"X y\" }, succeed \"b\" {}"),
 	 AT3 "\"X y\" cannot be the name of a saved value: use lower-case letters, digits and _"},
 
+	{W("call \"a\" { bank.notes.put, undo = bank.notes.put }, succeed \"b\" {}"),
+	 AT3 "undo must be a table like { stripe.refunds.create, with = … }, one with as and exec, or a text that says why it "
+	     "cannot be undone"},
+
 	{W("sql \"a\" { exec = \"x\" }, succeed \"b\" {}"),
 	 AT3 "as is missing: as = service, or as = user(expression) for row-level security"},
 	{W("sql \"a\" { as = \"service\", exec = \"x\" }, succeed \"b\" {}"), AT3 "as must be service or user(expression)"},
@@ -410,6 +414,8 @@ static const struct {
 	 AT3 "event: a text contains a control character"},
 	{W("await \"a\" { event = \"\", key = \"k\", within = \"1h\", timeout = \"a\" }"),
 	 AT3 "event: a text must have from 1 to 200 bytes"},
+	{W("each \"a\" { items = {}, workflow = \"x\", tolerate = \"4294967297%\" }, succeed \"b\" {}"),
+	 AT3 "tolerate must be a number of failures or a share like \"10%\""},
 	{W("fail \"a\" { code = \"No Good\" }"), AT3 "code \"No Good\" must be lower-case letters, digits and _, at most 63"},
 	{W("succeed \"a\" { next = \"a\" }"), AT3 "unknown field \"next\""},
 };
@@ -473,6 +479,25 @@ START_TEST(cycles_end)
 }
 END_TEST
 
+/* What a state leaves on the stack is gone before the next one is read. */
+START_TEST(as_many_states_as_may_be_are_read)
+{
+	static const char one[] = "each \"e%d\" { items = function() return {} end, workflow = \"x\", join = %s, tolerate = 1%s },\n";
+	struct hp_buf source;
+	struct hp_workflow *w;
+
+	hp_buf_init(&source, HP_BUNDLE_MAX);
+	hp_buf_adds(&source, "return workflow \"w\" {\n");
+	for (int i = 1; i < HP_STATES_MAX; i++)
+		hp_buf_printf(&source, one, i, i % 2 ? "\"all\"" : "nil", i % 2 ? "" : ", doc = \"x\"");
+	hp_buf_adds(&source, "succeed \"done\" {} }");
+	w = must_load(hp_buf_str(&source));
+	ck_assert_int_eq(hp_workflow_definition(w)->n_states, HP_STATES_MAX);
+	hp_workflow_free(w);
+	hp_buf_free(&source);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("loader");
@@ -490,5 +515,6 @@ int main(void)
 	tcase_add_test(t, not_a_bundle);
 	tcase_add_test(t, endless_source_is_stopped);
 	tcase_add_test(t, cycles_end);
+	tcase_add_test(t, as_many_states_as_may_be_are_read);
 	return hp_run_case("script loader", t);
 }
