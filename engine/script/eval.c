@@ -529,8 +529,10 @@ static void secret_ops(lua_State *L, void *arg)
 			hp_expr(L, j, -1, op->op);
 			lua_getfield(L, -1, "version");
 			version = lua_tostring(L, -1);
-			if (!lua_isnil(L, -1) && (!version || !hp_secret_version_ok(version)))
-				fail_in(L, j, op->op, "needs a version that is \"pending\", \"previous\" or a number");
+			if (!lua_isnil(L, -1) && (!version || !hp_secret_op_version_ok(op->op, version)))
+				luaL_error(L, "%s:%d: state \"%s\": %s: the version is %s, not \"%s\"", j->w->def.file,
+					   state_of(j)->line, state_of(j)->name, op->op, hp_secret_op_versions(op->op),
+					   version ? version : luaL_typename(L, -1));
 		}
 		hp_buf_printf(&j->text2, "%s{\"op\":\"%s\",\"name\":\"%s\"", i ? "," : "", op->op, op->name);
 		if (version && version[0] >= '0' && version[0] <= '9')

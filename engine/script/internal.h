@@ -418,6 +418,9 @@ void hp_undo_values(struct hp_job *j);
 /* ---- secrets ---- */
 bool hp_secret_name_ok(const char *s);
 bool hp_secret_version_ok(const char *s); /* "current", "pending", "previous", a number */
+/* Which of them `promote` and `retire` (op) may have; the same in words. */
+bool hp_secret_op_version_ok(const char *op, const char *version);
+const char *hp_secret_op_versions(const char *op);
 bool hp_secret_marked(lua_State *L, int index);
 void hp_lang_secret(lua_State *L, int env); /* adds the word */
 /* Lists the words in a request that is being built. */
@@ -432,6 +435,10 @@ const char *hp_loader_saved_as(const struct hp_reader *r);
 const char *hp_loader_save_secret(const struct hp_reader *r, struct hp_extra *x);
 void hp_loader_using(const struct hp_reader *r, const struct hp_conn *c, int body, struct hp_extra *x);
 bool hp_loader_secret_ops(const struct hp_reader *r, int body, struct hp_extra *x); /* are there any? */
+
+/* ---- the author's tools ---- */
+/* The destructive operation that s makes, or (undo) that undoes it; NULL: none. */
+const struct hp_operation *hp_state_harm(const struct hp_definition *d, const struct hp_state *s, bool undo);
 
 /* ---- time ---- */
 int hp_time_parse(const char *s, int64_t *us); /* RFC 3339; -1: not one */

@@ -124,6 +124,7 @@ static void add_op(const struct hp_reader *r, struct hp_extra *x, const char *fi
 {
 	struct hp_secret_op *op = &x->secret_ops[x->n_secret_ops++];
 	bool marked = hp_secret_marked(r->L, -1);
+	const char *version;
 
 	*op = (struct hp_secret_op){.op = field, .index = index};
 	if (!marked && lua_type(r->L, -1) != LUA_TSTRING)
@@ -135,6 +136,9 @@ static void add_op(const struct hp_reader *r, struct hp_extra *x, const char *fi
 		return;
 	lua_pop(r->L, 1);
 	hp_r_expression(r, -1, field);
+	version = hp_r_string(r, -1, "version");
+	if (version && !strchr(version, '{') && !hp_secret_op_version_ok(field, version))
+		hp_r_fail(r, "%s: the version is %s, not \"%s\"", field, hp_secret_op_versions(field), version);
 }
 
 static void read_ops(const struct hp_reader *r, int body, const char *field, struct hp_extra *x)

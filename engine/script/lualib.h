@@ -14,6 +14,7 @@
 #define HP_LUA_ALLOWED "hp.allowed" /* name → value: what every _ENV begins with */
 #define HP_LUA_ARRAY "hp.array"     /* metatable that marks a table as a JSON array */
 #define HP_LUA_SECRET "hp.secret"   /* metatable of secret(…): its __json says what it is in JSON */
+#define HP_LUA_SECRET_TEXT "hp.secret_text" /* the same of a text that secret(…) was joined to */
 #define HP_LUA_OWNED "hp.owned"     /* metatable of boxes that own a json_t */
 
 /* Looks at the clock; does not return when the time is up. Every library function

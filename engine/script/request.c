@@ -439,9 +439,13 @@ static json_t *using_of(struct hp_job *j, const char **code, int *rc, struct hp_
 	*code = "script_error";
 	hp_buf_clear(&j->text);
 	*rc = hp_vm_run(j->vm, using_expression, j, err);
-	using = *rc == 0 ? hp_json_parse(hp_buf_str(&j->text), j->text.n, "using", err) : NULL;
+	if (*rc < 0)
+		return NULL;
 	*code = "request_invalid";
-	*rc = using ? 0 : -1;
+	*rc = hp_buf_check(&j->text, "using", err);
+	using = *rc == 0 ? hp_json_parse(hp_buf_str(&j->text), j->text.n, "using", err) : NULL;
+	if (!using)
+		*rc = -1;
 	json_object_foreach_safe(using, tmp, name, v) {
 		(void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
 		if (json_is_integer(v))
@@ -487,6 +491,7 @@ static int render(struct hp_job *j, int state, int index, int32_t visit, struct 
 	if (parts_of(j, arg, &parts, code, err) < 0)
 		goto out;
 	using = using_of(j, code, &rc, err);
+	located = rc < 0 && strcmp(*code, "script_error") == 0;
 	p.parts = parts;
 	p.using = using;
 	if (rc == 0)

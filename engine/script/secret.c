@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "script/internal.h"
 #include "script/lualib.h"
 
@@ -34,6 +35,19 @@ bool hp_secret_version_ok(const char *s)
 
 	return strcmp(s, "current") == 0 || strcmp(s, "pending") == 0 || strcmp(s, "previous") == 0 ||
 	       (n > 0 && n < 10 && s[n] == '\0' && s[0] != '0');
+}
+
+/* To promote what is current is nothing to do, and to retire it would leave none. */
+bool hp_secret_op_version_ok(const char *op, const char *version)
+{
+	if (strcmp(version, "previous") == 0)
+		return strcmp(op, "retire") == 0;
+	return hp_secret_version_ok(version) && HP_GUARD(secret_live, strcmp(version, "current") != 0);
+}
+
+const char *hp_secret_op_versions(const char *op)
+{
+	return strcmp(op, "retire") == 0 ? "\"previous\", \"pending\" or a number" : "\"pending\" (the newest one) or a number";
 }
 
 bool hp_secret_marked(lua_State *L, int index)
@@ -129,30 +143,111 @@ static int secret_json(lua_State *L)
 	return 1;
 }
 
+/* ---- texts with secrets in them ----
+ *
+ * While a file is loaded there are no words yet, so "token " .. secret "NAME" is a list of
+ * its parts: templates, and marked tables. It becomes a text where it becomes JSON.
+ */
+#define PARTS_MAX (2 * REFS_MAX + 1)
+
+static bool is_text(lua_State *L, int index)
+{
+	bool yes;
+
+	if (!lua_getmetatable(L, index))
+		return false;
+	luaL_getmetatable(L, HP_LUA_SECRET_TEXT);
+	yes = lua_rawequal(L, -1, -2);
+	lua_pop(L, 2);
+	return yes;
+}
+
+/* Appends the value on top to the list, which has no two texts side by side. */
+static void add_part(lua_State *L, int list)
+{
+	lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+
+	if (lua_isstring(L, -1) && n > 0) { /* a number is one, too */
+		if (lua_rawgeti(L, list, n) == LUA_TTABLE) {
+			lua_pop(L, 1);
+		} else {
+			lua_insert(L, -2);
+			lua_concat(L, 2);
+			n--;
+		}
+	} else if (!lua_isstring(L, -1) && !hp_secret_marked(L, -1)) {
+		luaL_error(L, "a secret is joined to a text or a number, not to a %s", luaL_typename(L, -1));
+	}
+	if (n == PARTS_MAX)
+		luaL_error(L, "a text may have at most %d secrets", REFS_MAX);
+	lua_rawseti(L, list, n + 1);
+}
+
+/* The list at index as a text, pushed. */
+static void push_text(lua_State *L, int index)
+{
+	int n = (int)lua_rawlen(L, index);
+
+	luaL_checkstack(L, n + 8, NULL);
+	for (int i = 1; i <= n; i++) {
+		lua_rawgeti(L, index, i);
+		if (hp_secret_marked(L, -1)) {
+			push_word(L, -1);
+			lua_remove(L, -2);
+		} else if (!lua_isstring(L, -1)) { /* what a template came to */
+			luaL_error(L, "a secret is joined to a text or a number, not to a %s", luaL_typename(L, -1));
+		}
+	}
+	lua_concat(L, n);
+}
+
+static int text_json(lua_State *L)
+{
+	push_text(L, 1);
+	return 1;
+}
+
 static int secret_concat(lua_State *L)
 {
-	int i;
+	lua_settop(L, 2);
+	lua_newtable(L);
+	for (int i = 1; i <= 2; i++) {
+		lua_Integer n = is_text(L, i) ? (lua_Integer)lua_rawlen(L, i) : 0;
 
-	for (i = 1; i <= 2; i++)
-		if (hp_secret_marked(L, i)) {
-			push_word(L, i);
-			lua_replace(L, i);
+		for (lua_Integer k = 1; k <= n; k++) {
+			lua_rawgeti(L, i, k);
+			add_part(L, 3);
 		}
-	lua_concat(L, 2);
+		if (n == 0) {
+			lua_pushvalue(L, i);
+			add_part(L, 3);
+		}
+	}
+	if (hp_vm_of(L)->job)
+		push_text(L, 3);
+	else
+		luaL_setmetatable(L, HP_LUA_SECRET_TEXT);
 	return 1;
+}
+
+/* Its table is on top. */
+static void set_metatable(lua_State *L, lua_CFunction json)
+{
+	lua_pushcfunction(L, json);
+	lua_setfield(L, -2, "__json");
+	lua_pushcfunction(L, secret_concat);
+	lua_setfield(L, -2, "__concat");
+	lua_pushboolean(L, 0);
+	lua_setfield(L, -2, "__metatable");
 }
 
 void hp_lang_secret(lua_State *L, int env)
 {
-	if (luaL_newmetatable(L, HP_LUA_SECRET)) {
-		lua_pushcfunction(L, secret_json);
-		lua_setfield(L, -2, "__json");
-		lua_pushcfunction(L, secret_concat);
-		lua_setfield(L, -2, "__concat");
-		lua_pushboolean(L, 0);
-		lua_setfield(L, -2, "__metatable");
-	}
-	lua_pop(L, 1);
+	if (luaL_newmetatable(L, HP_LUA_SECRET))
+		set_metatable(L, secret_json);
+	if (luaL_newmetatable(L, HP_LUA_SECRET_TEXT))
+		set_metatable(L, text_json);
+	lua_pop(L, 2);
 	lua_pushcfunction(L, word_secret);
 	lua_setfield(L, env, "secret");
 }

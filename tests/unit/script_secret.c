@@ -185,6 +185,8 @@ START_TEST(a_secret_stands_only_where_it_is_safe)
 		"the connector does not pass it on");
 	refuses(CALL("with = function(run) return { v = secret(\"API_KEY\", run.input.word) } end"), "script_error",
 		"a version is \"current\"");
+	refuses(CALL("with = {}, using = { BANK_KEY = function(run) return run.input.nothing.at_all end }"), "script_error", "t.lua:3: attempt to index a nil value");
+	refuses(CALL("with = {}, using = { BANK_KEY = \"{input.word}\" }"), "request_invalid", "using: BANK_KEY: a version is");
 	begin(&a, W("choose \"a\" { { when = true, next = \"done\" }, otherwise = \"done\", set = { x = function() return secret \"API_KEY\" end } }"));
 	ck_assert(!ask(&a, HP_EVAL_SET)->ok);
 	ck_assert_ptr_nonnull(strstr(a.ev.message, "can stand in `with` only"));
@@ -215,6 +217,16 @@ START_TEST(mistakes_are_named_when_loading)
 	not_loaded(CALL("promote = 3"), "promote must be \"NAME\"");
 	not_loaded(CALL("retire = { \"A\", 3 }"), "retire must be \"NAME\"");
 	not_loaded(CALL("retire = secret { A = \"x\" }"), "belongs to `save`");
+	not_loaded(CALL("promote = secret(\"A\", \"previous\")"),
+		   "promote: the version is \"pending\" (the newest one) or a number, not \"previous\"");
+	not_loaded(CALL("promote = { \"B\", secret(\"A\", \"current\") }"), "promote: the version is");
+	not_loaded(CALL("retire = secret(\"A\", \"current\")"),
+		   "retire: the version is \"previous\", \"pending\" or a number, not \"current\"");
+	/* the name it would be saved as is wanted before the state is read */
+	not_loaded(CALL("save = secret { A = \"x\", as = 3 }"), "t.lua:3: state \"a\": as must be text");
+	not_loaded(CALL("save = \"x\" .. secret \"A\""), "save must be text");
+	not_loaded(CALL("with = { v = secret \"A\" .. {} }"), "a secret is joined to a text or a number, not to a table");
+	not_loaded(CALL("with = { v = \"{nothing} \" .. secret \"A\" }"), "nothing is saved as \"nothing\"");
 	not_loaded(W("wait \"a\" { for_ = \"1s\", save = secret \"A\" }"), "unknown field \"save\"");
 }
 END_TEST
@@ -232,6 +244,59 @@ START_TEST(promote_and_retire_are_said_for_the_commit)
 					    "{\"op\":\"retire\",\"name\":\"X\",\"which\":\"pending\"}]}"));
 	ck_assert_int_eq(strncmp(ev->secrets.p, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":4},", 50), 0);
 	end(&a);
+}
+END_TEST
+
+START_TEST(versions_a_run_gives_are_looked_at_too)
+{
+	static const struct {
+		const char *ops, *words;
+	} wrong[] = {
+		{"promote = secret(\"A\", \"{input.word}\")", "promote: the version is \"pending\" (the newest one) or a number, not \"hps_5d0a4a5c\""},
+		{"retire = secret(\"A\", \"{input.live}\")", "retire: the version is \"previous\", \"pending\" or a number, not \"current\""},
+		{"promote = secret(\"A\", \"{input.old}\")", "promote: the version is"},
+		{"retire = secret(\"A\", \"{input.yes}\")", "retire: the version is"},
+	};
+	struct asked a;
+
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		char source[400];
+
+		(void)snprintf(source, sizeof source, CALL("with = {}, %s"), wrong[i].ops);
+		begin(&a, source);
+		a.data.input = hp_bytes_of("{\"word\":\"hps_5d0a4a5c\",\"live\":\"current\",\"old\":\"previous\",\"yes\":true}");
+		ck_assert(!ask(&a, HP_EVAL_SET)->ok);
+		ck_assert_msg(strstr(a.ev.message, wrong[i].words) != NULL, "%s", a.ev.message);
+		end(&a);
+	}
+}
+END_TEST
+
+/* As docs/authoring.md has it: a text is put together while loading, its word later. */
+START_TEST(a_secret_stands_in_a_text)
+{
+	struct hp_arena *arena = hp_arena_new(1 << 20);
+	struct hp_outgoing out;
+	struct asked a;
+
+	begin(&a, CALL("with = { value = \"token \" .. secret \"API_KEY\", trace = 4 .. secret(\"API_KEY\", \"{input.v}\") .. \"/{input.v}\" }"));
+	out = sent(&a, arena);
+	ck_assert_str_eq(out.body.p, "{\"trace\":\"4fourth-value/4\",\"value\":\"token current-value\"}");
+	ck_assert_str_eq(header(&out, "x-trace"), "t-4fourth-value/4");
+	end(&a);
+	/* made beside the states, used in a function, and joined on there */
+	begin(&a, "local key = \"a \" .. secret \"API_KEY\" .. \" b\"\n"
+		  CALL("with = function() return { value = key, trace = key .. secret \"API_KEY\" .. 1 } end"));
+	out = sent(&a, arena);
+	ck_assert_str_eq(out.body.p, "{\"trace\":\"a current-value bcurrent-value1\",\"value\":\"a current-value b\"}");
+	end(&a);
+	begin(&a, W("choose \"a\" { { when = true, next = \"done\" }, otherwise = \"done\", set = { x = \"t \" .. secret \"API_KEY\" } }"));
+	ck_assert(!ask(&a, HP_EVAL_SET)->ok);
+	ck_assert_ptr_nonnull(strstr(a.ev.message, "can stand in `with` only"));
+	end(&a);
+	refuses(CALL("with = { v = \"{input.no}\" .. secret \"API_KEY\" }"), "script_error", "this run has no {input.no}");
+	refuses(CALL("with = { v = \"{input}\" .. secret \"API_KEY\" }"), "script_error", "not to a table");
+	hp_arena_free(arena);
 }
 END_TEST
 
@@ -307,5 +372,5 @@ END_TEST
 
 HP_SUITE("script secret", a_word_stands_for_the_value, values_are_put_in_when_it_leaves,
 	 a_secret_stands_only_where_it_is_safe, mistakes_are_named_when_loading,
-	 promote_and_retire_are_said_for_the_commit, a_reply_is_saved_without_its_secrets,
+	 promote_and_retire_are_said_for_the_commit, versions_a_run_gives_are_looked_at_too, a_secret_stands_in_a_text, a_reply_is_saved_without_its_secrets,
 	 what_was_sent_is_blackened_in_every_spelling)
