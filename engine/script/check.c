@@ -110,7 +110,8 @@ static const char *const engine_codes[] = {
 	"unreachable", "timeout", "connection_lost", "reply_error", "in_doubt", "over_budget", "retryable", "terminal", "ambiguous",
 	"needs_person", "script_error", "key_invalid", "request_invalid", "signed_request_missing",
 	"signed_request_damaged", "too_large", "unavailable", "forbidden", "io", "plugin_refused", "plugin_crashed",
-	"plugin_busy",
+	"plugin_busy", "no_such_activity", "response_too_large", "address_refused", "request_refused", "secret_missing",
+	"secret_not_stored", "no_secrets_key", "out_of_memory",
 };
 #define ENGINE_CODES (sizeof engine_codes / sizeof *engine_codes)
 
@@ -134,7 +135,7 @@ static void unknown_code(struct hp_checking *c, int i, const struct hp_state *s)
 	const char *all[ENGINE_CODES + HP_WORDS_MAX];
 	int k;
 
-	if (!hp_state_calls(s) || op->n_errors == 0)
+	if (s->kind != HP_CALL || op->n_errors == 0) /* a sweep's has codes of PostgreSQL, too */
 		return;
 	memcpy(all, engine_codes, sizeof engine_codes);
 	memcpy(all + ENGINE_CODES, op->errors, sizeof *all * (size_t)op->n_errors);

@@ -20,6 +20,7 @@ struct chain {
 struct harm {
 	int freely;          /* as hp_c_freely(); 0: none */
 	bool unknown;        /* it is only taken for one */
+	bool undo;           /* it undoes something */
 	char what[160];      /* "bank.wires.send" */
 	char where[3 * HP_NAME_MAX]; /* the workflow it is in */
 };
@@ -48,13 +49,20 @@ static bool has_children(const struct hp_state *s)
 
 static void harm_of(const struct hp_checking *c, const char *name, const struct chain *up, struct harm *out);
 
-/* What state s of workflow `name` can destroy; false: nothing. */
-static bool harm_in(const struct hp_checking *c, const struct hp_state *s, const struct chain *here, struct harm *out)
+/* What a state of workflow d can destroy; false: nothing. */
+static bool harm_in(const struct hp_checking *c, const struct hp_definition *d, const struct hp_state *s, const struct chain *here,
+		    struct harm *out)
 {
+	const struct hp_operation *op = hp_state_harm(d, s, false);
+
 	memset(out, 0, sizeof *out);
-	if (s->kind == HP_CALL && s->call.op.destructive) {
+	if (!op) {
+		op = hp_state_harm(d, s, true);
+		out->undo = op != NULL;
+	}
+	if (op) {
 		out->freely = 2;
-		(void)snprintf(out->what, sizeof out->what, "%s.%s", s->call.op.connector, s->call.op.name);
+		(void)snprintf(out->what, sizeof out->what, "%s.%s", op->connector, op->name);
 		(void)snprintf(out->where, sizeof out->where, "%s", here->name);
 	} else if (has_children(s) && !on_the_way(here, s->children.workflow) && depth_of(here) < DEPTH_MAX) {
 		harm_of(c, s->children.workflow, here, out);
@@ -79,7 +87,7 @@ static void harm_of(const struct hp_checking *c, const char *name, const struct 
 		struct harm h;
 		int freely;
 
-		if (!harm_in(c, &w->def.states[i], &here, &h))
+		if (!harm_in(c, &w->def, &w->def.states[i], &here, &h))
 			continue;
 		freely = hp_c_freely(&w->def, i, names, sizeof names);
 		h.freely = freely < h.freely ? freely : h.freely;
@@ -109,6 +117,7 @@ static void destroys(struct hp_checking *c, int i, const struct harm *h)
 {
 	const struct hp_definition *d = &c->w->def;
 	const struct hp_state *s = &d->states[i];
+	const char *verb = h->undo ? "used to undo" : "reached";
 	char names[300];
 	int freely = hp_c_freely(d, i, names, sizeof names);
 
@@ -120,12 +129,12 @@ static void destroys(struct hp_checking *c, int i, const struct harm *h)
 			    "and no approval is sure to come before it: %s", h->where, names);
 	else if (freely == 2 && h->freely == 2)
 		hp_c_report(c, "destructive_without_approval", false, i, s->line,
-			    "the destructive %s in workflow \"%s\", which this starts, can be reached without an approval: %s",
-			    h->what, h->where, names);
+			    "the destructive %s in workflow \"%s\", which this starts, can be %s without an approval: %s",
+			    h->what, h->where, verb, names);
 	else
 		hp_c_report(c, "destructive_on_condition", false, i, s->line,
-			    "the destructive %s in workflow \"%s\", which this starts, is reached without an approval when the "
-			    "condition of one is false: %s", h->what, h->where, names);
+			    "the destructive %s in workflow \"%s\", which this starts, is %s without an approval when the "
+			    "condition of one is false: %s", h->what, h->where, verb, names);
 }
 
 void hp_c_child(struct hp_checking *c, int i)

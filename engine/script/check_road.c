@@ -210,13 +210,23 @@ int hp_c_freely(const struct hp_definition *d, int i, char *names, size_t n)
 	return 1;
 }
 
+const struct hp_operation *hp_state_harm(const struct hp_definition *d, const struct hp_state *s, bool undo)
+{
+	if (undo && !s->undo)
+		return NULL;
+	if (undo)
+		s = &d->states[s->undo];
+	return hp_state_calls(s) && s->call.op.destructive ? &s->call.op : NULL;
+}
+
 void hp_c_destructive(struct hp_checking *c, int i)
 {
 	const struct hp_definition *d = &c->w->def;
-	const struct hp_state *s = &d->states[i], *undo = s->undo ? &d->states[s->undo] : NULL;
 
-	if (hp_state_calls(s) && s->call.op.destructive)
-		destructive(c, i, &s->call.op, "reached");
-	if (undo && undo->kind == HP_CALL && undo->call.op.destructive)
-		destructive(c, i, &undo->call.op, "used to undo");
+	for (int undo = 0; undo <= 1; undo++) {
+		const struct hp_operation *op = hp_state_harm(d, &d->states[i], undo);
+
+		if (op)
+			destructive(c, i, op, undo ? "used to undo" : "reached");
+	}
 }

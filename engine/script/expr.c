@@ -135,7 +135,7 @@ static void put_member(lua_State *L, struct hp_job *j, int table, const char *na
 /* pairs(run) walks over this (lualib.c): everything, in a table. */
 static int run_pairs(lua_State *L)
 {
-	static const char *const own[] = {"id", "key", "now", "input", "item", "index"};
+	static const char *const own[] = {"id", "key", "now", "input"};
 	struct hp_job *j = job_of_run(L);
 	json_t *saved = (json_t *)(uintptr_t)parsed(L, &j->saved, j->data->saved, "the run's values");
 	void *it;
@@ -144,8 +144,14 @@ static int run_pairs(lua_State *L)
 
 	lua_newtable(L);
 	all = lua_gettop(L);
-	for (k = 0; k < (j->item ? 6 : 4); k++)
+	for (k = 0; k < sizeof own / sizeof *own; k++)
 		put_member(L, j, all, own[k]);
+	if (j->item) {
+		put_member(L, j, all, "item");
+		put_member(L, j, all, "index");
+	}
+	if (j->row.n)
+		put_member(L, j, all, "row");
 	for (it = json_object_iter(saved); it; it = json_object_iter_next(saved, it))
 		put_member(L, j, all, json_object_iter_key(it));
 	for (i = 0; i < n; i++) {

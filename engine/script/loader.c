@@ -103,6 +103,7 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 {
 	lua_State *L = r->L;
 	struct hp_definition *d = &w->def;
+	const int line = r->line;
 	int i, other;
 
 	for (i = 0; i < d->n_states; i++) {
@@ -120,8 +121,12 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 			r->line = s->line;
 			hp_r_fail(r, "state \"%s\": the name is already used on line %d", s->name, d->states[other].line);
 		}
+		r->line = s->line;
+		r->what = hp_arena_printf(r->a, "state \"%s\"", s->name);
 		hp_r_get(r, -1, "body");
 		collect_saved(r, s->kind, words);
+		r->line = line;
+		r->what = NULL;
 		lua_getfield(L, LUA_REGISTRYINDEX, HP_REG_STATES);
 		lua_pushvalue(L, -2);
 		lua_rawseti(L, -2, i + 1);

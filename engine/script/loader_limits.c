@@ -30,14 +30,15 @@ static const char *input_template(const struct hp_reader *r, int table, const ch
 			  field);
 	text = hp_r_dup(r, lua_tostring(r->L, -1));
 	lua_pop(r->L, 1);
-	for (s = text; (got = hp_template_next(&s, &part, &why)) == 1;)
+	for (s = text; (got = hp_template_next(&s, &part, &why)) == 1;) {
 		if (part.path && (part.n <= strlen(KEY_PREFIX) || strncmp(part.p, KEY_PREFIX, strlen(KEY_PREFIX)) != 0))
 			hp_r_fail(r, "%s: \"%s\" may only use the input, like {input.tenant}: there is no run yet", field, text);
+		for (size_t i = 1; part.path && i < part.n; i++)
+			if (part.p[i - 1] == '.' && part.p[i] >= '0' && part.p[i] <= '9')
+				hp_r_fail(r, "%s: \"%s\" names a member of a list; a limit's key can only use names", field, text);
+	}
 	if (got < 0)
 		hp_r_fail(r, "%s: %s", field, why);
-	for (s = text; (s = strchr(s, '.')) != NULL;)
-		if (*++s >= '0' && *s <= '9')
-			hp_r_fail(r, "%s: \"%s\" names a member of a list; a limit's key can only use names", field, text);
 	if (text[0] == '\0' || strlen(text) > HP_KEY_MAX)
 		hp_r_fail(r, "%s must have from 1 to %d bytes", field, HP_KEY_MAX);
 	return text;

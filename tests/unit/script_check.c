@@ -111,6 +111,13 @@ static const struct {
 	{"unknown_code", 1,
 	 "lints/unknown_code.lua:4: error unknown_code: state \"b\": catch: bank.letters.send never fails with \"declned\", did you "
 	 "mean \"declined\"?\n"},
+	{"codes_of_the_engine", 0, ""},
+	{"child_sweeps", 0,
+	 "lints/child_sweeps.lua:2: warning destructive_without_approval: state \"go\": the destructive bank.transfers.create in "
+	 "workflow \"sweeping_child\", which this starts, can be reached without an approval: go\n"},
+	{"child_undoes", 0,
+	 "lints/child_undoes.lua:2: warning destructive_without_approval: state \"go\": the destructive bank.transfers.create in "
+	 "workflow \"undo_destructive\", which this starts, can be used to undo without an approval: go\n"},
 	{"undo_of_a_read", 1,
 	 "lints/undo_of_a_read.lua:3: error undo_of_a_read: state \"a\": bank.transfers.list only looks, so there is nothing to "
 	 "undo\n"},

@@ -146,6 +146,20 @@ START_TEST(what_is_not_committed_lies_on_top)
 }
 END_TEST
 
+START_TEST(what_a_run_has_can_be_listed)
+{
+	struct asked a;
+
+	start(&a, W("sweep \"a\" { as = service, cursor = \"id\", first = 0, rows = \"select $1, $2\", exec = \"select $1, $2\", "
+		    "call = { bank.notes.put, with = function(run) local t = {} for k in pairs(run) do t[#t + 1] = k end "
+		    "table.sort(t) return { path = \"/n\", text = table.concat(t, \" \") .. run.row.id } end } }"),
+	      "{}", "{\"x\":1}");
+	a.act.value = hp_bytes_of("{\"id\":9}");
+	ck_assert_ptr_nonnull(strstr(ask(&a, HP_EVAL_REQUEST, "a", 0)->value.p, "id input key now row x9"));
+	end(&a);
+}
+END_TEST
+
 START_TEST(a_choice_may_set)
 {
 	struct asked a;
@@ -627,5 +641,6 @@ int main(void)
 	tcase_add_test(t, ends_have_results);
 	tcase_add_test(t, a_value_has_a_maximum);
 	tcase_add_test(t, a_choice_may_set);
+	tcase_add_test(t, what_a_run_has_can_be_listed);
 	return hp_run_case("script eval", t);
 }

@@ -200,7 +200,7 @@ START_TEST(limits_of_starts_are_cut_into_parts)
 	struct hp_error err = {0};
 	struct hp_workflow *w = must_load(
 		"return workflow \"w\" {\n"
-		"  exclusive = \"user:{input.user.id}\", overlap = \"skip\",\n"
+		"  exclusive = \"v2.1:{input.user.id}\", overlap = \"skip\",\n"
 		"  concurrency = { max = 10, per = \"{input.tenant}\" }, fair = \"{{{input.tenant}\",\n"
 		"  rate = { max = 100, every = \"1m\", burst = 7 }, priority = \"{input.p}\",\n"
 		"  succeed \"done\" {} }");
@@ -211,7 +211,7 @@ START_TEST(limits_of_starts_are_cut_into_parts)
 	ck_assert_int_eq(hp_workflow_summary(w, &out, &err), 0);
 	ck_assert_ptr_nonnull(strstr(
 		hp_buf_str(&out),
-		",\"limits\":{\"overlap\":\"skip\",\"exclusive\":[\"user:\",[\"user\",\"id\"]],"
+		",\"limits\":{\"overlap\":\"skip\",\"exclusive\":[\"v2.1:\",[\"user\",\"id\"]],"
 		"\"concurrency\":{\"max\":10,\"per\":[[\"tenant\"]]},"
 		"\"rate\":{\"max\":100,\"per_us\":60000000,\"burst\":7,\"per\":[]},"
 		"\"fair\":[\"{\",[\"tenant\"]],\"priority\":[[\"p\"]]},\"input\""));
@@ -302,6 +302,8 @@ static const struct {
 	{W("succeed \"a\" {}, exclusive = \"{run.id}\""),
 	 "t.lua:2: exclusive: \"{run.id}\" may only use the input, like {input.tenant}: there is no run yet"},
 	{W("succeed \"a\" {}, exclusive = \"{input.x\""), "t.lua:2: exclusive: a { without its }; write {{ for a brace"},
+	{W("succeed \"a\" {}, exclusive = \"{input.x.1}\""),
+	 "t.lua:2: exclusive: \"{input.x.1}\" names a member of a list; a limit's key can only use names"},
 	{W("succeed \"a\" {}, exclusive = \"\""), "t.lua:2: exclusive must have from 1 to 512 bytes"},
 	{W("succeed \"a\" {}, overlap = \"skip\""), "t.lua:2: overlap belongs to exclusive"},
 	{W("succeed \"a\" {}, exclusive = \"x\", overlap = \"queue\""),
