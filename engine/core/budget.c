@@ -66,6 +66,24 @@ int64_t hp_budget_take(const struct hp_quota *q, struct hp_meter *m, int64_t amo
 	return window > now ? window : now;
 }
 
+int64_t hp_budget_used(const struct hp_quota *q, const struct hp_meter *m, int64_t now)
+{
+	__extension__ __int128 left = m->at > now ? m->at - now : 0;
+
+	if (!q->bucket)
+		return m->now_used;
+	left = (left * q->max + q->per_us - 1) / q->per_us;
+	return left < q->max ? (int64_t)left : q->max;
+}
+
+void hp_budget_carry(const struct hp_quota *q, struct hp_meter *m, int64_t used, int64_t now)
+{
+	m->now_at = hp_window_start(now, q->per_us);
+	m->now_used = used;
+	m->at = q->bucket ? now + filling(q, used) : m->now_at;
+	m->used = q->bucket ? 0 : used;
+}
+
 void hp_budget_give_back(const struct hp_quota *q, struct hp_meter *m, int64_t amount, int64_t at)
 {
 	int64_t window = q->bucket ? 0 : hp_window_start(at, q->per_us);

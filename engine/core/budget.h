@@ -38,6 +38,10 @@ void hp_budget_roll(const struct hp_quota *q, struct hp_meter *m, int64_t promis
 /* When `amount` (1 to max) may be used: now or later; the meter has it then. wait false:
  * only if that is now; else -1, and nothing has changed. */
 int64_t hp_budget_take(const struct hp_quota *q, struct hp_meter *m, int64_t amount, bool wait, int64_t now);
+/* How much of it is used now (a window: rolled before). */
+int64_t hp_budget_used(const struct hp_quota *q, const struct hp_meter *m, int64_t now);
+/* A meter of which so much is used now. */
+void hp_budget_carry(const struct hp_quota *q, struct hp_meter *m, int64_t used, int64_t now);
 /* What was given for the instant `at` will not be used, or (amount < 0) is given to
  * somebody who had waited for later. Who waits is the caller's to know. */
 void hp_budget_give_back(const struct hp_quota *q, struct hp_meter *m, int64_t amount, int64_t at);

@@ -156,18 +156,20 @@ begin
 	end if;
 end $$;
 
--- alive false: we have been marked dead and must end.
-create function holdpoint.heartbeat(p_engine bigint, out o_alive boolean, out o_now bigint, out o_secrets bigint)
+-- alive false: we have been marked dead and must end. limits: there are some to be tended,
+-- in a transaction of its own.
+create function holdpoint.heartbeat(p_engine bigint, out o_alive boolean, out o_now bigint, out o_secrets bigint,
+	out o_limits boolean)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
 	o_now := now_us();
 	update engine set lease_until = o_now + lease_us where id = p_engine and not dead;
 	o_alive := found;
 	o_secrets := secret_changes(); -- 0017: no question of their own
+	o_limits := exists (select from limiter); -- 0013
 	if o_alive then
 		perform ensure_partitions();
 		perform tend_breakers(o_now); -- before sweep_dead: it locks before ready
-		perform tend_limits(o_now); -- 0019; the same
 		perform sweep_dead(o_now);
 	end if;
 end $$;

@@ -13,8 +13,10 @@
 -- and is woken by the one that leaves. The arithmetic is that of core/budget.c.
 --
 -- Locks: limiters of calls (budget, rate, slots) are taken in the admission, right after
--- the state rows; those of starts (start_slots, start_rate, exclusive, turn) after
--- run_key and effect_key, before mailboxes. Within a group in the order of their ids.
+-- the state rows, in the order of kind, name and key; those of starts after run_key and
+-- effect_key, before mailboxes, in the order in which a run asks them: exclusive,
+-- start_slots, turn, start_rate, then by name and key. Who leaves a queue asks the next limit
+-- while those it left are locked: nobody waits long for that (leave_starts).
 
 set local role holdpoint_owner;
 
@@ -42,7 +44,6 @@ create table holdpoint.permit (
 	amount bigint not null,
 	at bigint,                 -- valid from; null: stands in the queue
 	rank bigint not null,      -- its place in the queue: since when, less its priority
-	since bigint not null,
 	primary key (run_id, visit, limiter_id)
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
 create index permit_queue on holdpoint.permit (limiter_id, rank, run_id) where at is null;
@@ -174,10 +175,38 @@ begin
 	end if;
 	v := lock_limiter(p_kind, p_name, p_key, p_max);
 	v_free := v.used < v.max and v.waiting = 0;
-	insert into permit (run_id, visit, limiter_id, amount, at, rank, since)
-		values (p_run, 0, v.id, 1, case when v_free then p_now end, p_rank, p_now);
+	insert into permit (run_id, visit, limiter_id, amount, at, rank)
+		values (p_run, 0, v.id, 1, case when v_free then p_now end, p_rank);
 	update limiter set used = used + v_free::int, waiting = waiting + (not v_free)::int where id = v.id;
 	return v_free;
+end $$;
+
+-- The run's instant among the starts of a rate. It gets one once: one that comes again (paused
+-- and resumed, or from a queue before) finds its permit. Without a queue there is none to
+-- come from: a run that starts at once leaves no permit.
+create function holdpoint.take_start(p_run bigint, p_workflow text, p_limits jsonb, p_input jsonb, p_rank bigint, p_now bigint)
+returns bigint
+language plpgsql set search_path = holdpoint, pg_temp as $$
+declare
+	v_rate jsonb := p_limits -> 'rate';
+	v_key text := fill(v_rate -> 'per', p_input);
+	v_limiter limiter;
+	v_got record;
+	v_at bigint;
+begin
+	select p.at into v_at from limiter l join permit p on p.run_id = p_run and p.visit = 0 and p.limiter_id = l.id
+		where l.kind = 'start_rate' and l.name = p_workflow and l.key_hash = hash(v_key);
+	if found then
+		return v_at;
+	end if;
+	v_limiter := lock_limiter('start_rate', p_workflow, v_key, (v_rate ->> 'max')::bigint, (v_rate ->> 'per_us')::bigint);
+	select * into v_got from meter_take(v_limiter, 1, (v_rate ->> 'burst')::bigint, true, p_now);
+	update limiter set at = (v_got.m).at where id = v_limiter.id;
+	if v_got.o_at > p_now or p_limits ?| array['exclusive', 'concurrency', 'fair'] then
+		insert into permit (run_id, visit, limiter_id, amount, at, rank)
+			values (p_run, 0, v_limiter.id, 1, v_got.o_at, p_rank);
+	end if;
+	return v_got.o_at;
 end $$;
 
 -- Takes what a run still lacks of its workflow's limits, in their order. When it may
@@ -188,8 +217,7 @@ language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_rank bigint := p_since - start_priority(p_limits, p_input) * 60000000;
 	v jsonb;
-	v_limiter limiter;
-	v_got record;
+	v_at bigint;
 begin
 	if p_limits ? 'exclusive' and not take_slot('exclusive', '', fill(p_limits -> 'exclusive', p_input), 1, p_run, v_rank, p_now) then
 		return null;
@@ -203,17 +231,10 @@ begin
 	if v is not null and not take_slot('turn', p_workflow, fill(v, p_input), 64, p_run, v_rank, p_now) then
 		return null;
 	end if;
-	v := p_limits -> 'rate';
-	if v is not null then
-		v_limiter := lock_limiter('start_rate', p_workflow, fill(v -> 'per', p_input), (v ->> 'max')::bigint,
-			(v ->> 'per_us')::bigint);
-		select * into v_got from meter_take(v_limiter, 1, (v ->> 'burst')::bigint, true, p_now);
-		update limiter set at = (v_got.m).at where id = v_limiter.id;
-		if v_got.o_at > p_now then
-			return v_got.o_at;
-		end if;
+	if p_limits ? 'rate' then
+		v_at := take_start(p_run, p_workflow, p_limits, p_input, v_rank, p_now);
 	end if;
-	return v_rank;
+	return case when v_at > p_now then v_at else v_rank end;
 end $$;
 
 -- Has it limits to pass yet?
@@ -222,8 +243,8 @@ language sql immutable as $$
 	select s.limited and s.visit = 1 and s.phase = 1 and s.attempt = 0 and s.status = 2
 $$;
 
--- Those that left a queue go on: to the next limit, onto the ready list, or into the timers. One that is paused does so when it is
--- resumed.
+-- Those that left a queue go on: to the next limit, onto the ready list, or into the
+-- timers. One that is paused does so when it is resumed.
 create function holdpoint.go_on(p_runs bigint[], p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -238,6 +259,9 @@ begin
 		if v_at > p_now then
 			insert into timer (run_id, due_at) values (v.id, v_at)
 				on conflict (run_id) do update set due_at = excluded.due_at;
+			-- its row comes before the limiters that we hold: it is not waited for
+			update run_state set due_at = v_at where run_id = (select s.run_id from run_state s
+				where s.run_id = v.id for no key update skip locked);
 		elsif v_at is not null then
 			-- as of now: it stood in its place in the queue already
 			insert into ready (run_id, due_at) values (v.id, p_now) on conflict (run_id) do nothing;
@@ -248,21 +272,20 @@ begin
 	end if;
 end $$;
 
--- Gives back permits that runs have of their own: of one kind, or (null) all. An
--- application's open transaction may hold a limiter for long: it is not waited for,
--- tend_limits() finds what is left.
-create function holdpoint.leave_starts(p_runs bigint[], p_kind text, p_now bigint) returns void
-language plpgsql set search_path = holdpoint, pg_temp set lock_timeout = '200ms' as $$
+-- Gives back permits that runs have of limiters of the starts, as far as these can be locked:
+-- p_wait as long as lock_timeout says, else at once.
+create function holdpoint.leave_limiters(p_runs bigint[], p_limiters bigint[], p_wait boolean, p_now bigint) returns void
+language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
-	v_ids bigint[];
-	v_row record;
+	v_ids bigint[] := p_limiters;
+	v_id bigint;
 begin
-	v_ids := array(select distinct p.limiter_id from permit p join limiter l on l.id = p.limiter_id
-		where p.run_id = any(p_runs) and p.visit = 0 and (p_kind is null or l.kind = p_kind));
-	if cardinality(v_ids) = 0 then
-		return;
+	if p_wait then
+		perform from limiter where id = any(v_ids)
+			order by array_position(array['exclusive', 'start_slots', 'turn'], kind), name, key_hash for update;
+	else
+		v_ids := array(select l.id from limiter l where l.id = any(v_ids) for update skip locked);
 	end if;
-	perform from limiter where id = any(v_ids) order by id for update;
 	with d as (
 		delete from permit p where p.run_id = any(p_runs) and p.visit = 0 and p.limiter_id = any(v_ids)
 			returning p.limiter_id, p.at
@@ -270,13 +293,45 @@ begin
 		select limiter_id, count(at) as had, count(*) - count(at) as stood from d group by 1
 	)
 	update limiter l set used = l.used - n.had, waiting = l.waiting - n.stood from n where l.id = n.limiter_id;
-	for v_row in select x.id from unnest(v_ids) x(id) order by x.id loop
-		perform go_on(admit_waiting(v_row.id, p_now), p_now);
+	foreach v_id in array v_ids loop
+		perform go_on(admit_waiting(v_id, p_now), p_now);
 	end loop;
 	-- a key that nobody wants now leaves no row: there may be as many as users
-	delete from limiter where id = any(v_ids) and used = 0 and waiting = 0 and per_us = 0;
-exception when lock_not_available then
-	null;
+	delete from limiter where id = any(v_ids) and used = 0 and waiting = 0;
+end $$;
+
+-- Gives back permits that runs have of their own: of one kind, or (null) all. An
+-- application's open transaction may hold a limiter for long: it is not waited for. What can be
+-- left without it is left; tend_limits() finds the rest.
+create function holdpoint.leave_starts(p_runs bigint[], p_kind text, p_now bigint) returns void
+language plpgsql set search_path = holdpoint, pg_temp set lock_timeout = '200ms' as $$
+declare
+	v_ids bigint[];
+	v_id bigint;
+begin
+	if p_kind is null then -- an instant that is given is given: nobody gets it
+		delete from permit p using limiter l
+			where p.run_id = any(p_runs) and p.visit = 0 and l.id = p.limiter_id and l.kind = 'start_rate';
+	end if;
+	v_ids := array(select l.id from limiter l
+		where l.id in (select p.limiter_id from permit p where p.run_id = any(p_runs) and p.visit = 0)
+			and l.kind <> 'start_rate' and (p_kind is null or l.kind = p_kind)
+		order by array_position(array['exclusive', 'start_slots', 'turn'], l.kind), l.name, l.key_hash);
+	if cardinality(v_ids) = 0 then
+		return;
+	end if;
+	begin
+		perform leave_limiters(p_runs, v_ids, true, p_now);
+	exception when lock_not_available then
+		perform set_config('lock_timeout', '10ms', true); -- until this function's end
+		foreach v_id in array v_ids loop
+			begin -- each by itself: the run behind it may need one that is locked, too
+				perform leave_limiters(p_runs, array[v_id], false, p_now);
+			exception when lock_not_available then
+				null;
+			end;
+		end loop;
+	end;
 end $$;
 
 -- Called by start_run() for workflows with limits; the run's state row is new and ours.
@@ -324,8 +379,10 @@ declare
 begin
 	select * into p from permit x where x.run_id = s.run_id and x.visit = 0 and x.at is null;
 	if not found then
+		select x.* into p from permit x join limiter y on y.id = x.limiter_id
+			where x.run_id = s.run_id and x.visit = 0 and y.kind = 'start_rate';
 		return ('rate', format('Run %s starts at %s: so many starts its workflow allows.', s.run_id,
-			say_time(s.due_at)), s.due_at)::reason_why;
+			say_time(p.at)), p.at)::reason_why;
 	end if;
 	select * into l from limiter where id = p.limiter_id;
 	select count(*) into v_before from (select from permit x where x.limiter_id = p.limiter_id and x.at is null

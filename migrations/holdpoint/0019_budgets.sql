@@ -27,15 +27,15 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	where b.name = p_name and b.key in (p_key, '') order by b.key desc limit 1
 $$;
 
--- Called by deploy(). Declares the workflow's budgets, and looks for those it only names.
+-- Called by deploy(). Declares the workflow's budgets, and looks for those it only names. One
+-- that it does not declare any more stays as it was: runs of older versions spend of it,
+-- and so may other workflows.
 create function holdpoint.put_budgets(p_workflow text, p_summary jsonb, p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v budget;
 	v_missing text;
 begin
-	delete from budget b where b.declared_by = p_workflow and b.set_to is null
-		and not coalesce(p_summary -> 'budgets' ? b.name, false);
 	for v in
 		insert into budget as b (name, declared, declared_by)
 			select x.key, x.value, p_workflow from jsonb_each(coalesce(p_summary -> 'budgets', '{}')) x order by 1
@@ -72,7 +72,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		coalesce((d ->> 'amount')::bigint, 1), coalesce((b ->> 'max')::bigint, (d ->> 'max')::bigint),
 		coalesce((b ->> 'per_us')::bigint, (d ->> 'per_us')::bigint, 0),
 		coalesce((b ->> 'bucket')::boolean, d ->> 'kind' = 'rate'),
-		coalesce((d ->> 'burst')::bigint, (b ->> 'max')::bigint, 1), coalesce(d ->> 'over', 'park')
+		coalesce((d ->> 'burst')::bigint, 1), coalesce(d ->> 'over', 'park')
 	from jsonb_array_elements(p_doc -> 'demands') with ordinality x(d, n)
 	left join lateral (select budget_limit(d ->> 'name', d ->> 'key') as b where d ->> 'kind' = 'budget') b on true
 	order by n
@@ -83,6 +83,9 @@ $$;
 create function holdpoint.roll_window(inout m holdpoint.limiter, p_now bigint)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
+	if m.kind <> 'budget' or m.bucket or m.now_at >= window_start(p_now, m.per_us) then
+		return;
+	end if;
 	m.now_at := window_start(p_now, m.per_us);
 	select coalesce(sum(amount), 0) into m.now_used from permit
 		where limiter_id = m.id and at >= m.now_at and at < m.now_at + m.per_us;
@@ -92,13 +95,16 @@ begin
 	end if;
 end $$;
 
--- Locks, in their order, the limiters that are asked and those that are left.
+-- Locks, in their order, the limiters that are asked and those that are left. What they
+-- are asked with counts from now on; of a budget what its limit is now: an operator may have
+-- changed it while we waited.
 create function holdpoint.lock_limits(p_asks holdpoint.limit_ask[], p_runs bigint[], p_visits int[], p_now bigint)
 returns holdpoint.limiter[]
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_row record;
 	v limiter;
+	v_budget jsonb;
 	v_out limiter[] := '{}';
 begin
 	for v_row in
@@ -108,16 +114,20 @@ begin
 			select l.kind, l.name, l.key, null, null, null from unnest(p_runs, p_visits) u(run_id, visit)
 				join permit p on p.run_id = u.run_id and p.visit = u.visit join limiter l on l.id = p.limiter_id) x
 		group by 1, 2, 3 order by 1, 2, 3 loop
-		insert into limiter as l (kind, name, key_hash, key, max, per_us, bucket)
-			values (v_row.kind, v_row.name, hash(v_row.key), v_row.key, coalesce(v_row.max, 1), coalesce(v_row.per_us, 0),
-				coalesce(v_row.bucket, false))
-			on conflict (kind, name, key_hash) do update set max = coalesce(v_row.max, l.max),
-				per_us = coalesce(v_row.per_us, l.per_us), bucket = coalesce(v_row.bucket, l.bucket)
-			returning * into v;
-		if v.kind = 'budget' and not v.bucket and v.now_at < window_start(p_now, v.per_us) then
-			v := roll_window(v, p_now);
-		end if;
-		v_out := v_out || v;
+		loop
+			select * into v from limiter l
+				where l.kind = v_row.kind and l.name = v_row.name and l.key_hash = hash(v_row.key) for update;
+			exit when found or v_row.max is null;
+			insert into limiter (kind, name, key_hash, key, max, per_us, bucket)
+				values (v_row.kind, v_row.name, hash(v_row.key), v_row.key, v_row.max, v_row.per_us, v_row.bucket)
+				on conflict (kind, name, key_hash) do nothing;
+		end loop;
+		continue when v.id is null; -- its last one has just left
+		v_budget := case when v.kind = 'budget' then budget_limit(v.name, v.key) end;
+		v.max := coalesce((v_budget ->> 'max')::bigint, v_row.max, v.max);
+		v.per_us := coalesce((v_budget ->> 'per_us')::bigint, v_row.per_us, v.per_us);
+		v.bucket := coalesce((v_budget ->> 'bucket')::boolean, v_row.bucket, v.bucket);
+		v_out := v_out || roll_window(v, p_now);
 	end loop;
 	return v_out;
 end $$;
@@ -218,7 +228,8 @@ begin
 		m.used := m.used + (p.at is not null)::int;
 		m.waiting := m.waiting + (p.at is null)::int;
 	else
-		select * into v_got from meter_take(m, a.amount, a.burst, a.over = 'park', p_now);
+		select * into v_got from meter_take(m, a.amount, case m.kind when 'budget' then m.max else a.burst end,
+			a.over = 'park', p_now);
 		m := v_got.m;
 		if v_got.o_at is null then
 			o_refused := (a.ord, 'over_budget', format('the budget %s of %s is used up', m.name, m.max), p_now, m.kind,
@@ -228,8 +239,8 @@ begin
 		p.at := v_got.o_at;
 	end if;
 	if p.run_id is null and not (m.kind = 'rate' and p.at <= p_now) then
-		insert into permit (run_id, visit, limiter_id, amount, at, rank, since)
-			values (a.run_id, a.visit, m.id, a.amount, p.at, p_now, p_now);
+		insert into permit (run_id, visit, limiter_id, amount, at, rank)
+			values (a.run_id, a.visit, m.id, a.amount, p.at, p_now);
 	end if;
 	if p.at is null or p.at > p_now then
 		o_refused := (a.ord, m.kind, case m.kind when 'budget' then format('the budget %s of %s is used up', m.name, m.max)
@@ -285,7 +296,8 @@ begin
 	for v_row in select x.id, x.n from unnest(v_lim) with ordinality
 			x(id, kind, name, key_hash, key, max, per_us, bucket, at, used, waiting, now_at, now_used, n)
 			where x.kind = 'slots' and x.waiting > 0 and x.used < x.max order by x.id loop
-		update limiter set used = (v_lim[v_row.n]).used, waiting = (v_lim[v_row.n]).waiting where id = v_row.id;
+		update limiter set max = (v_lim[v_row.n]).max, used = (v_lim[v_row.n]).used, waiting = (v_lim[v_row.n]).waiting
+			where id = v_row.id;
 		perform wake(admit_waiting(v_row.id, p_now), p_now);
 		select * into v_one from limiter where id = v_row.id;
 		v_lim[v_row.n] := v_one;
@@ -304,23 +316,26 @@ begin
 			v_out := v_out || v_got.o_refused;
 		end if;
 	end loop;
-	update limiter l set at = x.at, used = x.used, waiting = x.waiting, now_at = x.now_at, now_used = x.now_used
-		from unnest(v_lim) x where l.id = x.id and (l.at, l.used, l.waiting, l.now_at, l.now_used)
-			is distinct from (x.at, x.used, x.waiting, x.now_at, x.now_used);
+	update limiter l set max = x.max, per_us = x.per_us, bucket = x.bucket, at = x.at, used = x.used,
+			waiting = x.waiting, now_at = x.now_at, now_used = x.now_used
+		from unnest(v_lim) x where l.id = x.id and l is distinct from x;
 	delete from limiter l using unnest(v_lim) x where l.id = x.id and l.kind = 'slots' and l.used = 0 and l.waiting = 0;
 	return v_out;
 end $$;
 
--- For tend_limits(): visits that nobody will end any more.
-create function holdpoint.leave_visits(p_runs bigint[], p_visits int[], p_ends text[], p_now bigint) returns void
+-- For tend_limits(): visits that nobody will end any more, as far as their limiters are free.
+create function holdpoint.leave_visits(p_runs bigint[], p_visits int[], p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	l limiter;
 	v_row record;
 begin
-	foreach l in array lock_limits('{}', p_runs, p_visits, p_now) loop
-		for v_row in select u.* from unnest(p_runs, p_visits, p_ends) u(run_id, visit, e) loop
-			l := leave_limit(l, v_row.run_id, v_row.visit, v_row.e, p_now);
+	for l in select x.* from limiter x where x.id in (select p.limiter_id from unnest(p_runs, p_visits) u(run_id, visit)
+				join permit p on p.run_id = u.run_id and p.visit = u.visit)
+			order by x.kind, x.name, x.key for update skip locked loop
+		l := roll_window(l, p_now);
+		for v_row in select u.* from unnest(p_runs, p_visits) u(run_id, visit) loop
+			l := leave_limit(l, v_row.run_id, v_row.visit, 'keep', p_now);
 		end loop;
 		update limiter set at = l.at, used = l.used, waiting = l.waiting, now_at = l.now_at, now_used = l.now_used
 			where id = l.id;
@@ -557,42 +572,54 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			lateral budget_json(b, now_us()) j))
 $$;
 
--- What a lost lock or a killed process left: permits of runs that are over. And limiters
--- of keys that nobody has asked for lately. Both bounded; every heartbeat does a little.
+-- What a lost lock or a killed process left: permits that nobody will give back any more. And
+-- limiters of keys that nobody has asked for lately. Each engine does a little after each of
+-- its heartbeats, in a transaction of its own (it must not cost the lease): two hundred rows
+-- of each, from a random place on and around, so that every row has its turn. What
+-- somebody holds locked is left for the next time.
 create function holdpoint.tend_limits(p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
+	v_from bigint;
+	v_ended bigint[];
+	v_turns bigint[];
 	v_runs bigint[];
 	v_visits int[];
 begin
-	if not exists (select from limiter) then
-		return;
-	end if;
-	select array_agg(x.run_id), array_agg(x.visit) into v_runs, v_visits from (
-		select distinct p.run_id, p.visit from permit p join run_state s on s.run_id = p.run_id
-		where p.at is not null and p.visit > 0 and (s.status > 3 or s.visit <> p.visit) limit 100) x;
-	if v_runs is not null then
-		perform leave_visits(v_runs, v_visits, array_fill('keep'::text, array[cardinality(v_runs)]), p_now);
-	end if;
-	v_runs := array(select p.run_id from permit p join run_state s on s.run_id = p.run_id
-		where p.at is not null and p.visit = 0 and s.status > 3 limit 200);
-	if cardinality(v_runs) > 0 then
-		perform leave_starts(v_runs, null, p_now);
-	end if;
-	v_runs := array(select p.run_id from permit p join run_state s on s.run_id = p.run_id
-		join limiter l on l.id = p.limiter_id
-		where p.at is not null and p.visit = 0 and l.kind = 'turn' and (s.visit > 1 or s.attempt > 0 or s.status > 2)
-		limit 200);
-	if cardinality(v_runs) > 0 then
-		perform leave_starts(v_runs, 'turn', p_now);
-	end if;
+	select min(run_id) + (random() * (max(run_id) - min(run_id)))::bigint into v_from from permit;
 	with c as materialized (
-		select l.id from limiter l
-		where l.id >= (select (random() * max(id))::bigint from limiter) order by l.id limit 200
+		select * from (
+			(select run_id, visit, limiter_id from permit where run_id >= v_from order by 1, 2, 3 limit 200)
+			union all
+			(select run_id, visit, limiter_id from permit where run_id < v_from order by 1, 2, 3 limit 200)) x limit 200
 	)
-	delete from limiter l using c where l.id = c.id and l.per_us > 0 and l.at < p_now - 2 * l.per_us
-		and l.waiting = 0 and not exists (select from permit p where p.limiter_id = l.id and p.at is not null)
-		and not exists (select from permit p where p.limiter_id = l.id and p.at is null);
+	select array_agg(distinct c.run_id) filter (where c.visit = 0 and s.status > 3),
+			array_agg(distinct c.run_id) filter (where l.kind = 'turn' and (s.visit > 1 or s.attempt > 0 or s.status = 3)),
+			array_agg(c.run_id) filter (where c.visit > 0 and (s.status > 3 or s.visit <> c.visit)),
+			array_agg(c.visit) filter (where c.visit > 0 and (s.status > 3 or s.visit <> c.visit))
+		into v_ended, v_turns, v_runs, v_visits
+		from c join run_state s on s.run_id = c.run_id join limiter l on l.id = c.limiter_id;
+	if v_runs is not null then
+		perform leave_visits(v_runs, v_visits, p_now);
+	end if;
+	if v_ended is not null then
+		perform leave_starts(v_ended, null, p_now);
+	end if;
+	if v_turns is not null then
+		perform leave_starts(v_turns, 'turn', p_now);
+	end if;
+	select min(id) + (random() * (max(id) - min(id)))::bigint into v_from from limiter;
+	with c as materialized (
+		select * from ((select id from limiter where id >= v_from order by id limit 200)
+			union all (select id from limiter where id < v_from order by id limit 200)) x limit 200
+	), old as materialized (
+		select l.id from c join limiter l on l.id = c.id
+		where l.per_us > 0 and l.at < p_now - 2 * l.per_us and l.waiting = 0
+			and not exists (select from permit p where p.limiter_id = l.id and p.at is not null)
+			and not exists (select from permit p where p.limiter_id = l.id and p.at is null)
+		for update of l skip locked
+	)
+	delete from limiter l using old where l.id = old.id;
 end $$;
 
 reset role;

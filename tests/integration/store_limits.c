@@ -69,7 +69,7 @@ static void send(struct hand *h)
 	engines[h->engine].store->ops->commit(engines[h->engine].store, &t, 1, on_commit, h);
 }
 
-static void admit(struct hand *h)
+static void admit_with(struct hand *h, const char *what)
 {
 	h->t = fx_from(&h->run, HP_MOVE_ADMITTED, HP_KEEP);
 	h->t.admits = true;
@@ -78,8 +78,13 @@ static void admit(struct hand *h)
 	h->t.after.status = HP_RUNNING;
 	h->t.request = hp_bytes_of("{}");
 	h->t.effect_key = hp_bytes_of("k");
-	h->t.annexes[h->t.n_annexes++] = (struct hp_annex){ "limits", hp_bytes_of(demands) };
+	h->t.annexes[h->t.n_annexes++] = (struct hp_annex){ "limits", hp_bytes_of(what) };
 	send(h);
+}
+
+static void admit(struct hand *h)
+{
+	admit_with(h, demands);
 }
 
 static void finish(struct hand *h, const char *end)
@@ -173,6 +178,207 @@ START_TEST(a_budget_is_never_exceeded)
 }
 END_TEST
 
+/* ---- what somebody holds locked ---- */
+
+static struct hp_claimed *claim_one(int64_t run)
+{
+	int n;
+	struct hp_claimed *c = fx_claim(&f, f.store, f.engine, 10, &n);
+
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c->run.id, run);
+	return c;
+}
+
+static struct hp_transition ended(const struct hp_claimed *c)
+{
+	struct hp_transition t = fx_from(&c->run, HP_MOVE_FINISHED, HP_FINISH);
+
+	t.after.status = HP_SUCCEEDED;
+	return t;
+}
+
+static PGconn *holder(const char *sql)
+{
+	PGconn *c = fx_session(&f, "postgres");
+
+	ck_assert_str_eq(fx_state(&f, c, "begin"), "");
+	ck_assert_str_eq(fx_state(&f, c, sql), "");
+	return c;
+}
+
+static int beaten;
+
+static void on_beat(void *arg, int64_t now, const struct hp_error *err)
+{
+	(void)arg;
+	(void)now;
+	ck_assert_msg(!err, "%s", err ? err->message : "");
+	beaten = 1;
+}
+
+static void heartbeat(void)
+{
+	beaten = 0;
+	f.store->ops->heartbeat(f.store, f.engine, on_beat, NULL);
+	fx_until(&f, &beaten);
+}
+
+/* Upkeep is a transaction of its own, which a heartbeat only begins. */
+static void claim_after_upkeep(int64_t run)
+{
+	struct hp_claimed *c = NULL;
+	int n = 0;
+
+	for (int i = 0; n == 0 && i < 500; i++) {
+		heartbeat();
+		fx_turn(&f, 0.01);
+		c = fx_claim(&f, f.store, f.engine, 10, &n);
+	}
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c->run.id, run);
+}
+
+static const char exclusive[] =
+	"{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"limits\":{\"exclusive\":[[\"user\"]]}}";
+
+static int64_t start_of(const char *user)
+{
+	char input[64];
+
+	snprintf(input, sizeof input, "{\"user\":\"%s\"}", user);
+	return fx_start(&f, "w", input, NULL, false, NULL, NULL);
+}
+
+/* Until the statement of an engine waits for a lock. */
+static void until_blocked(void)
+{
+	while (fx_int(&f, "select count(*) from pg_stat_activity where datname = current_database()"
+			  " and usename = 'holdpoint_engine' and wait_event_type = 'Lock'") == 0)
+		fx_turn(&f, 0.01);
+}
+
+/* An end waits for nobody's transaction; what it could not give back, a heartbeat finds. */
+START_TEST(a_place_left_behind_a_lock_is_given_on)
+{
+	struct hp_transition t;
+	int64_t first, second;
+	PGconn *c;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", exclusive);
+	first = start_of("ann");
+	second = start_of("ann");
+	start_of("bob"); /* others have permits, too */
+	fx_sql(&f, "delete from holdpoint.ready where run_id > %lld", (long long)second);
+	t = ended(claim_one(first));
+	c = holder("select from holdpoint.limiter for update");
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.ready"), 0);
+	heartbeat(); /* nor does upkeep wait */
+	ck_assert_str_eq(fx_state(&f, c, "rollback"), "");
+	claim_after_upkeep(second);
+	PQfinish(c);
+	fx_close(&f);
+}
+END_TEST
+
+/* One locked key holds up no other that ends in the same commit. */
+START_TEST(what_is_free_is_given_on_at_once)
+{
+	struct hp_transition t[2];
+	const struct hp_transition *p[2] = { &t[0], &t[1] };
+	static struct fx_commit out;
+	struct hp_claimed *runs;
+	int64_t next;
+	PGconn *c;
+	int n;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", exclusive);
+	start_of("ann");
+	fx_sql(&f, "select nextval('holdpoint.run_id_seq')"); /* so that both end in one transaction */
+	start_of("bob");
+	start_of("ann");
+	next = start_of("bob");
+	runs = fx_claim(&f, f.store, f.engine, 10, &n);
+	ck_assert_int_eq(n, 2);
+	t[0] = ended(&runs[0]);
+	t[1] = ended(&runs[1]);
+	c = holder("select from holdpoint.limiter where key = 'ann' for update");
+	fx_commit(&f, f.store, p, 2, &out);
+	ck_assert_int_eq(out.res[0].outcome, HP_COMMIT_OK);
+	ck_assert_int_eq(out.res[1].outcome, HP_COMMIT_OK);
+	claim_one(next);
+	ck_assert_str_eq(fx_state(&f, c, "rollback"), "");
+	PQfinish(c);
+	fx_close(&f);
+}
+END_TEST
+
+/* A visit that nobody will end any more (its engine was killed by hand, …) keeps no place. */
+START_TEST(a_visit_left_behind_gives_its_place)
+{
+	static const char one[] = "{\"demands\":[{\"kind\":\"slots\",\"name\":\"connector:x\",\"max\":1}]}";
+	struct hand *h = hands;
+	int64_t waits = 0;
+	PGconn *c;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	engines[0].store = f.store;
+	memset(hands, 0, sizeof hands);
+	for (int i = 0; i < 2; i++) {
+		struct hp_claimed own;
+
+		waits = fx_start(&f, "w", "{}", NULL, true, &own, NULL);
+		h[i].run = own.run;
+		admit_with(&h[i], one);
+		wait_settled();
+	}
+	ck_assert(h[0].admitted && !h[1].admitted);
+	fx_sql(&f, "update holdpoint.run_state set visit = visit + 1 where run_id = %lld", (long long)h[0].run.id);
+	c = holder("select from holdpoint.limiter for update");
+	heartbeat(); /* a lease waits for no lock */
+	heartbeat();
+	ck_assert_str_eq(fx_state(&f, c, "rollback"), "");
+	claim_after_upkeep(waits);
+	PQfinish(c);
+	fx_close(&f);
+}
+END_TEST
+
+/* A commit that was under way when an operator set a limit goes by the new one. */
+START_TEST(a_new_limit_counts_for_who_waits_for_its_lock)
+{
+	static const char one[] = "{\"demands\":[{\"kind\":\"budget\",\"name\":\"sms\",\"amount\":1,\"over\":\"park\"}]}";
+	struct hand *h = hands;
+	struct hp_claimed c;
+	PGconn *operator;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	engines[0].store = f.store;
+	memset(hands, 0, sizeof hands);
+	for (int i = 0; i < 2; i++) {
+		fx_start(&f, "w", "{}", NULL, true, &c, NULL);
+		h[i].run = c.run;
+	}
+	admit_with(&h[0], one);
+	wait_settled();
+	ck_assert(h[0].admitted);
+	operator = holder("select holdpoint.door_budget_set('alice', '{\"budget\":\"sms\",\"limit\":1,\"reason\":\"x\"}')");
+	admit_with(&h[1], one);
+	until_blocked();
+	ck_assert_str_eq(fx_state(&f, operator, "commit"), "");
+	wait_settled();
+	ck_assert(!h[1].admitted);
+	ck_assert_int_eq(fx_int(&f, "select max from holdpoint.limiter where kind = 'budget'"), 1);
+	PQfinish(operator);
+	fx_close(&f);
+}
+END_TEST
+
 /* ---- fairness ---- */
 
 static const char fair[] = "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"limits\":{\"fair\":[[\"tenant\"]]}}";
@@ -243,6 +449,10 @@ int main(void)
 	tcase_set_timeout(t, getenv("HP_FAIR_RUNS") ? 3600 : 60);
 	if (!getenv("HP_FAIR_RUNS"))
 		tcase_add_loop_test(t, a_budget_is_never_exceeded, 0, 2);
+	tcase_add_test(t, a_place_left_behind_a_lock_is_given_on);
+	tcase_add_test(t, what_is_free_is_given_on_at_once);
+	tcase_add_test(t, a_visit_left_behind_gives_its_place);
+	tcase_add_test(t, a_new_limit_counts_for_who_waits_for_its_lock);
 	tcase_add_test(t, a_key_with_very_many_does_not_starve_another);
 	return hp_run_case("store limits", t);
 }

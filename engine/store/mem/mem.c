@@ -252,7 +252,7 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 	}
 	known->current = true;
 	known->limited = json_object_get(summary, "limits") != NULL;
-	mem_put_budgets(m, summary);
+	mem_put_budgets(m, b->workflow, summary);
 	mem_put_schedules(m, known->workflow, summary);
 	json_decref(summary);
 }

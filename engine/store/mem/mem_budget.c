@@ -33,25 +33,6 @@ int mem_budgets_check(const struct mem_store *m, const char *workflow, const jso
 	return 0;
 }
 
-void mem_put_budgets(struct mem_store *m, const json_t *summary)
-{
-	const char *name;
-	json_t *v;
-
-	json_object_foreach(json_object_get(summary, "budgets"), name, v) {
-		struct mem_budget *b = find_budget(m, hp_bytes_of(name));
-		struct hp_bytes kept = mem_intern_s(m, name);
-
-		if (!b)
-			b = mem_add(&m->w, T_BUDGET);
-		b->name = kept;
-		b->quota = (struct hp_quota){ hp_json_int(v, "max", 1), hp_json_int(v, "per_us", 1), hp_json_int(v, "max", 1),
-					      hp_json_bool(v, "bucket", 0) };
-	}
-}
-
-/* ---- leaving ---- */
-
 static int64_t window_of(const struct mem_limiter *l, int64_t at) { return hp_window_start(at, l->quota.per_us); }
 
 /* What permits of the window that begins at `window` amount to. */
@@ -74,6 +55,79 @@ static void roll(struct mem_store *m, int32_t limiter)
 		hp_budget_roll(&l->quota, &l->meter, promised(m, limiter, window_of(l, *m->now)), *m->now);
 }
 
+/* Who comes first, of those that wait for one limiter. */
+static bool comes_before(const struct mem_permit *a, const struct mem_permit *b)
+{
+	if (a->at != b->at)
+		return a->at < b->at;
+	return a->rank != b->rank ? a->rank < b->rank : a->run < b->run;
+}
+
+/* Takes back what one of them was promised; NULL: nobody was. */
+static struct mem_run *take_back(struct mem_store *m, int32_t limiter)
+{
+	struct mem_permit *first = NULL;
+	int64_t run;
+
+	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
+		if (p->run && p->limiter == limiter && p->at > *m->now && (!first || comes_before(p, first)))
+			first = p;
+	if (!first)
+		return NULL;
+	run = first->run;
+	first->run = 0;
+	return mem_run_find(&m->w, run);
+}
+
+/* A new limit counts at once. Those who wait come again and are counted anew. */
+static void budget_changed(struct mem_store *m, int32_t limiter, const struct hp_quota *quota)
+{
+	struct mem_limiter *l = mem_limiter_at(m, limiter);
+	struct mem_run *r;
+	int64_t used;
+
+	roll(m, limiter);
+	used = hp_budget_used(&l->quota, &l->meter, *m->now);
+	while ((r = take_back(m, limiter)) != NULL)
+		mem_ready(m, r);
+	mem_permits_sweep(m);
+	l->quota = *quota;
+	hp_budget_carry(quota, &l->meter, used, *m->now);
+}
+
+/* One that a workflow does not declare any more stays: runs of older versions spend of it,
+ * and so may other workflows. */
+void mem_put_budgets(struct mem_store *m, const char *workflow, const json_t *summary)
+{
+	const struct hp_bytes by = mem_intern_s(m, workflow);
+	const char *name;
+	json_t *v;
+
+	json_object_foreach(json_object_get(summary, "budgets"), name, v) {
+		struct mem_budget *b = find_budget(m, hp_bytes_of(name));
+		const struct hp_quota q = { hp_json_int(v, "max", 1), hp_json_int(v, "per_us", 1), hp_json_int(v, "max", 1),
+					    hp_json_bool(v, "bucket", 0) };
+
+		if (!b) {
+			struct hp_bytes kept = mem_intern_s(m, name);
+
+			b = mem_add(&m->w, T_BUDGET);
+			b->name = kept;
+		} else if (mem_same(b->by, by) && b->quota.max == q.max && b->quota.per_us == q.per_us &&
+			   b->quota.bucket == q.bucket) {
+			continue;
+		}
+		b->by = by;
+		b->quota = q;
+		for (int32_t i = 0; i < (int32_t)mem_count(&m->w, T_LIMITER); i++)
+			if (mem_same(mem_limiter_at(m, i)->kind, hp_bytes_of("budget")) &&
+			    mem_same(mem_limiter_at(m, i)->name, b->name))
+				budget_changed(m, i, &q);
+	}
+}
+
+/* ---- leaving ---- */
+
 /* The first who waits for a later window than that one and has enough of `amount`. */
 static struct mem_permit *first_behind(const struct mem_store *m, int32_t limiter, int64_t window, int64_t amount)
 {
@@ -82,8 +136,7 @@ static struct mem_permit *first_behind(const struct mem_store *m, int32_t limite
 
 	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
 		if (p->run && p->limiter == limiter && p->at >= window + l->quota.per_us && p->amount <= amount &&
-		    (!first || p->at < first->at || (p->at == first->at && (p->rank < first->rank ||
-				(p->rank == first->rank && p->run < first->run)))))
+		    (!first || comes_before(p, first)))
 			first = p;
 	return first;
 }
@@ -231,7 +284,7 @@ static void ask(struct mem_store *m, const struct hp_transition *t, const struct
 		return;
 	p = mem_add(&m->w, T_PERMIT);
 	*p = (struct mem_permit){ .run = t->run_id, .visit = t->after.visit, .limiter = i, .amount = d->amount, .at = at,
-				  .rank = *m->now, .since = *m->now };
+				  .rank = *m->now };
 }
 
 static void ask_all(struct mem_store *m, const struct hp_transition *t, const json_t *demands, struct mem_refusal *out)

@@ -69,7 +69,7 @@ bool mem_take_slot(struct mem_store *m, int32_t limiter, int64_t run, int32_t vi
 	l = mem_limiter_at(m, limiter);
 	free = l->meter.used < l->quota.max && l->waiting == 0;
 	*p = (struct mem_permit){ .run = run, .visit = visit, .limiter = limiter, .amount = 1,
-				  .at = free ? *m->now : MEM_QUEUED, .rank = rank, .since = *m->now };
+				  .at = free ? *m->now : MEM_QUEUED, .rank = rank };
 	if (!HP_GUARD(slots, free)) {
 		l->waiting++;
 		return false;
@@ -98,14 +98,14 @@ int64_t mem_admit_waiting(struct mem_store *m, int32_t limiter)
 	return first->run;
 }
 
-/* Marks a permit as gone and makes room for others. */
+/* Marks a permit as gone and makes room for others; of a rate there is nothing to give back. */
 void mem_permit_drop(struct mem_store *m, struct mem_permit *p)
 {
 	struct mem_limiter *l = mem_limiter_at(m, p->limiter);
 
 	if (p->at == MEM_QUEUED)
 		l->waiting--;
-	else
+	else if (l->quota.per_us == 0)
 		l->meter.used--;
 	p->run = 0;
 }
@@ -167,6 +167,24 @@ static struct hp_quota slots_of(int64_t max)
 	return (struct hp_quota){ .max = max };
 }
 
+/* The run's instant among the starts of a rate; it gets one once. */
+static int64_t take_start(struct mem_store *m, const struct mem_run *r, const json_t *rate, const json_t *input,
+			  int64_t rank)
+{
+	struct hp_quota q = { hp_json_int(rate, "max", 1), hp_json_int(rate, "per_us", 1), hp_json_int(rate, "burst", 1),
+			      true };
+	int32_t i = start_limiter(m, "start_rate", r->workflow, json_object_get(rate, "per"), input, &q);
+	struct mem_permit *p = mem_permit(m, r->row.id, 0, i);
+	int64_t at;
+
+	if (p && !HP_MUTANT(start_once))
+		return p->at;
+	at = hp_budget_take(&q, &mem_limiter_at(m, i)->meter, 1, true, *m->now);
+	p = mem_add(&m->w, T_PERMIT);
+	*p = (struct mem_permit){ .run = r->row.id, .limiter = i, .amount = 1, .at = at, .rank = rank };
+	return at;
+}
+
 /* When the run may start: the instant; MEM_QUEUED: it stands in a queue. */
 static int64_t start_at(struct mem_store *m, const struct mem_run *r, const json_t *limits, const json_t *input)
 {
@@ -186,15 +204,8 @@ static int64_t start_at(struct mem_store *m, const struct mem_run *r, const json
 	if (x && !mem_take_slot(m, start_limiter(m, "turn", r->workflow, x, input, &turns), r->row.id, 0, rank))
 		return MEM_QUEUED;
 	x = json_object_get(limits, "rate");
-	if (x) {
-		q = (struct hp_quota){ hp_json_int(x, "max", 1), hp_json_int(x, "per_us", 1), hp_json_int(x, "burst", 1), true };
-		at = hp_budget_take(&q, &mem_limiter_at(m, start_limiter(m, "start_rate", r->workflow,
-									 json_object_get(x, "per"), input, &q))->meter,
-				    1, true, *m->now);
-		if (at > *m->now)
-			return at;
-	}
-	return rank;
+	at = x ? take_start(m, r, x, input, rank) : rank;
+	return at > *m->now ? at : rank;
 }
 
 static json_t *limits_of(const struct mem_bundle *d)
@@ -206,26 +217,40 @@ static json_t *limits_of(const struct mem_bundle *d)
 	return limits;
 }
 
-/* True: it may be claimed at once. Else it waits, for an instant, in a queue or until it
- * is resumed. */
-bool mem_start_limited(struct mem_store *m, struct mem_run *r)
+/* When it may be claimed: now or before; else it waits, for an instant or in a queue. */
+static int64_t startable(struct mem_store *m, struct mem_run *r)
 {
-	json_t *limits = r->row.pause ? NULL : limits_of(mem_bundle_of(&m->w, r));
+	json_t *limits = limits_of(mem_bundle_of(&m->w, r));
 	json_t *input = limits ? hp_json_parse(r->input.p, r->input.n, "input", NULL) : NULL;
 	int64_t at = limits ? start_at(m, r, limits, input) : *m->now;
 
 	json_decref(input);
 	json_decref(limits);
-	if (r->row.pause)
-		return false;
-	if (at <= *m->now) {
+	if (at > *m->now) {
+		r->row.status = HP_WAITING;
+		r->row.due_at = at == MEM_QUEUED ? 0 : at;
+	} else {
 		mem_ready(m, r);
-		r->ready_at = at;
-		return true;
 	}
-	r->row.status = HP_WAITING;
-	r->row.due_at = at == MEM_QUEUED ? 0 : at;
-	return false;
+	return at;
+}
+
+/* True: it may be claimed at once. */
+bool mem_start_limited(struct mem_store *m, struct mem_run *r)
+{
+	int64_t at = startable(m, r);
+
+	if (at <= *m->now)
+		r->ready_at = at;
+	return at <= *m->now;
+}
+
+/* As of now: it stood in its place in the queue already. One that is paused goes on when it
+ * is resumed. */
+void mem_go_on(struct mem_store *m, struct mem_run *r)
+{
+	if (!r->row.pause)
+		startable(m, r);
 }
 
 /* For overlap = "skip": the run that has the exclusive, or stands first for it; 0: none. */
@@ -270,6 +295,6 @@ void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind)
 		if (strcmp(k, "slots") == 0)
 			continue;
 		while ((next = mem_admit_waiting(m, i)) != 0)
-			mem_start_limited(m, mem_run_find(&m->w, next));
+			mem_go_on(m, mem_run_find(&m->w, next));
 	}
 }

@@ -194,7 +194,7 @@ struct mem_limiter {
 	int64_t waiting;
 };
 struct mem_permit {
-	int64_t run, amount, rank, since;
+	int64_t run, amount, rank;
 	int64_t at;                     /* valid from; MEM_QUEUED: stands in the queue */
 	int32_t visit;                  /* 0: the run's own */
 	int32_t limiter;                /* place in T_LIMITER */
@@ -241,7 +241,7 @@ struct mem_child {
 };
 
 struct mem_budget {
-	struct hp_bytes name;
+	struct hp_bytes name, by;       /* by: the workflow that declared it last */
 	struct hp_quota quota;
 };
 
@@ -395,12 +395,13 @@ int64_t mem_admit_waiting(struct mem_store *m, int32_t limiter); /* the run, 0: 
 void mem_permit_drop(struct mem_store *m, struct mem_permit *p);
 void mem_permits_sweep(struct mem_store *m); /* after drops */
 bool mem_start_limited(struct mem_store *m, struct mem_run *r);
+void mem_go_on(struct mem_store *m, struct mem_run *r); /* it left a queue, or was resumed before its start */
 int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
 
 /* mem_budget.c */
 int mem_budgets_check(const struct mem_store *m, const char *workflow, const json_t *summary, struct hp_error *err);
-void mem_put_budgets(struct mem_store *m, const json_t *summary);
+void mem_put_budgets(struct mem_store *m, const char *workflow, const json_t *summary);
 
 /* mem_annex.c */
 int mem_annex_check(const struct mem_store *m, const struct hp_transition *t, struct hp_error *err);

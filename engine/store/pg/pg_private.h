@@ -47,7 +47,8 @@ struct hp_store_pg {
 	struct hp_pg *work;  /* claims, definitions */
 	struct hp_pg *intake; /* starts, webhooks: one that waits for a lock (an application's
 			       * open transaction has the key or the mailbox) holds up no claim */
-	struct hp_pg *doors; /* people's questions: a slow list holds up nothing */
+	struct hp_pg *doors; /* people's questions: a slow list holds up nothing; upkeep */
+	bool tending;        /* upkeep is under way */
 	struct hp_pg *commits[PGS_COMMIT_CONNECTIONS_MAX];
 	int n_commits;
 	struct hp_list deferred; /* calls that could not even be submitted */

@@ -210,6 +210,26 @@ static void engine_register(struct hp_store *st, const char *host, int64_t pid, 
 	pgs_send(u, c);
 }
 
+static void tend_done(struct pgs_call *c, const struct hp_pg_reply *r)
+{
+	c->s->tending = false;
+	if (r->outcome != HP_PG_OK && !c->s->closing)
+		hp_log_error(HP_WARN, "limits were not tended", &r->error);
+}
+
+/* What is left of limits: not on the heartbeats' connection, which must wait for nothing. */
+static void tend(struct hp_store_pg *s)
+{
+	struct hp_pg_unit *u;
+
+	if (s->tending || s->closing)
+		return;
+	s->tending = true;
+	u = hp_pg_unit_new(s->doors);
+	hp_pg_statement(u, "select holdpoint.tend_limits(holdpoint.now_us())");
+	pgs_send(u, pgs_call_new(s, sizeof(struct pgs_call), tend_done, NULL));
+}
+
 static void beat_done(struct pgs_call *c, const struct hp_pg_reply *r)
 {
 	struct hp_error err;
@@ -224,6 +244,8 @@ static void beat_done(struct pgs_call *c, const struct hp_pg_reply *r)
 	} else {
 		if (c->s->secrets && !c->s->closing)
 			c->s->secrets(c->s->secrets_arg, hp_pg_int(r->results[0], 0, 2));
+		if (hp_pg_bool(r->results[0], 0, 3))
+			tend(c->s);
 		c->cb.ack(c->arg, hp_pg_int(r->results[0], 0, 1), NULL);
 	}
 }
@@ -235,7 +257,7 @@ static void heartbeat(struct hp_store *st, int64_t engine, hp_ack_cb cb, void *a
 	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(s->beat);
 
 	c->cb.ack = cb;
-	hp_pg_statement(u, "select o_alive, o_now, o_secrets from holdpoint.heartbeat($1)");
+	hp_pg_statement(u, "select o_alive, o_now, o_secrets, o_limits from holdpoint.heartbeat($1)");
 	hp_pg_bind_int(u, engine);
 	pgs_send(u, c);
 }

@@ -80,7 +80,7 @@ START_TEST(a_window_lets_its_limit_in_and_the_rest_waits_in_order)
 	}
 	c_claim_none();
 	assert_why(r[3].row.id, "budget", "for the budget sms: all 3 are used until 2023-11-14 23:00:00 UTC; 0 before it");
-	assert_why(r[5].row.id, "budget", "2 before it");
+	assert_why(r[5].row.id, "budget", "; 2 before it");
 	assert_why(r[6].row.id, "budget", "until 2023-11-15 00:00:00 UTC; 3 before it");
 	c_advance(NEXT_HOUR - 1 - c_now);
 	c_claim_none();
@@ -465,8 +465,8 @@ START_TEST(demands_are_met_one_after_the_other)
 		ck_assert_int_eq(admit(&r[i], both), i < 1);
 	}
 	/* two have paid and wait for the place; two wait for the budget and do not stand in the queue */
-	assert_why(r[2].row.id, "concurrency", "1 before it");
-	assert_why(r[3].row.id, "budget", "0 before it");
+	assert_why(r[2].row.id, "concurrency", "; 1 before it");
+	assert_why(r[3].row.id, "budget", "; 0 before it");
 	leave(&r[0], "{'end':'keep'}");
 	back = c_claim_one();
 	ck_assert_int_eq(back.row.id, r[1].row.id);
@@ -481,6 +481,77 @@ START_TEST(an_unknown_budget_is_refused_with_the_deployment)
 	ck_assert(c_deploy_fails("lost", 201, summary, "spends of the budget \"sms\", which nobody has set"));
 	deploy();
 	ck_assert(!c_deploy_fails("lost", 201, summary, ""));
+}
+END_TEST
+
+#define OF(max) "{'sms':{'max':" max ",'per_us':3600000000,'bucket':false}}"
+
+/* What is used stays used; who waits is counted anew. */
+START_TEST(a_new_version_changes_the_limit)
+{
+	struct c_run r[6], back[3];
+
+	deploy();
+	for (int i = 0; i < 6; i++) {
+		r[i] = c_own();
+		ck_assert_int_eq(admit(&r[i], ONE), i < 3);
+	}
+	c_deploy_budgets("spends", 201, OF("5"));
+	ck_assert_int_eq(c_claim(c_engine, 3, back), 3);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(back[i].row.id, r[3 + i].row.id);
+		ck_assert_int_eq(admit(&back[i], ONE), i < 2);
+	}
+	c_deploy_budgets("spends", 202, OF("1")); /* five of one: nobody more this hour, one in the next */
+	r[5] = c_claim_one();
+	ck_assert(!admit(&r[5], ONE));
+	assert_why(r[5].row.id, "budget", "all 1 are used until 2023-11-14 23:00:00 UTC; 0 before it");
+	r[0] = c_own();
+	ck_assert(!admit(&r[0], ONE));
+	assert_why(r[0].row.id, "budget", "all 1 are used until 2023-11-15 00:00:00 UTC; 1 before it");
+}
+END_TEST
+
+START_TEST(a_window_becomes_a_bucket)
+{
+	struct c_run r[3];
+
+	deploy();
+	for (int i = 0; i < 3; i++) {
+		r[i] = c_own();
+		ck_assert(admit(&r[i], ONE));
+	}
+	c_deploy_budgets("spends", 201, "{'sms':{'max':6,'per_us':3600000000,'bucket':true}}");
+	r[0] = c_own();
+	ck_assert(admit(&r[0], BUDGET("", "3", "fail"))); /* three of six are left */
+	r[1] = c_own();
+	ck_assert(!admit(&r[1], ONE));
+	c_advance(HP_HOUR / 6 - 1);
+	c_claim_none();
+	c_advance(1);
+	r[1] = c_claim_one();
+	ck_assert(admit(&r[1], ONE));
+	c_deploy_budgets("spends", 202, OF("7"));
+	r[2] = c_own();
+	ck_assert(admit(&r[2], ONE)); /* six were used */
+	r[2] = c_own();
+	ck_assert(!admit(&r[2], BUDGET("", "1", "fail")));
+}
+END_TEST
+
+/* Runs of older versions spend of it. */
+START_TEST(a_budget_that_is_declared_no_more_stays)
+{
+	struct c_run r;
+
+	deploy();
+	c_deploy_budgets("spends", 201, "{}");
+	r = c_own();
+	ck_assert(admit(&r, BUDGET("", "3", "park")));
+	r = c_own();
+	ck_assert(!admit(&r, ONE));
+	ck_assert_str_eq(gated, "budget");
+	assert_why(r.row.id, "budget", "all 3 are used");
 }
 END_TEST
 
@@ -505,6 +576,9 @@ TCase *contract_budgets(void)
 	tcase_add_test(t, one_who_waits_for_a_place_may_go_away);
 	tcase_add_test(t, every_request_has_its_instant);
 	tcase_add_test(t, demands_are_met_one_after_the_other);
+	tcase_add_test(t, a_new_version_changes_the_limit);
+	tcase_add_test(t, a_window_becomes_a_bucket);
+	tcase_add_test(t, a_budget_that_is_declared_no_more_stays);
 	tcase_add_test(t, an_unknown_budget_is_refused_with_the_deployment);
 	return t;
 }

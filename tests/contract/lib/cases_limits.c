@@ -64,7 +64,7 @@ START_TEST(one_at_a_time_in_order)
 	a = c_claim_one_of(first, other);
 	ck_assert_int_eq(a.row.id, first);
 	assert_why(second, "exclusive", "\"user:ann\" belongs to run 1; 0 before it");
-	assert_why(third, "exclusive", "1 before it");
+	assert_why(third, "exclusive", "; 1 before it");
 	finish(&a);
 	b = c_claim_one();
 	ck_assert_int_eq(b.row.id, second);
@@ -135,7 +135,7 @@ START_TEST(who_waits_can_be_cancelled)
 	ck_assert(b.row.cancel);
 	finish(&b);
 	c_claim_none(); /* it had nothing to give on */
-	assert_why(third, "exclusive", "0 before it");
+	assert_why(third, "exclusive", "; 0 before it");
 	finish(&a);
 	b = c_claim_one();
 	ck_assert_int_eq(b.row.id, third);
@@ -220,7 +220,7 @@ START_TEST(a_key_with_many_does_not_starve_others)
 	n = c_claim(c_engine, TURNS + 8, r);
 	ck_assert_int_eq(n, TURNS + 1);
 	ck_assert_int_eq(r[n - 1].row.id, bob);
-	assert_why(TURNS + 2, "turn", "1 before it");
+	assert_why(TURNS + 2, "turn", "; 1 before it");
 	/* the first transition gives the turn to the next; the run itself goes on */
 	c_begin(&t, &r[0]);
 	c_enter(&t, S_CONFIRM);
@@ -289,6 +289,77 @@ START_TEST(from_one_queue_into_the_next)
 }
 END_TEST
 
+static void pause_and_resume(int64_t run)
+{
+	json_decref(c_door_ok("pause", "alice", "{'run':%lld,'reason':'x'}", (long long)run));
+	c_advance(1);
+	json_decref(c_door_ok("resume", "alice", "{'run':%lld}", (long long)run));
+}
+
+/* A run that comes again has its instant already. */
+START_TEST(a_rate_gives_each_run_one_instant)
+{
+	deploy(RATE);
+	start("ann");
+	start("bob");
+	start("cis");
+	pause_and_resume(1);
+	ck_assert_int_eq(c_claim_one().row.id, 1);
+	pause_and_resume(2);
+	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	c_advance(30 * HP_SECOND - 2);
+	ck_assert_int_eq(c_claim_one().row.id, 2);
+	c_advance(30 * HP_SECOND);
+	ck_assert_int_eq(c_claim_one().row.id, 3);
+}
+END_TEST
+
+START_TEST(a_rate_behind_a_queue_gives_each_run_one_instant)
+{
+	struct c_run a;
+
+	deploy("{'overlap':'wait','exclusive':[['user']],'rate':{'max':2,'per_us':60000000,'burst':1,'per':[]}}");
+	start("ann");
+	start("ann");
+	pause_and_resume(1);
+	a = c_claim_one();
+	ck_assert_int_eq(a.row.id, 1);
+	finish(&a);
+	c_claim_none();
+	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	pause_and_resume(2);
+	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	c_advance(30 * HP_SECOND - 3);
+	c_claim_none();
+	c_advance(1);
+	a = c_claim_one();
+	ck_assert_int_eq(a.row.id, 2);
+	ck_assert_int_eq(a.row.due_at, c_now);
+	finish(&a);
+	start("ann"); /* what it had of the limits is gone with it */
+	assert_why(3, "rate", "starts at 2023-11-14 22:14:20 UTC");
+}
+END_TEST
+
+/* It stood in its place in the queue: on the ready list it does not go before others. */
+START_TEST(who_leaves_a_queue_is_ready_as_of_now)
+{
+	struct c_run a;
+
+	deploy(EXCLUSIVE);
+	start("ann");
+	start("ann");
+	a = c_claim_one();
+	c_advance(1);
+	start("bob");
+	c_advance(1);
+	finish(&a);
+	ck_assert_int_eq(c_claim(c_engine, 1, &a), 1);
+	ck_assert_int_eq(a.row.id, 3);
+	ck_assert_int_eq(c_claim_one().row.id, 2);
+}
+END_TEST
+
 TCase *contract_limits(void)
 {
 	TCase *t = tcase_create("limits");
@@ -304,5 +375,8 @@ TCase *contract_limits(void)
 	tcase_add_test(t, priority_is_worth_minutes);
 	tcase_add_test(t, priority_orders_the_queue);
 	tcase_add_test(t, from_one_queue_into_the_next);
+	tcase_add_test(t, a_rate_gives_each_run_one_instant);
+	tcase_add_test(t, a_rate_behind_a_queue_gives_each_run_one_instant);
+	tcase_add_test(t, who_leaves_a_queue_is_ready_as_of_now);
 	return t;
 }
