@@ -139,18 +139,22 @@ static void all_swept(struct hp_machine *m, struct hp_action *act)
 	hp_m_succeed(m, act, hp_m_state(m)->save, (struct hp_bytes){ m->error_json, (size_t)n });
 }
 
+/* When so many rows have had their time. */
+static int64_t paced(const struct hp_machine *m, int64_t rows)
+{
+	int64_t rate = hp_m_state(m)->sweep.per_second;
+
+	return rate > 0 ? m->sweep.began + rows * INT64_C(1000000) / rate : 0;
+}
+
 /* When the next page may begin. */
 static int64_t due(struct hp_machine *m, const struct hp_swept *p, int64_t rows)
 {
-	const struct hp_state *s = hp_m_state(m);
-
 	if (p->rows < 0) {
 		hp_m_outcome(m, HP_CLASS_OK, "replication_lag", "a standby is further behind than the sweep allows");
 		return m->now + LAG_PAUSE_US;
 	}
-	if (s->sweep.per_second > 0)
-		return m->sweep.began + rows * INT64_C(1000000) / s->sweep.per_second;
-	return 0;
+	return paced(m, rows);
 }
 
 void hp_m_swept(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -164,14 +168,15 @@ void hp_m_swept(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 		hp_m_succeed(m, act, s->save, ev->value);
 		return;
 	}
+	/* what is wrong with the next row is no failure of the one in hand, which `tolerate` counts */
 	if (rows > 0 && !HP_GUARD(sweep_ascends, p->cursor.n != strlen(w->cursor) ||
 							 memcmp(p->cursor.p, w->cursor, p->cursor.n) != 0)) {
-		hp_m_fail(m, act, HP_TERMINAL, "sweep_stuck", "the page ends with the key it began after: rows must come "
-							      "in ascending order of `cursor`, after $1");
+		hp_m_fail(m, act, HP_NEEDS_PERSON, "sweep_stuck",
+			  "the page ends with the key it began after: rows must come in ascending order of `cursor`, after $1");
 		return;
 	}
 	if (rows > 0 && !put_cursor(w, p->cursor)) {
-		hp_m_fail(m, act, HP_TERMINAL, "cursor_too_long", "the key of a row is longer than a cursor may be");
+		hp_m_fail(m, act, HP_NEEDS_PERSON, "cursor_too_long", "the key of a row is longer than a cursor may be");
 		return;
 	}
 	m->t.in_sql = true;
@@ -202,6 +207,6 @@ bool hp_m_sweep_tolerates(struct hp_machine *m, struct hp_action *act, enum hp_c
 	w->row = (struct hp_bytes){ NULL, 0 };
 	annex(m, false);
 	hp_m_annex(m, "sweep_failure", hp_m_error_value(m, c, hp_m_state(m)->name));
-	next_page(m, act, 0);
+	next_page(m, act, paced(m, 1));
 	return true;
 }

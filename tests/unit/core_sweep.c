@@ -333,6 +333,45 @@ START_TEST(failures_are_tolerated_as_far_as_declared)
 }
 END_TEST
 
+/* Refused rows are no faster than others. */
+START_TEST(a_tolerated_row_keeps_the_pace)
+{
+	struct hp_state *s = sweep(true);
+
+	s->sweep.tolerate = 1;
+	s->sweep.per_second = 4;
+	found_first_row();
+	call_row("{\"id\":7}");
+	W.now += 100 * HP_MSEC;
+	replied(HP_TERMINAL, "no_such_customer");
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_SWEPT);
+	ck_assert_int_eq(W.act.transition->disposition, HP_PARK);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + 150 * HP_MSEC);
+}
+END_TEST
+
+/* The row in hand was called: what is wrong with the one after it is not its failure. */
+START_TEST(the_next_row_is_no_failure_of_this_one)
+{
+	static char longer[HP_CURSOR_MAX + 1];
+	const char *const cursors[] = { "7", memset(longer, '1', sizeof longer - 1) };
+	const char *const codes[] = { "sweep_stuck", "cursor_too_long" };
+
+	for (int i = 0; i < 2; i++) {
+		sweep(true)->sweep.tolerate = 9;
+		found_first_row();
+		call_row("{\"id\":7}");
+		replied(HP_CLASS_OK, NULL);
+		args();
+		page(1, cursors[i], "{\"id\":8}");
+		ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+		ck_assert_str_eq(W.act.transition->after.code, codes[i]);
+		ck_assert_ptr_null(annex("sweep_failure"));
+		ck_assert(W.act.transition->after.unresolved); /* a retry calls it again, and does its statement */
+	}
+}
+END_TEST
+
 /* A connector's limits hold for each row: its place is left with it, the next one asks anew. */
 START_TEST(each_row_asks_for_its_own_place)
 {
@@ -407,6 +446,8 @@ int main(void)
 	tcase_add_test(t, a_row_is_called_then_done_with_its_reply);
 	tcase_add_test(t, a_call_is_unresolved_until_its_statement_commits);
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);
+	tcase_add_test(t, a_tolerated_row_keeps_the_pace);
+	tcase_add_test(t, the_next_row_is_no_failure_of_this_one);
 	tcase_add_test(t, each_row_asks_for_its_own_place);
 	tcase_add_test(t, a_set_that_fails_takes_the_last_page_back);
 	tcase_add_test(t, a_cancel_beside_the_last_row_leaves_no_doubt);

@@ -105,10 +105,11 @@ static int bind_rest(struct hp_pg_unit *u, const struct hp_sql_tx *tx, const cha
 	return rc;
 }
 
-/* The transaction is to be rolled back, and its owner told why. */
+/* The transaction is to be rolled back, and its owner told why: the statements are wrong, so
+ * it is no failure of the row in hand, which `tolerate` could count. */
 static void refuse(struct hp_sql_tx *tx, const char *code, const char *message)
 {
-	pgs_tx_failed(tx, HP_TERMINAL, code, message);
+	pgs_tx_failed(tx, HP_NEEDS_PERSON, code, message);
 	pgs_tx_rollback(tx->at, tx);
 }
 
