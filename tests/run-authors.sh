@@ -125,6 +125,18 @@ like 'roads of the shipped workflow, with a seed' 0 '6 passed, 0 failed' \
 like 'what only memory can do' 0 '0 passed, 0 failed, 1 skipped' \
 	holdpoint test --real "$root/workflows/refund_on_booking_failure_test.lua" -k 'for a moment'
 
+cat >spent_test.lua <<'LUA'
+return tests "remind" {
+  test("used up", function()
+    spent("sms", 10)
+  end),
+}
+LUA
+cp "$root/tests/fixtures/workflows/remind.lua" .
+like 'a budget of other people is for memory' 1 'spent_test.lua:3: FAILED used up
+  spent is for tests in memory: say in_memory "why" before it, and with --real the test is skipped
+0 passed, 1 failed' holdpoint test --real spent_test.lua
+
 # ---- docs/authoring.md: arms ----
 
 block "$root/docs/authoring.md" '```lua file=late_refund.lua' >late_refund.lua

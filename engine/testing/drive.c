@@ -186,6 +186,9 @@ void hp_drive_principal(struct hp_drive *d, const char *name, const char *kind, 
 
 int hp_drive_spend(struct hp_drive *d, const char *budget, const char *key, int64_t amount, struct hp_error *err)
 {
+	if (d->hooks.real)
+		return hp_fail(err, HP_E_INVALID, "spent is for tests in memory: say in_memory \"why\" before it, and with "
+						  "--real the test is skipped");
 	return hp_mem_spend(d->store, budget, key, amount, err);
 }
 
