@@ -14,8 +14,7 @@
 
 static const struct hp_bytes nothing = { NULL, 0 };
 
-/* Truncates at a UTF-8 boundary, so that the text stays valid. */
-static void copy_text(char *dst, size_t size, const char *src)
+void hp_m_copy_text(char *dst, size_t size, const char *src)
 {
 	size_t n = src ? strnlen(src, size) : 0;
 
@@ -133,13 +132,13 @@ void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const
 	/* code and message may belong to an event that is gone by the commit, or be
 	 * our own buffers already */
 	if (code != m->code_buf)
-		copy_text(m->code_buf, sizeof m->code_buf, code);
+		hp_m_copy_text(m->code_buf, sizeof m->code_buf, code);
 	if (message != m->message_buf)
-		copy_text(m->message_buf, sizeof m->message_buf, message);
+		hp_m_copy_text(m->message_buf, sizeof m->message_buf, message);
 	m->t.outcome = c;
 	m->t.code = m->code_buf[0] ? m->code_buf : NULL;
 	m->t.message = m->message_buf[0] ? m->message_buf : NULL;
-	copy_text(m->t.after.code, sizeof m->t.after.code, m->code_buf);
+	hp_m_copy_text(m->t.after.code, sizeof m->t.after.code, m->code_buf);
 }
 
 void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase,
@@ -166,7 +165,7 @@ void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, 
 	t->disposition = HP_PARK;
 	a->status = HP_WAITING;
 	a->due_at = due_at;
-	copy_text(a->code, sizeof a->code, code);
+	hp_m_copy_text(a->code, sizeof a->code, code);
 	if (t->move == HP_MOVE_PROBING) {
 		a->phase = HP_PH_DOUBT;
 	} else {

@@ -64,6 +64,8 @@ void hp_m_succeed(struct hp_machine *m, struct hp_action *act, const char *save,
 void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message);
 
+/* Truncates at a UTF-8 boundary, so that the text stays valid. src may be NULL. */
+void hp_m_copy_text(char *dst, size_t size, const char *src);
 size_t hp_m_json_escape(char *dst, size_t size, const char *s);
 /* {"class":…,"code":…,"message":…,"state":…} of the outcome as noted. */
 struct hp_bytes hp_m_error_value(struct hp_machine *m, enum hp_class c, const char *state);

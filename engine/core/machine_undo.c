@@ -58,7 +58,7 @@ static size_t room(const struct hp_machine *m) { return sizeof m->undo_json - m-
 /* How the effect that just succeeded is undone; or why nobody will know how. */
 void hp_m_undo_kept(struct hp_machine *m, const struct hp_event *ev)
 {
-	char code[6 * HP_CODE_MAX], text[600];
+	char code[200], text[600];
 
 	if (ev->ok) {
 		hp_m_annex(m, kind, ev->value);
@@ -67,7 +67,7 @@ void hp_m_undo_kept(struct hp_machine *m, const struct hp_event *ev)
 	hp_m_json_escape(code, sizeof code, ev->code ? ev->code : "script_error");
 	hp_m_json_escape(text, sizeof text, ev->message ? ev->message : "");
 	made_here(m, snprintf(m->undo_json + m->undo_json_n, room(m),
-			      "{\"add\":{\"code\":\"%.200s\",\"error\":\"%s\"}}", code, text));
+			      "{\"add\":{\"code\":\"%s\",\"error\":\"%s\"}}", code, text));
 }
 
 /* A `catch` leads on although nobody knows whether the effect happened. Only a person can
@@ -81,19 +81,6 @@ void hp_m_undo_unknown(struct hp_machine *m)
 
 /* ---- what a claim has found ---- */
 
-static void copy(char *dst, size_t size, const json_t *o, const char *name)
-{
-	const char *s = hp_json_str(o, name);
-	size_t n = s ? strnlen(s, size) : 0;
-
-	if (n >= size) /* at the beginning of a character */
-		for (n = size - 1; n > 0 && ((unsigned char)s[n] & 0xC0) == 0x80; n--)
-			;
-	if (n > 0)
-		memcpy(dst, s, n);
-	dst[n] = 0;
-}
-
 void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex)
 {
 	json_t *all = annex.n ? hp_json_parse(annex.p, annex.n, kind, NULL) : NULL;
@@ -105,22 +92,25 @@ void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex)
 	f->ends = (enum hp_status)hp_json_int(u, "ends", HP_FAILED);
 	f->from = (int32_t)hp_json_int(u, "from", 0);
 	f->left = (int)hp_json_int(u, "left", 0);
-	copy(f->code, sizeof f->code, u, "code");
-	copy(f->message, sizeof f->message, u, "message");
-	copy(f->names, sizeof f->names, u, "names");
+	hp_m_copy_text(f->code, sizeof f->code, hp_json_str(u, "code"));
+	hp_m_copy_text(f->message, sizeof f->message, hp_json_str(u, "message"));
+	hp_m_copy_text(f->names, sizeof f->names, hp_json_str(u, "names"));
 	f->entry = (int32_t)hp_json_int(next, "entry", 0);
 	f->state = (int32_t)hp_json_int(next, "state", 0);
 	f->visit = (int32_t)hp_json_int(next, "visit", 0);
-	copy(f->error_code, sizeof f->error_code, next, "code");
+	hp_m_copy_text(f->error_code, sizeof f->error_code, hp_json_str(next, "code"));
 	json_decref(all);
 }
 
 const char *hp_m_undo_says(const struct hp_machine *m, const char *message, char *buf, size_t n)
 {
+	char head[181], all[sizeof head + sizeof m->undo.names + 16];
+
 	if (!hp_m_unwinds(m) || !m->undo.names[0] || message == m->undo.names)
 		return message;
-	(void)snprintf(buf, n, "%.180s%snot undone: %s", message ? message : "", message && *message ? "; " : "",
-		       m->undo.names);
+	hp_m_copy_text(head, sizeof head, message);
+	(void)snprintf(all, sizeof all, "%s%snot undone: %s", head, head[0] ? "; " : "", m->undo.names);
+	hp_m_copy_text(buf, n, all);
 	return buf;
 }
 
