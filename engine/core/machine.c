@@ -288,13 +288,27 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 }
 
 /* Admitted, and nothing has left: as if that attempt had not been allowed. */
-static void pause_unsent(struct hp_machine *m, struct hp_action *act)
+static void take_back(struct hp_machine *m)
 {
 	struct hp_run *a = hp_m_after(m);
 
 	a->attempt--;
 	a->phase = HP_PH_ENTER;
-	pause_here(m, act);
+}
+
+/* The admission is durable. True: a door was faster, and what was admitted is not sent. */
+static bool stopped_unsent(struct hp_machine *m, struct hp_action *act)
+{
+	bool cancels = m->run.cancel && !hp_m_unwinds(m);
+
+	if (m->run.unresolved || !(cancels || m->run.pause))
+		return false;
+	take_back(m);
+	if (cancels)
+		hp_m_cancel(m, act);
+	else
+		pause_here(m, act);
+	return true;
 }
 
 static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -311,10 +325,8 @@ static void on_committed(struct hp_machine *m, const struct hp_event *ev, struct
 		m->sweep.row = ev->kept;
 	if (gone)
 		hp_m_drop(m, act);
-	else if (admitted && m->run.cancel && !m->run.unresolved && !hp_m_unwinds(m)) /* not yet sent */
-		hp_m_cancel(m, act);
-	else if (admitted && m->run.pause && !m->run.unresolved)
-		pause_unsent(m, act);
+	else if (admitted && stopped_unsent(m, act))
+		return;
 	else if (admitted)
 		hp_m_admitted(m, ev, act);
 	else if (probing)

@@ -68,10 +68,8 @@ void hp_m_annex(struct hp_machine *m, const char *kind, struct hp_bytes doc)
 static bool did_nothing(const struct hp_machine *m)
 {
 	const struct hp_run *a = &m->t.after;
-	bool unsent = a->attempt == 0 || (a->attempt == 1 && a->phase == HP_PH_ADMITTED && m->t.outcome == HP_CLASS_OK &&
-					  a->status == HP_CANCELLED && !hp_m_state(m)->call.op.read);
 
-	return HP_GUARD(budget_return, !a->unresolved && (unsent || m->t.outcome == HP_TERMINAL));
+	return HP_GUARD(budget_return, !a->unresolved && (a->attempt == 0 || m->t.outcome == HP_TERMINAL));
 }
 
 void hp_m_leave_limits(struct hp_machine *m, bool stays)

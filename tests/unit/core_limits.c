@@ -142,6 +142,40 @@ START_TEST(cancelled_before_it_was_sent)
 }
 END_TEST
 
+/* The request is known not to have left, wherever the run goes from there. */
+START_TEST(turned_back_before_it_was_sent)
+{
+	struct hp_event cancelled = { .type = HP_EV_COMMITTED, .cancel = true };
+
+	world_limited();
+	W.def.cancel_undoes = true;
+	claim();
+	rendered();
+	W.last = *W.act.transition;
+	W.run = W.last.after;
+	step(&cancelled);
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_UNDOING);
+	ck_assert_str_eq(annexed(), "{\"end\":\"return\"}");
+}
+END_TEST
+
+START_TEST(what_succeeded_is_spent_whatever_comes_after)
+{
+	world_limited()->has_set = true;
+	sent();
+	reply(HP_CLASS_OK, NULL);
+	expect_eval(HP_EVAL_SET);
+	value_error("script_error");
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_HELD);
+	ck_assert_str_eq(annexed(), "{\"end\":\"slots\"}");
+	commit();
+	W.run.cancel = true;
+	claim();
+	ck_assert_int_eq(W.act.transition->after.status, HP_CANCELLED);
+	ck_assert_str_eq(annexed(), "{\"end\":\"keep\"}");
+}
+END_TEST
+
 START_TEST(a_paused_run_gives_its_place_away)
 {
 	world_limited();
@@ -222,6 +256,8 @@ int main(void)
 	tcase_add_test(t, what_may_have_happened_is_never_returned);
 	tcase_add_test(t, a_retry_leaves_nothing);
 	tcase_add_test(t, cancelled_before_it_was_sent);
+	tcase_add_test(t, turned_back_before_it_was_sent);
+	tcase_add_test(t, what_succeeded_is_spent_whatever_comes_after);
 	tcase_add_test(t, a_paused_run_gives_its_place_away);
 	tcase_add_test(t, over_budget_it_goes_where_it_was_told);
 	tcase_add_test(t, calls_without_limits_say_nothing);
