@@ -95,8 +95,12 @@ static void restart(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
 		m->t.approval_closes = true;
 	hp_m_leave(m, act, state);
-	if (m->t.move == HP_MOVE_ENTERED)
-		m->t.move = HP_MOVE_RESTARTED;
+	if (m->t.move != HP_MOVE_ENTERED)
+		return;
+	m->t.move = HP_MOVE_RESTARTED;
+	/* signed anew: a signature that was never used would stand in its way */
+	if (hp_m_state(m)->kind == HP_APPROVAL && hp_m_state(m)->approval.of != HP_NO_STATE && !HP_MUTANT(restart_signed))
+		a->signed_visit = 0;
 }
 
 /* A door's order; false: there is none. */

@@ -161,9 +161,38 @@ START_TEST(a_restart_never_leaves_an_open_effect_behind)
 }
 END_TEST
 
+/* What was signed has not been sent: asked anew, the new signature is the one that counts. */
+START_TEST(a_restart_at_an_approval_drops_the_signature_before)
+{
+	struct hp_event yes = { .decision = HP_APPROVED, .decision_value = hp_bytes_of("{}") };
+
+	for (int again = 0; again < 3; again++) {
+		world_approval(false)->next = 4;
+		state(4, "note", HP_SQL)->next = 1;
+		W.run.state = 4;
+		W.run.visit = 2;
+		W.run.signed_visit = 1;
+		if (again == 1)
+			W.states[0].approval.of = HP_NO_STATE;
+		restart(again ? "0" : "4", HP_HELD);
+		if (again < 2) { /* it stands for the call that comes */
+			ck_assert_int_eq(W.m.t.after.signed_visit, 1);
+			continue;
+		}
+		expect_eval(HP_EVAL_APPROVAL);
+		value("{}", 5);
+		commit();
+		claim_with(&yes);
+		ck_assert_int_eq(W.m.t.after.state, 4);
+		ck_assert_int_eq(W.m.t.after.signed_visit, 3);
+	}
+}
+END_TEST
+
 HP_SUITE("core lifecycle", a_pause_takes_back_what_was_not_sent,
 	 a_pause_waits_for_the_effect_in_the_air,
 	 what_comes_in_a_pause_is_looked_at_on_resume,
 	 cancel_goes_before_pause_and_orders_wait_for_resume,
 	 a_restart_enters_the_state_anew,
-	 a_restart_never_leaves_an_open_effect_behind)
+	 a_restart_never_leaves_an_open_effect_behind,
+	 a_restart_at_an_approval_drops_the_signature_before)
