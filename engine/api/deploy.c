@@ -175,7 +175,7 @@ static void on_before(void *arg, const struct hp_bundle *b, int n, const struct 
 	struct hp_change c = { HP_CHANGED, true, NULL, "the current definition cannot be read, so what changes is not known" };
 
 	if (before)
-		hp_definition_diff(hp_workflow_definition(before), hp_workflow_definition(d->w), on_change, d);
+		hp_workflow_diff(before, d->w, on_change, d);
 	else
 		on_change(d, &c);
 	hp_workflow_free(before);

@@ -1,4 +1,4 @@
-/* check.h: what check.c and check_road.c share. Private to script/. */
+/* check.h: what the files of check share: check.c asks, the others look. Private to script/. */
 #ifndef HP_SCRIPT_CHECK_H
 #define HP_SCRIPT_CHECK_H
 
@@ -25,9 +25,11 @@ void hp_c_destructive(struct hp_checking *c, int i);
  * condition of one is false, 0 only once somebody has approved. names: a road there. */
 int hp_c_freely(const struct hp_definition *d, int i, char *names, size_t n);
 
+/* Which states can be reached from one; itself, too. */
+void hp_c_reached(struct hp_checking *c, int from, bool reached[HP_STATES_MAX]);
+
 /* check_child.c: lints across workflows */
 void hp_c_child(struct hp_checking *c, int i);
-bool hp_c_leads_to(struct hp_checking *c, int from, int to);
 
 /* check_undo.c */
 void hp_c_undo(struct hp_checking *c, int i);

@@ -164,12 +164,13 @@ static const char *condition_on(const struct walk *w, int i)
 	return name;
 }
 
-bool hp_c_leads_to(struct hp_checking *c, int from, int to)
+void hp_c_reached(struct hp_checking *c, int from, bool reached[HP_STATES_MAX])
 {
 	struct walk w;
 
 	walk(&w, &c->w->def, from, CLOSED_NONE);
-	return w.from[to] >= 0;
+	for (int i = 0; i < c->w->def.n_states; i++)
+		reached[i] = w.from[i] >= 0;
 }
 
 /* An undo runs without asking anybody again: the approval before its effect covers both,

@@ -6,6 +6,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "base/alloc.h"
 #include "script/check.h"
 
 static bool has_effect(const struct hp_state *s)
@@ -53,38 +54,67 @@ void hp_c_undo(struct hp_checking *c, int i)
 	in_doubt(c, i, s);
 }
 
-/* Effects without undo that a run may have had when it reaches `at` (HP_NO_STATE:
- * anywhere). "charge, note" */
-static int left_before(struct hp_checking *c, int at, char *out, size_t n)
+/* Names of effects without undo: "charge, note". */
+struct left {
+	int n;
+	size_t used;
+	char names[300];
+};
+
+static void add_left(struct left *l, const char *name)
+{
+	if (l->used < sizeof l->names - 1)
+		l->used += (size_t)snprintf(l->names + l->used, sizeof l->names - l->used, "%s%s", l->n ? ", " : "", name);
+	l->n++;
+}
+
+static bool turns_round(const struct hp_state *s)
+{
+	return s->kind == HP_FAIL && s->fail.undo;
+}
+
+/* Effects a run may have had when it is cancelled (all), or fails in state i (at[i]). One walk for each effect. */
+static void collect(struct hp_checking *c, struct left *all, struct left *at)
 {
 	const struct hp_definition *d = &c->w->def;
-	size_t used = 0;
-	int count = 0;
+	bool reached[HP_STATES_MAX];
 
-	out[0] = '\0';
 	for (int i = 0; i < d->n_states; i++) {
 		const struct hp_state *s = &d->states[i];
 
-		if (!has_effect(s) || s->has_undo || (at != HP_NO_STATE && !hp_c_leads_to(c, i, at)))
+		if (!has_effect(s) || s->has_undo)
 			continue;
-		if (used < n - 1)
-			used += (size_t)snprintf(out + used, n - used, "%s%s", count ? ", " : "", s->name);
-		count++;
+		add_left(all, s->name);
+		hp_c_reached(c, i, reached);
+		for (int k = 0; k < d->n_states; k++)
+			if (reached[k] && turns_round(&d->states[k]))
+				add_left(&at[k], s->name);
 	}
-	return count;
 }
 
 void hp_c_undo_incomplete(struct hp_checking *c)
 {
 	const struct hp_definition *d = &c->w->def;
-	char names[300];
+	struct left all = {0}, *at;
+	bool asked = d->cancel_undoes;
 
-	if (d->cancel_undoes && left_before(c, HP_NO_STATE, names, sizeof names) > 0)
-		hp_c_report(c, "undo_incomplete", false, HP_NO_STATE, c->w->line,
-			    "a cancel undoes what the run did, but these effects say nothing of how: %.280s", names);
 	for (int i = 0; i < d->n_states; i++)
-		if (d->states[i].kind == HP_FAIL && d->states[i].fail.undo && left_before(c, i, names, sizeof names) > 0)
+		asked = asked || turns_round(&d->states[i]);
+	if (!asked)
+		return;
+	at = hp_calloc((size_t)d->n_states, sizeof *at);
+	if (!at) {
+		hp_c_report(c, "load", true, HP_NO_STATE, c->w->line, "no memory left");
+		return;
+	}
+	collect(c, &all, at);
+	if (d->cancel_undoes && all.n > 0)
+		hp_c_report(c, "undo_incomplete", false, HP_NO_STATE, c->w->line,
+			    "a cancel undoes what the run did, but these effects say nothing of how: %.280s", all.names);
+	for (int i = 0; i < d->n_states; i++)
+		if (at[i].n > 0)
 			hp_c_report(c, "undo_incomplete", false, i, d->states[i].line,
 				    "it undoes what the run did, but these effects before it say nothing of how: %.280s",
-				    names);
+				    at[i].names);
+	hp_free(at);
 }

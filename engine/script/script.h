@@ -187,7 +187,6 @@ const char *const *hp_workflow_errors(struct hp_workflow *w, const char *operati
 const char *hp_workflow_native(const struct hp_workflow *w, int i, const char **file);
 /* The k-th operation it declares; NULL: no more. */
 const char *hp_workflow_native_operation(const struct hp_workflow *w, int i, int k);
-/* Mermaid flowchart. */
 /* ---- what a new version changes ---- */
 enum hp_change_what { HP_ADDED = 1, HP_REMOVED, HP_CHANGED };
 struct hp_change {
@@ -197,9 +196,9 @@ struct hp_change {
 	const char *sentence; /* what of it: "timeout: 20s → 30s", "approval" */
 };
 typedef void (*hp_change_fn)(void *arg, const struct hp_change *c);
-void hp_definition_diff(const struct hp_definition *from, const struct hp_definition *to, hp_change_fn fn,
-			void *arg);
+void hp_workflow_diff(const struct hp_workflow *from, const struct hp_workflow *to, hp_change_fn fn, void *arg);
 
+/* ---- graph.c: a Mermaid flowchart ---- */
 int hp_workflow_graph(const struct hp_workflow *w, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 /* ---- simulated providers ---- */

@@ -129,6 +129,11 @@ static const struct {
 	{"undo_incomplete", 0,
 	 "lints/undo_incomplete.lua:9: warning undo_incomplete: state \"back\": it undoes what the run did, but these effects "
 	 "before it say nothing of how: a, b\n"},
+	{"undo_incomplete_each", 0,
+	 "lints/undo_incomplete_each.lua:6: warning undo_incomplete: state \"first\": it undoes what the run did, but these effects "
+	 "before it say nothing of how: a\n"
+	 "lints/undo_incomplete_each.lua:7: warning undo_incomplete: state \"second\": it undoes what the run did, but these effects "
+	 "before it say nothing of how: a, b\n"},
 	{"undo_destructive", 0,
 	 "lints/undo_destructive.lua:4: warning destructive_without_approval: state \"a\": the destructive "
 	 "bank.transfers.create can be used to undo without an approval: a\n"},
