@@ -38,59 +38,39 @@ struct check {
 	int fatal, warnings;
 };
 
-static void finding(struct check *c, const char *file, int line, const char *lint, const char *state,
-		    const char *sentence, bool fatal)
+static void on_finding(void *arg, const struct hp_finding *f)
 {
+	struct check *c = arg;
+	const char *file = f->file ? f->file : c->path;
 	size_t n = strlen(file), whole = strlen(c->path);
 	json_t *o;
 
 	/* A bundle keeps the end of a path; whoever typed it wants to jump there. */
 	if (n && n <= whole && strcmp(c->path + whole - n, file) == 0)
 		file = c->path;
-	o = json_pack("{s:s, s:i, s:s, s:s, s:b}", "file", file, "line", line, "lint", lint, "sentence",
-			      sentence, "fatal", fatal ? 1 : 0);
-
-	if (state)
-		json_object_set_new(o, "state", json_string(state));
+	o = json_pack("{s:s, s:i, s:s, s:s, s:b}", "file", file, "line", f->line, "lint", f->lint, "sentence", f->sentence,
+		      "fatal", f->fatal ? 1 : 0);
+	if (f->state)
+		json_object_set_new(o, "state", json_string(f->state));
 	json_array_append_new(c->list, o);
-	c->fatal += fatal;
-	c->warnings += !fatal;
+	c->fatal += f->fatal;
+	c->warnings += !f->fatal;
 	if (c->a->json)
 		return;
 	cli_put(file);
-	printf(":%d: %s%s%s [%s] ", line, cli_colour(fatal ? "red" : "yellow"), fatal ? "error" : "warning",
-	       cli_colour(""), lint);
-	cli_put(sentence);
+	printf(":%d: %s%s%s [%s] ", f->line, cli_colour(f->fatal ? "red" : "yellow"), f->fatal ? "error" : "warning",
+	       cli_colour(""), f->lint);
+	cli_put(f->sentence);
 	putchar('\n');
 }
 
-static void on_finding(void *arg, const struct hp_finding *f)
+/* A file that does not load is a finding too. */
+static void load_failed(struct check *c, struct hp_error *err)
 {
-	struct check *c = arg;
+	struct hp_finding f;
 
-	finding(c, f->file ? f->file : c->path, f->line, f->lint, f->state, f->sentence, f->fatal);
-}
-
-/* A file that does not load is a finding too. Its error begins with "file:line: "
- * when it has a place. */
-static void load_failed(struct check *c, const struct hp_error *err)
-{
-	const char *colon = strchr(err->message, ':'), *end = NULL;
-	char file[sizeof err->message], sentence[sizeof err->message + sizeof err->hint + 2];
-	int line = 0;
-
-	for (end = colon ? colon + 1 : NULL; end && *end >= '0' && *end <= '9' && line < 10000000; end++)
-		line = line * 10 + (*end - '0');
-	if (end && end > colon + 1 && strncmp(end, ": ", 2) == 0) {
-		(void)snprintf(file, sizeof file, "%.*s", (int)(colon - err->message), err->message);
-		end += 2;
-	} else {
-		(void)snprintf(file, sizeof file, "%s", c->path);
-		end = err->message;
-		line = 1;
-	}
-	(void)snprintf(sentence, sizeof sentence, "%s%s%s", end, err->hint[0] ? "; " : "", err->hint);
-	finding(c, file, line, "load", NULL, sentence, true);
+	hp_finding_of_error(err, &f);
+	on_finding(c, &f);
 }
 
 static int check(const struct cli_args *a, struct hp_error *err)

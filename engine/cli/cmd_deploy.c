@@ -46,7 +46,7 @@ struct deploy {
 	struct cli_direct *direct;
 	struct cli_siblings beside;
 	json_t *list;
-	char first[600]; /* fatal finding */
+	char first[1200]; /* fatal finding */
 };
 
 static void on_finding(void *arg, const struct hp_finding *f)

@@ -309,39 +309,20 @@ int hp_workflow_check_among(const struct hp_workflow *w, hp_workflow_find_fn fin
 
 /* ---- errors of loading ---- */
 
-static const char *lint_of(const char *message)
-{
-	static const char *const lints[][2] = {
-		{"unknown operation", "unknown_operation"}, {"unknown state", "unknown_state"},
-		{"unknown field", "unknown_field"},         {"nothing is saved as", "unknown_value"},
-		{"otherwise is missing", "missing_way"},    {"timeout is missing", "await_without_timeout"},
-		{"nothing can be saved as", "reserved_name"}, {"is not a read; a probe", "probe_not_a_read"},
-		{"is not a read; a check", "check_not_a_read"}, {"every is ", "check_too_fast"},
-		{": next is missing", "missing_way"},
-		{"only the request of a call", "signature_of_no_call"}, {"never fires", "never_fires"},
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof lints / sizeof *lints; i++)
-		if (strstr(message, lints[i][0]))
-			return lints[i][1];
-	return "load";
-}
-
 void hp_finding_of_error(struct hp_error *err, struct hp_finding *f)
 {
 	char *colon = strchr(err->message, ':'), *end = NULL;
+	const char *text = err->message;
 	long line = 0;
 
-	*f = (struct hp_finding){.lint = lint_of(err->message), .fatal = true};
+	*f = (struct hp_finding){.lint = "load", .line = 1, .fatal = true};
 	if (colon && colon[1] >= '0' && colon[1] <= '9')
 		line = strtol(colon + 1, &end, 10);
 	if (end && end[0] == ':' && end[1] == ' ' && line <= INT32_MAX) {
 		*colon = '\0';
 		f->file = err->message;
 		f->line = (int)line;
-		snprintf(f->sentence, sizeof f->sentence, "%.500s", end + 2);
-		return;
+		text = end + 2;
 	}
-	snprintf(f->sentence, sizeof f->sentence, "%.500s", err->message);
+	(void)snprintf(f->sentence, sizeof f->sentence, "%s%s%s", text, err->hint[0] ? "; " : "", err->hint);
 }

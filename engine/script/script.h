@@ -130,6 +130,9 @@ void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const str
  * has none, and out is as it was. */
 bool hp_scrub(const struct hp_used_secret *used, int n, struct hp_bytes in, struct hp_buf *out);
 
+/* Capital letters, digits and _, at most HP_SECRET_NAME_MAX - 1. */
+bool hp_secret_name_ok(const char *s);
+
 /* ---- replies that bring secrets: `save = secret …` ---- */
 /* How many the replies of this state bring; 0: none. */
 int hp_workflow_secrets(const struct hp_workflow *w, int state);
@@ -165,7 +168,7 @@ struct hp_finding {
 	const char *file;
 	int line;
 	const char *state;  /* NULL: the workflow as a whole */
-	char sentence[512];
+	char sentence[1040]; /* also a message and a hint */
 	bool fatal;         /* refuses deployment; others are warnings */
 };
 typedef void (*hp_finding_fn)(void *arg, const struct hp_finding *f);
@@ -176,9 +179,8 @@ int hp_workflow_check(const struct hp_workflow *w, hp_finding_fn fn, void *arg);
 typedef const struct hp_workflow *(*hp_workflow_find_fn)(void *arg, const char *name);
 int hp_workflow_check_among(const struct hp_workflow *w, hp_workflow_find_fn find, void *find_arg, hp_finding_fn fn,
 			    void *arg);
-/* An error of hp_bundle_build or hp_workflow_load in the same shape, so that `check`
- * prints both alike ("unknown_operation", "unknown_field", …, else "load"). Cuts
- * err->message: f->file points into it. */
+/* An error of hp_bundle_build or hp_workflow_load in the same shape, as lint `load`. Cuts
+ * err->message: f->file points into it, or is NULL when the error has no place. */
 void hp_finding_of_error(struct hp_error *err, struct hp_finding *f);
 /* Error codes that an operation ("stripe.refunds.create") declares; *n 0: none, or no
  * such operation. */
