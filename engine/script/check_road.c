@@ -173,6 +173,16 @@ void hp_c_reached(struct hp_checking *c, int from, bool reached[HP_STATES_MAX])
 		reached[i] = w.from[i] >= 0;
 }
 
+/* As hp_c_freely(); w has the road. */
+static int how_freely(struct walk *w, const struct hp_definition *d, int i)
+{
+	walk(w, d, 0, CLOSED_ALL);
+	if (w->from[i] >= 0)
+		return 2;
+	walk(w, d, 0, CLOSED_UNCONDITIONAL);
+	return w->from[i] >= 0;
+}
+
 /* An undo runs without asking anybody again: the approval before its effect covers both,
  * so it is looked for where the effect is. */
 static void destructive(struct hp_checking *c, int i, const struct hp_operation *op, const char *what)
@@ -180,35 +190,27 @@ static void destructive(struct hp_checking *c, int i, const struct hp_operation 
 	const struct hp_definition *d = &c->w->def;
 	char names[300];
 	struct walk w;
+	int freely = how_freely(&w, d, i);
 
-	walk(&w, d, 0, CLOSED_ALL);
-	if (w.from[i] >= 0) {
+	if (freely == 2) {
 		road(&w, i, names, sizeof names);
 		hp_c_report(c, "destructive_without_approval", false, i, d->states[i].line,
 			    "the destructive %s.%s can be %s without an approval: %s", op->connector, op->name, what, names);
-		return;
-	}
-	walk(&w, d, 0, CLOSED_UNCONDITIONAL);
-	if (w.from[i] >= 0)
+	} else if (freely == 1) {
 		hp_c_report(c, "destructive_on_condition", false, i, d->states[i].line,
 			    "the destructive %s.%s is %s without an approval when the condition of \"%s\" is false",
 			    op->connector, op->name, what, condition_on(&w, i));
+	}
 }
 
 int hp_c_freely(const struct hp_definition *d, int i, char *names, size_t n)
 {
 	struct walk w;
+	int freely = how_freely(&w, d, i);
 
-	walk(&w, d, 0, CLOSED_ALL);
-	if (w.from[i] >= 0) {
+	if (freely > 0)
 		road(&w, i, names, n);
-		return 2;
-	}
-	walk(&w, d, 0, CLOSED_UNCONDITIONAL);
-	if (w.from[i] < 0)
-		return 0;
-	road(&w, i, names, n);
-	return 1;
+	return freely;
 }
 
 const struct hp_operation *hp_state_harm(const struct hp_definition *d, const struct hp_state *s, bool undo)

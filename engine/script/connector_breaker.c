@@ -1,5 +1,4 @@
 /* connector_breaker.c: `breaker` of a connector or of one of its operations. */
-#include <stdio.h>
 #include <string.h>
 
 #include "core/breaker.h"
@@ -9,11 +8,12 @@
 static int percent(const struct hp_reader *r, const char *field, int fallback)
 {
 	const char *s = hp_r_string(r, -1, field);
-	int v = 0, used = 0;
+	int v;
 
 	if (!s)
 		return fallback;
-	if (sscanf(s, "%3d%%%n", &v, &used) != 1 || used == 0 || s[used] != '\0' || v < 1 || v > 100)
+	v = hp_percent_parse(s);
+	if (v < 1)
 		hp_r_fail(r, "breaker: %s = \"%s\" must be a percentage like \"50%%\"", field, s);
 	return v;
 }

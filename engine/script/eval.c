@@ -14,23 +14,6 @@
 typedef int (*eval_fn)(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		       const char **code, struct hp_error *err);
 
-static const struct hp_state *state_of(const struct hp_job *j)
-{
-	return &j->w->def.states[j->state];
-}
-
-static void push_field(lua_State *L, struct hp_job *j, const char *field)
-{
-	luaL_checkstack(L, 20, NULL);
-	hp_push_state(L, j->state);
-	lua_getfield(L, -1, field);
-}
-
-static void fail_in(lua_State *L, const struct hp_job *j, const char *field, const char *text)
-{
-	luaL_error(L, "%s:%d: state \"%s\": %s %s", j->w->def.file, state_of(j)->line, state_of(j)->name, field, text);
-}
-
 /* ---- input ---- */
 
 static int eval_input(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
@@ -44,6 +27,15 @@ static int eval_input(struct hp_job *j, const struct hp_action *act, struct answ
 }
 
 /* ---- requests ---- */
+
+/* Behind the request, which is complete. */
+static int add_key(struct answer *a, struct hp_bytes key, struct hp_error *err)
+{
+	a->value_n = a->key_at = a->out->n;
+	a->key_n = key.n;
+	hp_buf_add(a->out, key.p, key.n);
+	return hp_buf_check(a->out, "a request", err);
+}
 
 /* What a person signed is sent as it was stored, and nothing else. */
 static int stored_request(struct hp_job *j, struct answer *a, struct hp_event *ev, const char **code,
@@ -61,10 +53,7 @@ static int stored_request(struct hp_job *j, struct answer *a, struct hp_event *e
 		return hp_fail(err, HP_E_INTERNAL, "the stored request is not the one that was signed: its hash differs");
 	memcpy(ev->hash, hash, sizeof hash);
 	hp_buf_add(a->out, d->signed_request.p, d->signed_request.n);
-	a->value_n = a->key_at = a->out->n;
-	hp_buf_add(a->out, d->signed_key.p, d->signed_key.n);
-	a->key_n = d->signed_key.n;
-	return hp_buf_check(a->out, "the signed request", err);
+	return add_key(a, d->signed_key, err);
 }
 
 static int32_t visit_of(const struct hp_action *act, const struct hp_run *run)
@@ -82,10 +71,7 @@ static int rendered(struct hp_job *j, int state, bool probe, struct answer *a, s
 	rc = hp_request_render(j, state, probe, (int32_t)j->number, a->out, &key, code, err);
 	if (rc == 0) {
 		hp_sha256(a->out->p, a->out->n, ev->hash);
-		a->value_n = a->key_at = a->out->n;
-		a->key_n = key.n;
-		hp_buf_add(a->out, key.p, key.n);
-		rc = hp_buf_check(a->out, "a request", err);
+		rc = add_key(a, hp_buf_bytes(&key), err);
 	}
 	hp_buf_free(&key);
 	return rc;
@@ -103,10 +89,7 @@ static int kept_request(struct hp_job *j, const char *name, struct answer *a, st
 	rc = hp_undo_kept(j, name, a->out, &key, err);
 	if (rc == 0) {
 		hp_sha256(a->out->p, a->out->n, ev->hash);
-		a->value_n = a->key_at = a->out->n;
-		a->key_n = key.n;
-		hp_buf_add(a->out, key.p, key.n);
-		rc = hp_buf_check(a->out, "a request", err);
+		rc = add_key(a, hp_buf_bytes(&key), err);
 	}
 	hp_buf_free(&key);
 	return rc;
@@ -148,12 +131,8 @@ static int eval_check(struct hp_job *j, const struct hp_action *act, struct answ
 	(void)ev;
 	hp_buf_init(&key, HP_KEY_MAX + 1);
 	rc = hp_request_render_check(j, act->state, act->index, (int32_t)j->number, a->out, &key, code, err);
-	if (rc == 0) {
-		a->value_n = a->key_at = a->out->n;
-		a->key_n = key.n;
-		hp_buf_add(a->out, key.p, key.n);
-		rc = hp_buf_check(a->out, "a request", err);
-	}
+	if (rc == 0)
+		rc = add_key(a, hp_buf_bytes(&key), err);
 	hp_buf_free(&key);
 	return rc;
 }
@@ -169,7 +148,7 @@ static void alarm_function(lua_State *L, void *arg)
 	hp_expr_push_run(L, j);
 	hp_sandbox_call(L, 2, 1);
 	if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-		fail_in(L, j, "when", lua_pushfstring(L, "of arm \"%s\" must give true or false, not a %s", j->arm->name,
+		hp_job_fail(L, j, "when", lua_pushfstring(L, "of arm \"%s\" must give true or false, not a %s", j->arm->name,
 						      luaL_typename(L, -1)));
 	j->truth = lua_toboolean(L, -1);
 }
@@ -185,7 +164,7 @@ static int eval_alarm(struct hp_job *j, const struct hp_action *act, struct answ
 	if (!reply)
 		return -1;
 	j->in = reply;
-	j->arm = &state_of(j)->arms[act->index];
+	j->arm = &hp_job_state(j)->arms[act->index];
 	rc = hp_vm_run(j->vm, alarm_function, j, err);
 	json_decref(reply);
 	ev->truth = j->truth;
@@ -196,7 +175,7 @@ static void found_function(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
 
-	push_field(L, j, "probe");
+	hp_job_push_field(L, j, "probe");
 	lua_getfield(L, -1, "found");
 	hp_lua_push_json(L, j->in);
 	hp_expr_push_run(L, j);
@@ -241,12 +220,12 @@ static void when_expression(lua_State *L, void *arg)
 
 	luaL_checkstack(L, 20, NULL);
 	hp_push_state(L, j->state);
-	if (state_of(j)->kind == HP_CHOOSE)
+	if (hp_job_state(j)->kind == HP_CHOOSE)
 		lua_rawgeti(L, -1, j->index + 1);
 	lua_getfield(L, -1, "when");
 	hp_expr(L, j, -1, "when");
 	if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-		fail_in(L, j, "when", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "when", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
 	j->truth = lua_toboolean(L, -1);
 }
 
@@ -269,9 +248,9 @@ static void time_of(lua_State *L, struct hp_job *j, int index, const char *field
 	if (lua_isinteger(L, -1))
 		j->number = lua_tointeger(L, -1);
 	else if (lua_type(L, -1) != LUA_TSTRING || hp_time_parse(lua_tostring(L, -1), &j->number) < 0)
-		fail_in(L, j, field, "must be a time: microseconds since 1970 or a text like 2026-11-23T02:04:05Z");
+		hp_job_fail(L, j, field, "must be a time: microseconds since 1970 or a text like 2026-11-23T02:04:05Z");
 	if (j->number <= 0 || j->number > j->data->now + HP_DURATION_MAX)
-		fail_in(L, j, field, "is before 1970 or more than ten years away");
+		hp_job_fail(L, j, field, "is before 1970 or more than ten years away");
 	lua_pop(L, 1);
 }
 
@@ -281,14 +260,14 @@ static void until_expression(lua_State *L, void *arg)
 	struct hp_error err = {0};
 	int64_t us;
 
-	push_field(L, j, "for_");
+	hp_job_push_field(L, j, "for_");
 	if (!lua_isnil(L, -1)) {
 		if (hp_duration_parse(lua_tostring(L, -1), &us, &err) < 0)
-			fail_in(L, j, "for_", err.message);
+			hp_job_fail(L, j, "for_", err.message);
 		j->number = j->data->now + us;
 		return;
 	}
-	push_field(L, j, "until_");
+	hp_job_push_field(L, j, "until_");
 	time_of(L, j, -1, "until_");
 }
 
@@ -307,7 +286,7 @@ static int eval_at(struct hp_job *j, const struct hp_action *act, struct answer 
 {
 	(void)a;
 	(void)code;
-	j->arm = &state_of(j)->arms[act->index];
+	j->arm = &hp_job_state(j)->arms[act->index];
 	if (hp_vm_run(j->vm, at_expression, j, err) < 0)
 		return -1;
 	ev->number = j->number;
@@ -342,12 +321,12 @@ static void mailbox_key(lua_State *L, void *arg)
 	lua_getfield(L, -1, "key");
 	hp_expr(L, j, -1, "key");
 	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
-		fail_in(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
 	s = lua_tolstring(L, -1, &n);
 	if (n == 0 || n > HP_KEY_MAX)
-		fail_in(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
+		hp_job_fail(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
 	if (memchr(s, '\n', n))
-		fail_in(L, j, "key", "contains a line break");
+		hp_job_fail(L, j, "key", "contains a line break");
 	hp_buf_add(&j->text, s, n);
 }
 
@@ -386,7 +365,7 @@ static int add_mailbox(struct hp_job *j, const struct hp_arm *arm, int n, struct
 static int eval_mailbox(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 			const char **code, struct hp_error *err)
 {
-	const struct hp_state *s = state_of(j);
+	const struct hp_state *s = hp_job_state(j);
 	int own = hp_state_events(s);
 
 	(void)act;
@@ -405,7 +384,7 @@ static void args_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
 
-	push_field(L, j, "args");
+	hp_job_push_field(L, j, "args");
 	if (lua_isnil(L, -1))
 		hp_buf_adds(&j->text, "[]");
 	else {
@@ -415,20 +394,20 @@ static void args_expression(lua_State *L, void *arg)
 		else
 			hp_lua_write_json(L, -1, &j->text);
 	}
-	if (state_of(j)->sweep.has_dry_run) {
-		push_field(L, j, "dry_run");
+	if (hp_job_state(j)->sweep.has_dry_run) {
+		hp_job_push_field(L, j, "dry_run");
 		hp_expr(L, j, -1, "dry_run");
 		if (!lua_isnil(L, -1) && !lua_isboolean(L, -1))
-			fail_in(L, j, "dry_run", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
+			hp_job_fail(L, j, "dry_run", lua_pushfstring(L, "must be true or false, not a %s", luaL_typename(L, -1)));
 		j->truth = lua_toboolean(L, -1);
 	}
-	if (!state_of(j)->sql.as_user)
+	if (!hp_job_state(j)->sql.as_user)
 		return;
-	push_field(L, j, "as");
+	hp_job_push_field(L, j, "as");
 	lua_getfield(L, -1, HP_MARK_USER);
 	hp_expr(L, j, -1, "as");
 	if ((lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1)) || lua_tostring(L, -1)[0] == '\0')
-		fail_in(L, j, "as", "user(…) must give the user's id, a text");
+		hp_job_fail(L, j, "as", "user(…) must give the user's id, a text");
 	hp_lua_write_json(L, -1, &j->text2); /* a number became text just above */
 }
 
@@ -460,7 +439,7 @@ int hp_statement_args(struct hp_job *j, struct hp_buf *out, struct hp_error *err
 	if (hp_buf_check(&j->text, "args", err) < 0)
 		return -1;
 	hp_buf_adds(out, "\"args\":[");
-	if (state_of(j)->kind == HP_EACH && hp_eval_page(j, out, err) < 0)
+	if (hp_job_state(j)->kind == HP_EACH && hp_eval_page(j, out, err) < 0)
 		return -1;
 	hp_buf_add(out, j->text.p + 1, j->text.n - 1); /* without its bracket */
 	if (j->text2.n) {
@@ -474,7 +453,7 @@ static void set_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
 
-	push_field(L, j, "set");
+	hp_job_push_field(L, j, "set");
 	if (lua_isnil(L, -1)) /* the state only promotes or retires a secret */
 		return;
 	hp_expr(L, j, -1, "set");
@@ -484,15 +463,15 @@ static void set_expression(lua_State *L, void *arg)
 static void result_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
-	bool fails = state_of(j)->kind == HP_FAIL;
+	bool fails = hp_job_state(j)->kind == HP_FAIL;
 	const char *field = fails ? "message" : "result";
 
-	push_field(L, j, field);
+	hp_job_push_field(L, j, field);
 	if (lua_isnil(L, -1))
 		return;
 	hp_expr(L, j, -1, field);
 	if (fails && lua_type(L, -1) != LUA_TSTRING)
-		fail_in(L, j, field, lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, field, lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
 	if (!lua_isnil(L, -1))
 		hp_lua_write_json(L, -1, &j->text);
 }
@@ -502,7 +481,7 @@ static int from_text(struct hp_job *j, hp_sandbox_fn fn, struct answer *a, struc
 	if (hp_vm_run(j->vm, fn, j, err) < 0 || hp_buf_check(&j->text, "a value", err) < 0)
 		return -1;
 	if (j->text.n > HP_VALUE_MAX)
-		return hp_fail(err, HP_E_TOO_LARGE, "state \"%s\": a value is larger than %d bytes", state_of(j)->name,
+		return hp_fail(err, HP_E_TOO_LARGE, "state \"%s\": a value is larger than %d bytes", hp_job_state(j)->name,
 			       HP_VALUE_MAX);
 	hp_buf_add(a->out, j->text.p, j->text.n);
 	a->value_n = a->out->n;
@@ -522,7 +501,7 @@ static void secret_ops(lua_State *L, void *arg)
 		const char *version = NULL;
 
 		lua_settop(L, 0);
-		push_field(L, j, op->op);
+		hp_job_push_field(L, j, op->op);
 		if (op->index > 0)
 			lua_rawgeti(L, -1, op->index);
 		if (hp_secret_marked(L, -1)) {
@@ -531,7 +510,7 @@ static void secret_ops(lua_State *L, void *arg)
 			version = lua_tostring(L, -1);
 			if (!lua_isnil(L, -1) && (!version || !hp_secret_op_version_ok(op->op, version)))
 				luaL_error(L, "%s:%d: state \"%s\": %s: the version is %s, not \"%s\"", j->w->def.file,
-					   state_of(j)->line, state_of(j)->name, op->op, hp_secret_op_versions(op->op),
+					   hp_job_state(j)->line, hp_job_state(j)->name, op->op, hp_secret_op_versions(op->op),
 					   version ? version : luaL_typename(L, -1));
 		}
 		hp_buf_printf(&j->text2, "%s{\"op\":\"%s\",\"name\":\"%s\"", i ? "," : "", op->op, op->name);
@@ -570,7 +549,7 @@ static int eval_set(struct hp_job *j, const struct hp_action *act, struct answer
 static int eval_result(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		       const char **code, struct hp_error *err)
 {
-	const struct hp_state *s = state_of(j);
+	const struct hp_state *s = hp_job_state(j);
 
 	(void)ev;
 	(void)code;
@@ -604,10 +583,10 @@ static void ask_and_evidence(lua_State *L, void *arg)
 	const struct hp_extra *x = &j->w->extra[j->state];
 	int i;
 
-	push_field(L, j, "ask");
+	hp_job_push_field(L, j, "ask");
 	hp_expr(L, j, -1, "ask");
 	if (lua_type(L, -1) != LUA_TSTRING)
-		fail_in(L, j, "ask", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "ask", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
 	hp_lua_write_json(L, -1, &j->text);
 	hp_expr_push_run(L, j);
 	lua_newtable(L);
@@ -644,7 +623,7 @@ static int add_request(struct hp_job *j, int call, struct answer *a, struct hp_e
 static int eval_approval(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 			 const char **code, struct hp_error *err)
 {
-	const struct hp_state *s = state_of(j);
+	const struct hp_state *s = hp_job_state(j);
 	struct hp_quorum q;
 
 	(void)act;

@@ -4,23 +4,6 @@
 #include <string.h>
 #include "script/internal.h"
 
-static const struct hp_state *state_of(const struct hp_job *j)
-{
-	return &j->w->def.states[j->state];
-}
-
-static void push_field(lua_State *L, const struct hp_job *j, const char *field)
-{
-	luaL_checkstack(L, 20, NULL);
-	hp_push_state(L, j->state);
-	lua_getfield(L, -1, field);
-}
-
-static void refuse(lua_State *L, const struct hp_job *j, const char *field, const char *text)
-{
-	luaL_error(L, "%s:%d: state \"%s\": %s %s", j->w->def.file, state_of(j)->line, state_of(j)->name, field, text);
-}
-
 /* ---- one child ---- */
 
 /* Its key into text2 (empty: none), its input into text. */
@@ -30,17 +13,17 @@ static void child_expression(lua_State *L, void *arg)
 	const char *s;
 	size_t n;
 
-	push_field(L, j, "key");
+	hp_job_push_field(L, j, "key");
 	if (!lua_isnil(L, -1)) {
 		hp_expr(L, j, -1, "key");
 		if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
-			refuse(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
+			hp_job_fail(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
 		s = lua_tolstring(L, -1, &n);
 		if (n == 0 || n > HP_KEY_MAX)
-			refuse(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
+			hp_job_fail(L, j, "key", lua_pushfstring(L, "must have from 1 to %d bytes", HP_KEY_MAX));
 		hp_buf_add(&j->text2, s, n);
 	}
-	push_field(L, j, "input");
+	hp_job_push_field(L, j, "input");
 	if (!lua_isnil(L, -1))
 		hp_expr(L, j, -1, "input");
 	else if (j->item)
@@ -48,7 +31,7 @@ static void child_expression(lua_State *L, void *arg)
 	else
 		lua_newtable(L);
 	if (!lua_istable(L, -1))
-		refuse(L, j, "input", lua_pushfstring(L, "must be a table, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "input", lua_pushfstring(L, "must be a table, not a %s", luaL_typename(L, -1)));
 	hp_lua_write_json(L, -1, &j->text);
 }
 
@@ -66,7 +49,7 @@ static int child(struct hp_job *j, struct hp_buf *out, const char **code, struct
 		return -1;
 	if (j->text.n > HP_INPUT_MAX)
 		return hp_fail(err, HP_E_TOO_LARGE, "state \"%s\": the input of a child is larger than %d bytes",
-			       state_of(j)->name, HP_INPUT_MAX);
+			       hp_job_state(j)->name, HP_INPUT_MAX);
 	*code = "script_error";
 	hp_buf_addc(out, '{');
 	if (j->text2.n) {
@@ -90,17 +73,17 @@ static void items_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
 
-	push_field(L, j, "items");
+	hp_job_push_field(L, j, "items");
 	hp_expr(L, j, -1, "items");
 	if (!lua_istable(L, -1))
-		refuse(L, j, "items", lua_pushfstring(L, "must be a list, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "items", lua_pushfstring(L, "must be a list, not a %s", luaL_typename(L, -1)));
 	hp_lua_write_json(L, -1, &j->text);
 }
 
 /* The whole list, or the rows of a page. Owner: caller. */
 static json_t *items_of(struct hp_job *j, const struct hp_action *act, struct hp_error *err)
 {
-	bool pages = state_of(j)->children.pages;
+	bool pages = hp_job_state(j)->children.pages;
 	json_t *v;
 
 	hp_buf_clear(&j->text);
@@ -113,7 +96,7 @@ static json_t *items_of(struct hp_job *j, const struct hp_action *act, struct hp
 		v = json_array();
 	}
 	if (v && !json_is_array(v)) {
-		hp_fail(err, HP_E_INVALID, "state \"%s\": items must be a list", state_of(j)->name);
+		hp_fail(err, HP_E_INVALID, "state \"%s\": items must be a list", hp_job_state(j)->name);
 		json_decref(v);
 		v = NULL;
 	}
@@ -144,14 +127,14 @@ static int add_items(struct hp_job *j, const json_t *items, size_t first, int64_
 /* The cursor after the last row that is in; it must move on. */
 static int add_cursor(struct hp_job *j, const json_t *rows, size_t next, struct hp_buf *out, struct hp_error *err)
 {
-	const char *column = state_of(j)->children.cursor;
+	const char *column = hp_job_state(j)->children.cursor;
 	const json_t *v = next ? json_object_get(json_array_get(rows, next - 1), column) : NULL;
 
 	if (next == 0)
 		return hp_buf_adds(out, ",\"cursor\":null");
 	if (!json_is_string(v) && !json_is_integer(v))
 		return hp_fail(err, HP_E_INVALID, "state \"%s\": cursor: the rows have no column \"%s\" that is a text or a whole number",
-			       state_of(j)->name, column);
+			       hp_job_state(j)->name, column);
 	hp_buf_adds(out, ",\"cursor\":");
 	return hp_json_write(out, v, err);
 }
@@ -159,7 +142,7 @@ static int add_cursor(struct hp_job *j, const json_t *rows, size_t next, struct 
 static int add_page(struct hp_job *j, const struct hp_action *act, struct hp_buf *out, const char **code,
 		    struct hp_error *err)
 {
-	bool pages = state_of(j)->children.pages;
+	bool pages = hp_job_state(j)->children.pages;
 	size_t known = (size_t)act->index, next = known, n;
 	json_t *items = items_of(j, act, err);
 	int rc;
@@ -180,7 +163,7 @@ static int add_page(struct hp_job *j, const struct hp_action *act, struct hp_buf
 int hp_eval_children(struct hp_job *j, const struct hp_action *act, struct answer *a, struct hp_event *ev,
 		     const char **code, struct hp_error *err)
 {
-	const struct hp_state *s = state_of(j);
+	const struct hp_state *s = hp_job_state(j);
 	bool further = act->pending && act->pending->after.phase == HP_PH_JOINING;
 	struct hp_buf *out = a->out;
 	int rc;
@@ -207,14 +190,14 @@ static void from_expression(lua_State *L, void *arg)
 {
 	struct hp_job *j = arg;
 
-	push_field(L, j, "from");
+	hp_job_push_field(L, j, "from");
 	if (lua_isnil(L, -1)) {
 		hp_buf_addc(&j->text2, '0');
 		return;
 	}
 	hp_expr(L, j, -1, "from");
 	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
-		refuse(L, j, "from", lua_pushfstring(L, "must be a text or a whole number, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, "from", lua_pushfstring(L, "must be a text or a whole number, not a %s", luaL_typename(L, -1)));
 	hp_lua_write_json(L, -1, &j->text2);
 }
 
@@ -255,7 +238,7 @@ int hp_eval_joined(struct hp_job *j, const struct hp_action *act, struct answer 
 	(void)code;
 	if (!found)
 		return -1;
-	if (state_of(j)->kind == HP_RUN) {
+	if (hp_job_state(j)->kind == HP_RUN) {
 		rc = hp_json_write(a->out, result ? result : json_null(), err);
 	} else {
 		v = json_object();

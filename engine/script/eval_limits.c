@@ -9,12 +9,6 @@
 #include <string.h>
 #include "script/internal.h"
 
-static void fail_in(lua_State *L, const struct hp_job *j, const char *what, const char *text)
-{
-	luaL_error(L, "%s:%d: state \"%s\": %s %s", j->w->def.file, j->w->def.states[j->state].line,
-		   j->w->def.states[j->state].name, what, text);
-}
-
 /* ,"key":"…" from the field `per` of the table on top; nothing when it is not given. */
 static void add_key(lua_State *L, struct hp_job *j, const char *what)
 {
@@ -28,10 +22,10 @@ static void add_key(lua_State *L, struct hp_job *j, const char *what)
 	}
 	hp_expr(L, j, -1, what);
 	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
-		fail_in(L, j, what, lua_pushfstring(L, "per must be a text, not a %s", luaL_typename(L, -1)));
+		hp_job_fail(L, j, what, lua_pushfstring(L, "per must be a text, not a %s", luaL_typename(L, -1)));
 	s = lua_tolstring(L, -1, &n);
 	if (n > HP_KEY_MAX || memchr(s, '\0', n))
-		fail_in(L, j, what, lua_pushfstring(L, "per must have at most %d bytes, and no zero byte", HP_KEY_MAX));
+		hp_job_fail(L, j, what, lua_pushfstring(L, "per must have at most %d bytes, and no zero byte", HP_KEY_MAX));
 	hp_buf_adds(&j->text, ",\"key\":");
 	hp_lua_write_json(L, -1, &j->text);
 	lua_pop(L, 2);
@@ -46,7 +40,7 @@ static void add_budget(lua_State *L, struct hp_job *j, const struct hp_call_limi
 	if (!lua_isnil(L, -1)) {
 		hp_expr(L, j, -1, "budget");
 		if (!lua_isinteger(L, -1) || lua_tointeger(L, -1) < 0)
-			fail_in(L, j, "budget", "amount must be a whole number, 0 or more");
+			hp_job_fail(L, j, "budget", "amount must be a whole number, 0 or more");
 		amount = lua_tointeger(L, -1);
 		lua_pop(L, 1);
 	}

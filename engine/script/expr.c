@@ -5,6 +5,7 @@
  * committed (hp_action.pending) lies on top of what is. The data is pushed afresh
  * for each expression, so a function that writes into it changes nothing.
  */
+#include <stdlib.h>
 #include <string.h>
 #include "script/internal.h"
 #include "script/lualib.h"
@@ -330,6 +331,40 @@ static void table_value(lua_State *L, struct hp_job *j, int index, const char *f
 void hp_expr(lua_State *L, struct hp_job *j, int index, const char *field)
 {
 	value(L, j, lua_absindex(L, index), field, 0);
+}
+
+const struct hp_state *hp_job_state(const struct hp_job *j)
+{
+	return &j->w->def.states[j->state];
+}
+
+void hp_job_push_field(lua_State *L, const struct hp_job *j, const char *field)
+{
+	luaL_checkstack(L, 20, NULL);
+	hp_push_state(L, j->state);
+	lua_getfield(L, -1, field);
+}
+
+void hp_job_fail(lua_State *L, const struct hp_job *j, const char *field, const char *text)
+{
+	luaL_error(L, "%s:%d: state \"%s\": %s %s", j->w->def.file, hp_job_state(j)->line, hp_job_state(j)->name, field, text);
+	abort(); /* luaL_error does not return */
+}
+
+static void field_expression(lua_State *L, void *arg)
+{
+	struct hp_job *j = arg;
+
+	hp_job_push_field(L, j, j->field);
+	hp_expr(L, j, -1, j->field);
+	hp_lua_write_json(L, -1, &j->text);
+}
+
+int hp_job_eval(struct hp_job *j, const char *field, struct hp_error *err)
+{
+	hp_buf_clear(&j->text);
+	j->field = field;
+	return hp_vm_run(j->vm, field_expression, j, err);
 }
 
 void hp_push_state(lua_State *L, int state)

@@ -346,3 +346,24 @@ void hp_r_expression(const struct hp_reader *r, int index, const char *field)
 {
 	check_value(r, lua_absindex(r->L, index), field, 0);
 }
+
+bool hp_r_expression_of(const struct hp_reader *r, int table, const char *field)
+{
+	if (!hp_r_get(r, table, field))
+		return false;
+	hp_r_expression(r, -1, field);
+	lua_pop(r->L, 1);
+	return true;
+}
+
+int hp_percent_parse(const char *s)
+{
+	size_t n = strspn(s, "0123456789");
+	int v = 0;
+
+	if (n < 1 || n > 3 || strcmp(s + n, "%") != 0)
+		return -1;
+	for (; *s != '%'; s++)
+		v = v * 10 + (*s - '0');
+	return v <= 100 ? v : -1;
+}

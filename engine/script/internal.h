@@ -7,19 +7,23 @@
  *   template.c   "{payment.id}" parts; expr.c: expressions over a run's data
  *   schema.c     text, integer, list(…): declared shapes
  *   connector.c  a connector as a C structure, its breakers in connector_breaker.c
- *   loader.c     a workflow, its states in loader_states.c (`on` in loader_arms.c), its triggers in
- *                loader_trigger.c, what limits its starts in loader_limits.c
+ *   loader.c     a workflow, its states in loader_states.c (`on` in loader_arms.c, what run and each
+ *                share in loader_children.c), its triggers in loader_trigger.c, what limits its starts,
+ *                its calls and its connectors in loader_limits.c
  *   zone.c       the system's time zones
  *   bundle.c     files → bundle → digest;   workflow.c: loading, rebuilding
  *   input.c      what is asked before there is a run;
  *   eval.c       what the machine asks;     request.c: a rendered request
- *   eval_children.c  … of run and each
+ *   eval_children.c  … of run and each; eval_limits.c: what a call's admission asks
  *   undo.c       what is kept to undo an effect
  *   secret.c     the word `secret`; loader_secret.c: what states say about secrets;
  *                secret_reply.c: replies that bring or repeat them
  *   outgoing.c   request → URL and secrets; reply.c: what came back, classified
  *   webhook.c    connectors for the webhook door
- *   check.c, check_road.c, graph.c          the author's tools
+ *   native.c     which connectors need a plugin
+ *   check*.c (check.h), diff.c, graph.c     the author's tools
+ *   fake*.c (fake_internal.h)               simulated providers
+ *   sandbox.c, lualib.c, strlib.c, pattern.c, value.c   a Lua that is safe to run (sandbox.h, lualib.h)
  *
  * Data crosses between Lua and C as JSON text in buffers that the C side owns:
  * a call of Lua that is killed is abandoned and could not free anything.
@@ -194,6 +198,10 @@ int hp_r_list(const struct hp_reader *r, int table, const char *field, bool sing
 void hp_r_function(const struct hp_reader *r, int table, const char *field, bool *present);
 /* Refuses what is not an expression; templates are checked too. */
 void hp_r_expression(const struct hp_reader *r, int index, const char *field);
+/* The field is one; false: it is absent. */
+bool hp_r_expression_of(const struct hp_reader *r, int table, const char *field);
+/* "50%" → 50; -1: not a whole number from 0 to 100. */
+int hp_percent_parse(const char *s);
 /* Keys of the table on top, sorted, that are strings; raises for others. */
 int hp_r_keys(const struct hp_reader *r, int table, const char *field, int max, const char ***out);
 /* ", did you mean \"…\"?" or "", in the arena. */
@@ -232,6 +240,7 @@ struct hp_job {
 	const struct hp_op *op;
 	bool probe;
 	const struct hp_arm *arm;  /* whose expressions; NULL: the state's own */
+	const char *field;         /* of hp_job_eval() */
 	json_t *in;                /* borrowed: value pushed as an argument */
 	json_t *item;              /* borrowed: of an `each`; NULL: none, and no index */
 	int64_t item_index;
@@ -253,6 +262,14 @@ void hp_job_free(struct hp_job *j);
 /* Evaluates the expression at index, pushes its value. field: for messages. */
 void hp_expr(lua_State *L, struct hp_job *j, int index, const char *field);
 void hp_expr_push_run(lua_State *L, struct hp_job *j);
+/* The job's state. */
+const struct hp_state *hp_job_state(const struct hp_job *j);
+/* Pushes its table and a field of it. */
+void hp_job_push_field(lua_State *L, const struct hp_job *j, const char *field);
+/* Raises "file:line: state "x": field text". */
+void hp_job_fail(lua_State *L, const struct hp_job *j, const char *field, const char *text) __attribute__((noreturn));
+/* Evaluates that field of the job's state: JSON, in j->text. */
+int hp_job_eval(struct hp_job *j, const char *field, struct hp_error *err) HP_MUST_CHECK;
 /* Pushes the state's table (or the probe's inside it). */
 void hp_push_state(lua_State *L, int state);
 /* Pushes the table of an arm of that state. */
@@ -301,7 +318,6 @@ struct hp_budget {
 	int64_t max, per_us;
 	bool bucket;
 };
-/* What a state has beside the definition. */
 struct hp_secret_save {
 	const char *name, *path; /* path NULL: all of the reply */
 };
@@ -310,6 +326,7 @@ struct hp_secret_op {
 	const char *name;
 	int index;        /* place in its list; 0: the field is it */
 };
+/* What a state has beside the definition. */
 struct hp_extra {
 	struct hp_secret_save *secrets; /* call: what its replies bring */
 	int n_secrets;
@@ -416,7 +433,6 @@ int hp_undo_kept(struct hp_job *j, const char *name, struct hp_buf *out, struct 
 /* The run's values are those it had when the effect succeeded. */
 void hp_undo_values(struct hp_job *j);
 /* ---- secrets ---- */
-bool hp_secret_name_ok(const char *s);
 bool hp_secret_version_ok(const char *s); /* "current", "pending", "previous", a number */
 /* Which of them `promote` and `retire` (op) may have; the same in words. */
 bool hp_secret_op_version_ok(const char *op, const char *version);

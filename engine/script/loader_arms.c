@@ -31,15 +31,6 @@ static bool has(const struct arm_reader *ar, const char *field)
 	return true;
 }
 
-static bool expression(const struct arm_reader *ar, const char *field)
-{
-	if (!hp_r_get(&ar->r, ar->at, field))
-		return false;
-	hp_r_expression(&ar->r, -1, field);
-	lua_pop(ar->r.L, 1);
-	return true;
-}
-
 static void read_save(const struct arm_reader *ar, const char *fallback)
 {
 	const char *name = hp_r_string(&ar->r, ar->at, "save");
@@ -56,7 +47,7 @@ static void read_event(const struct arm_reader *ar)
 	if (hp_r_list(&ar->r, ar->at, "event", true, 1, &events) != 1)
 		hp_r_fail(&ar->r, "event must be the name of one event, like \"canary.abort\"");
 	ar->arm->event = events[0];
-	if (!expression(ar, "key"))
+	if (!hp_r_expression_of(&ar->r, ar->at, "key"))
 		hp_r_fail(&ar->r, "key is missing: whose event it is, like key = \"{run.id}\"");
 	read_save(ar, "event");
 }
@@ -66,9 +57,8 @@ static void read_timer(const struct arm_reader *ar)
 	ONLY(ar, "after", "at", "next");
 	ar->arm->kind = HP_ARM_TIMER;
 	ar->arm->after_us = hp_r_duration(&ar->r, ar->at, "after", 0);
-	if (expression(ar, "at") == (ar->arm->after_us > 0))
-		hp_r_fail(&ar->r, "%s", ar->arm->after_us > 0 ? "after and at exclude each other"
-							      : "after must be longer than nothing");
+	if (hp_r_expression_of(&ar->r, ar->at, "at") && ar->arm->after_us > 0)
+		hp_r_fail(&ar->r, "after and at exclude each other");
 }
 
 static void read_operation(const struct arm_reader *ar, struct hp_extra *x, int i)
@@ -100,7 +90,7 @@ static void read_check(const struct arm_reader *ar, struct hp_extra *x, int i)
 		hp_r_fail(&ar->r, "every is missing or too short: a check may be made every second at most, "
 				  "like every = \"30s\"");
 	read_operation(ar, x, i);
-	expression(ar, "with");
+	hp_r_expression_of(&ar->r, ar->at, "with");
 	hp_r_function(&ar->r, ar->at, "when", &has_when);
 	if (!has_when)
 		hp_r_fail(&ar->r, "when is missing: function(reply, run) … end, true when the run must go on");

@@ -1,6 +1,5 @@
 /* loader_children.c: what run and each say of their items, their join and their time.
  * The state's table is at `body`. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "script/internal.h"
@@ -36,10 +35,6 @@ void hp_loader_within(const struct hp_reader *r, const struct hp_workflow *w, st
 /* tolerate = 3 or "10%" */
 static void read_tolerate(const struct hp_reader *r, struct hp_state *s, int body)
 {
-	const char *text;
-	char *end = NULL;
-	long percent;
-
 	if (!hp_r_get(r, body, "tolerate"))
 		return;
 	if (s->children.need > 0)
@@ -48,11 +43,9 @@ static void read_tolerate(const struct hp_reader *r, struct hp_state *s, int bod
 		s->children.tolerate = hp_r_integer(r, body, "tolerate", 0, 0, INT32_MAX);
 		return;
 	}
-	text = lua_tostring(r->L, -1);
-	percent = strtol(text, &end, 10); /* LONG_MAX when it is more than that */
-	if (end == text || strcmp(end, "%") != 0 || text[0] < '0' || text[0] > '9' || percent > 100)
+	s->children.percent = hp_percent_parse(lua_tostring(r->L, -1));
+	if (s->children.percent < 0)
 		hp_r_fail(r, "tolerate must be a number of failures or a share like \"10%%\"");
-	s->children.percent = (int)percent;
 }
 
 /* join = "all", "any" or a number */

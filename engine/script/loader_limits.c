@@ -153,14 +153,6 @@ void hp_loader_limits(const struct hp_reader *r, struct hp_workflow *w, int body
 
 /* ---- calls and connectors ---- */
 
-static void expression(const struct hp_reader *r, int table, const char *field)
-{
-	if (!hp_r_get(r, table, field))
-		return;
-	hp_r_expression(r, -1, field);
-	lua_pop(r->L, 1);
-}
-
 static void read_call_budget(const struct hp_reader *r, struct hp_workflow *w, int i, int body)
 {
 	static const char *const fields[] = {"per", "amount", "over"};
@@ -179,8 +171,8 @@ static void read_call_budget(const struct hp_reader *r, struct hp_workflow *w, i
 		hp_r_fail(r, "budget: its name is missing, like budget = { \"sms\", over = \"park\" }");
 	l->budget = hp_r_dup(r, lua_tostring(r->L, -1));
 	lua_pop(r->L, 1);
-	expression(r, at, "per");
-	expression(r, at, "amount");
+	hp_r_expression_of(r, at, "per");
+	hp_r_expression_of(r, at, "amount");
 	over = hp_r_string(r, at, "over");
 	if (!over)
 		hp_r_fail(r, "budget: over is missing: \"park\" (wait until there is room), \"fail\" (code over_budget), or the state to go to");
@@ -208,12 +200,12 @@ void hp_loader_call_limits(const struct hp_reader *r, struct hp_workflow *w, int
 	read_call_budget(r, w, i, body);
 	if (hp_loader_limit(r, body, "concurrency", slots, 2)) {
 		l->slots = hp_loader_slots(r, lua_gettop(r->L));
-		expression(r, lua_gettop(r->L), "per");
+		hp_r_expression_of(r, lua_gettop(r->L), "per");
 		lua_pop(r->L, 1);
 	}
 	if (hp_loader_limit(r, body, "rate", rate, 4)) {
 		hp_loader_rate(r, lua_gettop(r->L), &l->rate);
-		expression(r, lua_gettop(r->L), "per");
+		hp_r_expression_of(r, lua_gettop(r->L), "per");
 		lua_pop(r->L, 1);
 	}
 	s->call.limited = l->budget || l->slots || l->rate.max || hp_loader_conn_limited(w, s->call.op.connector);
@@ -251,7 +243,6 @@ static void add_budgets(const struct hp_workflow *w, struct hp_buf *out)
 	if (w->n_budgets)
 		hp_buf_addc(out, '}');
 }
-
 
 static void add_parts(struct hp_buf *out, const char *name, const char *s)
 {

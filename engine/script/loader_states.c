@@ -81,18 +81,9 @@ static void read_set(const struct state_reader *sr)
 	lua_pop(sr->r->L, 1);
 }
 
-static bool expression(const struct state_reader *sr, int table, const char *field)
-{
-	if (!hp_r_get(sr->r, table, field))
-		return false;
-	hp_r_expression(sr->r, -1, field);
-	lua_pop(sr->r->L, 1);
-	return true;
-}
-
 static void need_expression(const struct state_reader *sr, const char *field)
 {
-	if (!expression(sr, sr->body, field))
+	if (!hp_r_expression_of(sr->r, sr->body, field))
 		hp_r_fail(sr->r, "%s is missing", field);
 }
 
@@ -196,7 +187,7 @@ static void read_probe(const struct state_reader *sr)
 	if (!sr->x->probe->pub.read)
 		hp_r_fail(r, "probe: %s.%s is not a read; a probe must only look", sr->x->probe->pub.connector,
 			  sr->x->probe->pub.name);
-	expression(sr, at, "with");
+	hp_r_expression_of(sr->r, at, "with");
 	hp_r_function(r, at, "found", &has_found);
 	if (!has_found)
 		hp_r_fail(r, "probe: found is missing: function(reply, run) … end");
@@ -211,8 +202,8 @@ static void read_request(const struct state_reader *sr, const char *what)
 	sr->x->op = first_operation(sr, sr->body, what);
 	sr->s->call.op = sr->x->op->pub;
 	sr->s->call.signed_by = HP_NO_STATE;
-	expression(sr, sr->body, "with");
-	sr->s->call.has_key = expression(sr, sr->body, "key");
+	hp_r_expression_of(sr->r, sr->body, "with");
+	sr->s->call.has_key = hp_r_expression_of(sr->r, sr->body, "key");
 	sr->s->timeout_us = read_timeout(sr, HP_CALL_TIMEOUT_DEFAULT);
 	read_retry(sr);
 	read_probe(sr);
@@ -435,7 +426,7 @@ static void read_sweep_call(const struct state_reader *sr)
 	if (sr->x->op->pub.repeat == HP_REPEAT_NEVER && !sr->x->op->pub.read)
 		hp_r_fail(r, "call: %s.%s must not be repeated; a sweep sends a row's request again after a crash",
 			  sr->x->op->pub.connector, sr->x->op->pub.name);
-	expression(sr, at, "with");
+	hp_r_expression_of(sr->r, at, "with");
 	sr->s->sweep.has_call = true;
 	sr->s->call.op = sr->x->op->pub;
 	sr->s->call.over_budget = HP_NO_STATE;
@@ -462,7 +453,7 @@ static void read_sweep(const struct state_reader *sr)
 	sr->s->sweep.total = hp_r_string(r, sr->body, "total");
 	sr->s->sweep.per_second = read_rate(sr);
 	sr->s->sweep.lag_max = read_lag(sr);
-	sr->s->sweep.has_dry_run = expression(sr, sr->body, "dry_run");
+	sr->s->sweep.has_dry_run = hp_r_expression_of(sr->r, sr->body, "dry_run");
 	with_row.list = hp_r_alloc(r, sizeof *with_row.list * (size_t)(known->n + 1));
 	memcpy(with_row.list, known->list, sizeof *with_row.list * (size_t)known->n);
 	with_row.list[with_row.n++] = "row";
@@ -492,7 +483,7 @@ static void read_branch(const struct state_reader *sr, int n, struct hp_branch *
 	if (!lua_istable(r->L, at))
 		hp_r_fail(r, "branch %d must be a table like { when = function(run) … end, next = \"state\" }", n);
 	hp_r_only(r, at, fields, 2, 0);
-	if (!expression(sr, at, "when"))
+	if (!hp_r_expression_of(sr->r, at, "when"))
 		hp_r_fail(r, "branch %d: when is missing", n);
 	b->line = sr->s->line;
 	b->next = hp_loader_way(r, sr->w, at, "next");
@@ -566,7 +557,7 @@ static void read_approval(const struct state_reader *sr)
 
 	ONLY(sr, 0, COMMON, "when", "of", "ask", "evidence", "approvers", "deadline", "reminders", "rejected", "expired",
 	     "save", "on");
-	sr->s->approval.has_when = expression(sr, sr->body, "when");
+	sr->s->approval.has_when = hp_r_expression_of(sr->r, sr->body, "when");
 	sr->s->approval.of = way(sr, "of");
 	if (sr->s->approval.of != HP_NO_STATE && sr->w->def.states[sr->s->approval.of].kind != HP_CALL)
 		hp_r_fail(r, "of: \"%s\" is not a call; only the request of a call can be signed",
@@ -592,7 +583,7 @@ static void read_wait(const struct state_reader *sr)
 	ONLY(sr, 0, COMMON, "for_", "until_", "on");
 	sr->s->wait.for_us = hp_r_duration(r, sr->body, "for_", 0);
 	has_for = sr->s->wait.for_us > 0;
-	has_until = expression(sr, sr->body, "until_");
+	has_until = hp_r_expression_of(sr->r, sr->body, "until_");
 	if (has_for == has_until)
 		hp_r_fail(r, "%s", has_for ? "for_ and until_ exclude each other"
 					   : "how long is missing: for_ = \"10m\" or until_ = expression");
@@ -641,8 +632,8 @@ static void read_run(const struct state_reader *sr)
 {
 	ONLY(sr, 0, COMMON, "workflow", "key", "input", "save", "within", "timeout", "catch", "on");
 	read_child(sr);
-	expression(sr, sr->body, "key");
-	expression(sr, sr->body, "input");
+	hp_r_expression_of(sr->r, sr->body, "key");
+	hp_r_expression_of(sr->r, sr->body, "input");
 	sr->s->save = read_save(sr, NULL);
 	hp_loader_arms(sr->r, sr->w, sr->s, sr->x, sr->body);
 }
@@ -668,7 +659,7 @@ static void read_rows(const struct state_reader *sr)
 		hp_r_fail(sr->r, "cursor is missing: the column that orders the rows; the next page begins after its last value");
 	read_as(sr);
 	read_args(sr);
-	expression(sr, sr->body, "from");
+	hp_r_expression_of(sr->r, sr->body, "from");
 }
 
 static void read_each(const struct state_reader *sr)
@@ -678,7 +669,7 @@ static void read_each(const struct state_reader *sr)
 	ONLY(sr, 0, COMMON, "items", "rows", "as", "args", "cursor", "from", "retry", "workflow", "key", "input",
 	     "concurrency", "tolerate", "join", "save", "within", "timeout", "catch", "on");
 	read_child(sr);
-	has_items = expression(sr, sr->body, "items");
+	has_items = hp_r_expression_of(sr->r, sr->body, "items");
 	read_rows(sr);
 	if (has_items == sr->s->children.pages)
 		hp_r_fail(sr->r, "%s", has_items ? "items and rows exclude each other"
@@ -694,7 +685,7 @@ static void read_each(const struct state_reader *sr)
 static void read_succeed(const struct state_reader *sr)
 {
 	ONLY(sr, 0, "doc", "result");
-	expression(sr, sr->body, "result");
+	hp_r_expression_of(sr->r, sr->body, "result");
 }
 
 static void read_fail(const struct state_reader *sr)
@@ -707,7 +698,7 @@ static void read_fail(const struct state_reader *sr)
 	if (!hp_name_ok(sr->s->fail.code) || strlen(sr->s->fail.code) >= HP_CODE_MAX)
 		hp_r_fail(sr->r, "code \"%s\" must be lower-case letters, digits and _, at most %d", sr->s->fail.code,
 			  HP_CODE_MAX - 1);
-	expression(sr, sr->body, "message");
+	hp_r_expression_of(sr->r, sr->body, "message");
 }
 
 static void read_kind(const struct state_reader *sr)

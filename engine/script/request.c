@@ -307,8 +307,7 @@ static void arg_and_key(lua_State *L, void *arg)
 		return;
 	hp_expr(L, j, -1, "key");
 	if (lua_type(L, -1) != LUA_TSTRING && !lua_isinteger(L, -1))
-		luaL_error(L, "%s:%d: state \"%s\": key must be a text, not a %s", j->w->def.file,
-			   j->w->def.states[j->state].line, j->w->def.states[j->state].name, luaL_typename(L, -1));
+		hp_job_fail(L, j, "key", lua_pushfstring(L, "must be a text, not a %s", luaL_typename(L, -1)));
 	j->has_text2 = true;
 	hp_buf_adds(&j->text2, lua_tostring(L, -1));
 }
@@ -413,18 +412,6 @@ static int parts_of(struct hp_job *j, json_t *arg, json_t **parts, const char **
 	return *parts ? 0 : -1;
 }
 
-/* In the sandbox: `using` into text. */
-static void using_expression(lua_State *L, void *arg)
-{
-	struct hp_job *j = arg;
-
-	luaL_checkstack(L, 20, NULL);
-	hp_push_state(L, j->state);
-	lua_getfield(L, -1, "using");
-	hp_expr(L, j, -1, "using");
-	hp_lua_write_json(L, -1, &j->text);
-}
-
 /* Name → version, as text. NULL and rc 0: the state has no `using`. */
 static json_t *using_of(struct hp_job *j, const char **code, int *rc, struct hp_error *err)
 {
@@ -437,8 +424,7 @@ static json_t *using_of(struct hp_job *j, const char **code, int *rc, struct hp_
 	if (!j->w->extra[j->state].has_using)
 		return NULL;
 	*code = "script_error";
-	hp_buf_clear(&j->text);
-	*rc = hp_vm_run(j->vm, using_expression, j, err);
+	*rc = hp_job_eval(j, "using", err);
 	if (*rc < 0)
 		return NULL;
 	*code = "request_invalid";

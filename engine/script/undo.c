@@ -8,20 +8,9 @@
 
 #include "script/internal.h"
 
-static void text_expression(lua_State *L, void *arg)
-{
-	struct hp_job *j = arg;
-
-	luaL_checkstack(L, 20, NULL);
-	hp_push_state(L, j->state);
-	lua_getfield(L, -1, "undo");
-	hp_expr(L, j, -1, "undo");
-	hp_lua_write_json(L, -1, &j->text);
-}
-
 static int add_text(struct hp_job *j, struct hp_buf *out, struct hp_error *err)
 {
-	if (hp_vm_run(j->vm, text_expression, j, err) < 0 || hp_buf_check(&j->text, "undo", err) < 0)
+	if (hp_job_eval(j, "undo", err) < 0 || hp_buf_check(&j->text, "undo", err) < 0)
 		return -1;
 	hp_buf_adds(out, "\"text\":");
 	hp_buf_add(out, j->text.p, j->text.n);
