@@ -21,6 +21,13 @@ void hp_buf_free(struct hp_buf *b)
 	hp_buf_init(b, b->max);
 }
 
+void hp_buf_wipe(struct hp_buf *b)
+{
+	if (b->p)
+		explicit_bzero(b->p, b->cap);
+	hp_buf_free(b);
+}
+
 void hp_buf_clear(struct hp_buf *b)
 {
 	b->n = 0;

@@ -27,6 +27,7 @@ struct hp_bytes {
 
 void hp_buf_init(struct hp_buf *b, size_t max);
 void hp_buf_free(struct hp_buf *b);  /* reusable afterwards with the same max */
+void hp_buf_wipe(struct hp_buf *b);  /* the same, and nothing of it stays in memory */
 void hp_buf_clear(struct hp_buf *b); /* keeps the memory, clears `failed` */
 int hp_buf_add(struct hp_buf *b, const void *p, size_t n);
 int hp_buf_addc(struct hp_buf *b, char c);

@@ -23,23 +23,25 @@ void hp_w_deliver(struct hp_owned *r, struct hp_event *ev)
 	hp_w_drive(r, ev);
 }
 
+/* It was answered and we cannot hold the answer: the outcome is unknown to the run, and
+ * asking again under the same key is the way to it. */
+static void out_of_memory(struct hp_event *ev)
+{
+	*ev = (struct hp_event){.type = HP_EV_REPLY,
+				.sent_at = ev->sent_at,
+				.outcome = HP_AMBIGUOUS,
+				.code = "out_of_memory",
+				.message = "the reply does not fit the run's memory",
+				.retry_after_us = -1};
+}
+
 static void reply(struct hp_owned *r, struct hp_event *ev)
 {
 	ev->type = HP_EV_REPLY;
-	ev->now = hp_worker_now(r->w);
 	if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep_text(r, &ev->code) != 0 ||
 	    hp_w_keep_text(r, &ev->message) != 0 || hp_w_keep(r, &ev->swept.cursor) != 0 ||
-	    hp_w_keep(r, &ev->swept.row) != 0) {
-		/* It was answered and we cannot hold the answer: the outcome is unknown
-		 * to the run, and asking again under the same key is the way to it. */
-		*ev = (struct hp_event){.type = HP_EV_REPLY,
-					.now = ev->now,
-					.sent_at = ev->sent_at,
-					.outcome = HP_AMBIGUOUS,
-					.code = "out_of_memory",
-					.message = "the reply does not fit the run's memory",
-					.retry_after_us = -1};
-	}
+	    hp_w_keep(r, &ev->swept.row) != 0)
+		out_of_memory(ev);
 	hp_w_deliver(r, ev);
 }
 
@@ -66,21 +68,27 @@ static void count_reply(struct hp_owned *r, const struct hp_event *ev)
 void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 {
 	struct hp_worker *w = r->w;
-	struct hp_buf scrubbed;
+	struct hp_scrubber sent;
+	struct hp_buf body;
 	struct hp_event ev;
+	bool clean;
 
 	in->op = r->op;
 	memset(&ev, 0, sizeof ev);
 	ev.retry_after_us = -1;
-	hp_w_scrub(r, in, &scrubbed);
 	hp_buf_clear(&w->scratch);
-	hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch,
-			  &ev);
+	hp_buf_init(&body, 2 * (HP_HTTP_RESPONSE_BODY_MAX + HP_VALUE_MAX));
+	clean = hp_scrubber_init(&sent, r->used, r->n_used) == 0 && hp_w_scrub(r, &sent, in, &body) == 0;
+	if (clean)
+		hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch, &ev);
+	if (clean && r->n_used > 0 && in->body.n && memchr(in->body.p, '\\', in->body.n))
+		clean = hp_w_scrub_event(r, &sent, &ev) == 0; /* what was escaped in JSON is a plain text now */
+	if (!clean)
+		out_of_memory(&ev);
 	/* it may have waited for its place long after it was admitted */
 	ev.sent_at = hp_worker_now(w) - (hp_w_boot(w) - r->effect_at);
-	if (r->n_used > 0 && in->body.n && memchr(in->body.p, '\\', in->body.n))
-		hp_w_scrub_event(r, &ev); /* what was escaped in JSON is a plain text now */
-	hp_buf_free(&scrubbed);
+	hp_scrubber_free(&sent);
+	hp_buf_wipe(&body);
 	count_reply(r, &ev);
 	hp_w_breaker_note(r, &ev, in->answered ? in->status : 0);
 	if (ev.outcome != HP_CLASS_OK || r->act.probe || !hp_w_seals(r, r->act.state, &ev))

@@ -209,9 +209,11 @@ bool hp_w_looks_at_secrets(struct hp_owned *r, int64_t now, const struct hp_comm
 /* A secret is missing: perhaps it is newer than the last look. hp_w_send() follows;
  * false: it was looked already. */
 bool hp_w_looks_before_send(struct hp_owned *r);
-/* What was sent is blackened in what came back; `body` holds it then. */
-void hp_w_scrub(struct hp_owned *r, struct hp_incoming *in, struct hp_buf *body);
-void hp_w_scrub_event(struct hp_owned *r, struct hp_event *ev);
+/* What was sent is blackened in what came back; `body` holds it then. -1: no memory, and
+ * nobody may see it. */
+int hp_w_scrub(struct hp_owned *r, const struct hp_scrubber *s, struct hp_incoming *in, struct hp_buf *body) HP_MUST_CHECK;
+/* Again after the connector has read it: JSON has more ways to write a text than one. */
+int hp_w_scrub_event(struct hp_owned *r, const struct hp_scrubber *s, struct hp_event *ev) HP_MUST_CHECK;
 
 /* worker_schedule.c */
 bool hp_w_schedules_busy(const struct hp_worker *w);  /* an answer is on its way */

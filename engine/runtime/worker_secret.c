@@ -122,6 +122,7 @@ bool hp_w_seals(struct hp_owned *r, int state, const struct hp_event *ev)
 	*s = (struct sealing){.r = r, .ev = *ev, .state = state, .docs = json_array()};
 	s->value = hp_json_parse(ev->value.p, ev->value.n, "a reply with secrets", &err);
 	s->ev.value = (struct hp_bytes){NULL, 0};
+	hp_buf_wipe(&r->w->scratch); /* where it was written */
 	hp_w_hand(r, HP_HAND_EFFECT);
 	if (!s->value || !s->docs)
 		broken(s, "reply_error", &err);
@@ -191,44 +192,46 @@ bool hp_w_looks_before_send(struct hp_owned *r)
 
 /* ---- what was sent ---- */
 
-static void scrub_kept(struct hp_owned *r, struct hp_bytes *b, struct hp_buf *out)
+static int scrub_kept(struct hp_owned *r, const struct hp_scrubber *s, struct hp_bytes *b, struct hp_buf *out)
 {
+	int rc;
+
 	hp_buf_clear(out);
-	if (!hp_scrub(r->used, r->n_used, *b, out))
-		return;
+	rc = hp_scrub(s, *b, out);
+	if (rc <= 0)
+		return rc;
 	b->p = hp_arena_strndup(r->step[r->turn], hp_buf_str(out), out->n);
-	b->n = b->p ? out->n : 0;
+	b->n = out->n;
+	return b->p ? 0 : -1;
 }
 
-/* Again after the connector has read it: JSON has more ways to write a text than one. */
-void hp_w_scrub_event(struct hp_owned *r, struct hp_event *ev)
+int hp_w_scrub_event(struct hp_owned *r, const struct hp_scrubber *s, struct hp_event *ev)
 {
 	struct hp_bytes message = hp_bytes_of(ev->message);
 	struct hp_buf out;
+	int rc;
 
 	hp_buf_init(&out, 2 * HP_VALUE_MAX);
-	scrub_kept(r, &ev->value, &out);
-	scrub_kept(r, &message, &out);
-	ev->message = ev->message && !message.p ? "" : message.p;
+	rc = scrub_kept(r, s, &ev->value, &out) != 0 || scrub_kept(r, s, &message, &out) != 0 ? -1 : 0;
+	ev->message = message.p;
 	hp_buf_free(&out);
+	return rc;
 }
 
-void hp_w_scrub(struct hp_owned *r, struct hp_incoming *in, struct hp_buf *body)
+int hp_w_scrub(struct hp_owned *r, const struct hp_scrubber *s, struct hp_incoming *in, struct hp_buf *body)
 {
 	struct hp_buf header;
+	int rc = hp_scrub(s, in->body, body);
 
-	hp_buf_init(body, 2 * (HP_HTTP_RESPONSE_BODY_MAX + HP_VALUE_MAX));
-	if (r->n_used == 0)
-		return;
-	if (hp_scrub(r->used, r->n_used, in->body, body))
+	if (rc > 0)
 		in->body = hp_buf_bytes(body);
 	hp_buf_init(&header, HP_HTTP_HEADERS_MAX);
-	for (int i = 0; i < in->n_headers; i++) {
-		hp_buf_clear(&header);
-		if (hp_scrub(r->used, r->n_used, hp_bytes_of(in->headers[i][1]), &header))
-			in->headers[i][1] = hp_arena_strndup(r->step[r->turn], hp_buf_str(&header), header.n);
-		if (!in->headers[i][1])
-			in->headers[i][1] = "";
+	for (int i = 0; i < in->n_headers && rc >= 0; i++) {
+		struct hp_bytes value = hp_bytes_of(in->headers[i][1]);
+
+		rc = scrub_kept(r, s, &value, &header);
+		in->headers[i][1] = value.p;
 	}
 	hp_buf_free(&header);
+	return rc < 0 ? -1 : 0;
 }

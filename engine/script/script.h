@@ -126,9 +126,19 @@ struct hp_incoming {
 void hp_workflow_reply(struct hp_workflow *w, struct hp_bytes request, const struct hp_incoming *in,
 		       int64_t now, struct hp_buf *out, struct hp_event *ev);
 
-/* Copies `in` to out without the secrets, in whatever form they stand there; false: it
- * has none, and out is as it was. */
-bool hp_scrub(const struct hp_used_secret *used, int n, struct hp_bytes in, struct hp_buf *out);
+/* The secrets in whatever form they may stand in a reply; made once for all of it. */
+struct hp_scrubber {
+	const struct hp_used_secret *used; /* borrowed */
+	struct hp_buf text;                /* of the forms */
+	struct hp_scrub_form *forms;
+	int n;
+};
+/* -1: no memory. To be freed in any case. */
+int hp_scrubber_init(struct hp_scrubber *s, const struct hp_used_secret *used, int n) HP_MUST_CHECK;
+void hp_scrubber_free(struct hp_scrubber *s);
+/* 1: `in` without the secrets was appended to out; 0: it has none, and out is as it was;
+ * -1: no memory: nobody knows whether it has some, so nobody may see it. */
+int hp_scrub(const struct hp_scrubber *s, struct hp_bytes in, struct hp_buf *out) HP_MUST_CHECK;
 
 /* Capital letters, digits and _, at most HP_SECRET_NAME_MAX - 1. */
 bool hp_secret_name_ok(const char *s);

@@ -6,7 +6,6 @@
  * blackened. So is, in every reply, what was sent with its request: providers repeat
  * keys in their error messages.
  */
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,19 +65,24 @@ void hp_secret_reply_failed(struct hp_event *ev, const struct hp_state *s, const
 static int write_blackened(const json_t *value, const struct hp_used_secret *used, int n, struct hp_buf *out,
 			   struct hp_error *err)
 {
+	struct hp_scrubber s;
 	struct hp_buf text;
 	int rc = -1;
 
 	hp_buf_init(&text, HP_VALUE_MAX);
+	if (hp_scrubber_init(&s, used, n) < 0) {
+		hp_fail(err, HP_E_NOMEM, "no memory to blacken a reply");
+		goto out;
+	}
 	if (hp_json_write(&text, value, err) < 0)
 		goto out;
-	if (!hp_scrub(used, n, hp_buf_bytes(&text), out))
+	rc = hp_scrub(&s, hp_buf_bytes(&text), out);
+	if (rc == 0)
 		hp_buf_add(out, text.p, text.n);
-	rc = hp_buf_check(out, "a value", err);
+	rc = rc < 0 ? hp_fail(err, HP_E_NOMEM, "no memory to blacken a reply") : hp_buf_check(out, "a value", err);
 out:
-	if (text.p)
-		explicit_bzero(text.p, text.n);
-	hp_buf_free(&text);
+	hp_scrubber_free(&s);
+	hp_buf_wipe(&text);
 	return rc;
 }
 
@@ -125,117 +129,153 @@ int hp_workflow_secret_refs(const struct hp_workflow *w, int state, json_t **val
 
 /* ---- what was sent ---- */
 
-/* Replaces `what` by `with` in b; both are kept apart from a text that has none of it. */
-static bool replace(struct hp_buf *b, const char *what, const char *with)
-{
-	size_t n = strlen(what), at = 0;
-	struct hp_buf out;
-	const char *p;
+#define FORMS_MAX 12 /* of one secret: see add_forms() */
 
-	if (n < SCRUB_MIN || !(p = memmem(hp_buf_str(b), b->n, what, n)))
-		return false;
-	hp_buf_init(&out, b->max);
-	while (p) {
-		hp_buf_add(&out, b->p + at, (size_t)(p - b->p) - at);
-		hp_buf_adds(&out, with);
-		at = (size_t)(p - b->p) + n;
-		p = memmem(b->p + at, b->n - at, what, n);
-	}
-	hp_buf_add(&out, b->p + at, b->n - at);
-	explicit_bzero(b->p, b->n);
-	hp_buf_free(b);
-	*b = out;
-	return true;
+struct hp_scrub_form {
+	size_t at, n; /* in the text of all forms */
+	int of;       /* which secret */
+};
+
+/* What was appended to the text since `at` is a form, when it is a new one. */
+static void form_ends(struct hp_scrubber *s, int of, size_t at)
+{
+	size_t n = s->text.n - at;
+
+	if (s->text.failed || n < SCRUB_MIN)
+		return;
+	for (int i = 0; i < s->n; i++)
+		if (s->forms[i].of == of && s->forms[i].n == n && memcmp(s->text.p + s->forms[i].at, s->text.p + at, n) == 0)
+			return;
+	s->forms[s->n++] = (struct hp_scrub_form){at, n, of};
 }
 
 /* Base64 of any text around the value has these letters, whichever of the three ways the
  * value lies in it; the letters at its edges belong to the neighbours, too. */
-static bool replace_base64(struct hp_buf *b, const char *value, const char *with)
+static void add_base64(struct hp_scrubber *s, int of, const char *value, bool for_urls)
 {
 	static const char pads[2] = {0};
-	struct hp_buf plain, form;
-	bool any = false;
+	struct hp_buf plain;
 
-	hp_buf_init(&plain, 2 * HP_SECRET_MAX);
-	hp_buf_init(&form, 4 * HP_SECRET_MAX);
-	for (size_t pad = 0; pad < 3; pad++) {
+	hp_buf_init(&plain, strlen(value) + sizeof pads);
+	for (size_t pad = 0; pad < 3 && !s->text.failed; pad++) {
+		size_t at = s->text.n;
+
 		hp_buf_clear(&plain);
-		hp_buf_clear(&form);
-		hp_buf_add(&plain, pads, pad < 2 ? pad : 2);
+		hp_buf_add(&plain, pads, pad);
 		hp_buf_adds(&plain, value);
-		hp_base64(&form, plain.p, plain.n);
-		form.p[plain.n * 8 / 6] = '\0';
-		any |= replace(b, form.p + (pad * 8 + 5) / 6, with);
-		for (char *c = form.p; *c; c++)
+		s->text.failed |= plain.failed;
+		if (hp_base64(&s->text, plain.p, plain.n) < 0)
+			break;
+		s->text.n = at + plain.n * 8 / 6;
+		for (char *c = s->text.p + at; for_urls && c < s->text.p + s->text.n; c++)
 			*c = *c == '+' ? '-' : *c == '/' ? '_' : *c;
-		any |= replace(b, form.p + (pad * 8 + 5) / 6, with);
+		form_ends(s, of, at + (pad * 8 + 5) / 6);
 	}
-	explicit_bzero(plain.p, plain.n);
-	explicit_bzero(form.p, form.n);
-	hp_buf_free(&plain);
-	hp_buf_free(&form);
-	return any;
+	hp_buf_wipe(&plain);
 }
 
-static bool replace_hex(struct hp_buf *b, const char *value, size_t n, const char *with)
+static void add_hex(struct hp_scrubber *s, int of, const char *value, const char *digit)
 {
-	char hex[2 * HP_SECRET_MAX + 1];
-	bool any;
+	size_t at = s->text.n;
 
-	hp_hex((const uint8_t *)value, n, hex);
-	any = replace(b, hex, with);
-	for (char *c = hex; *c; c++)
-		*c = (char)toupper((unsigned char)*c);
-	any |= replace(b, hex, with);
-	explicit_bzero(hex, sizeof hex);
-	return any;
+	for (const char *c = value; *c; c++) {
+		hp_buf_addc(&s->text, digit[(unsigned char)*c >> 4]);
+		hp_buf_addc(&s->text, digit[*c & 15]);
+	}
+	form_ends(s, of, at);
 }
 
 /* A value as others may write it. */
-static bool replace_forms(struct hp_buf *b, const char *value, const char *with)
+static void add_forms(struct hp_scrubber *s, int of, const char *value)
 {
-	size_t n = strlen(value);
-	struct hp_buf form;
-	bool any;
+	size_t at = s->text.n, n = strlen(value);
 
-	if (n > HP_SECRET_MAX)
-		return false;
-	hp_buf_init(&form, 8 * HP_SECRET_MAX);
-	any = replace(b, value, with);
-	hp_buf_urlencode(&form, value, n);
-	any |= replace(b, hp_buf_str(&form), with);
-	hp_buf_clear(&form);
-	hp_buf_json(&form, value, n);
-	form.p[form.n - 1] = '\0';
-	any |= replace(b, form.p + 1, with);
-	explicit_bzero(form.p, form.n);
-	hp_buf_free(&form);
-	any |= replace_base64(b, value, with);
-	return replace_hex(b, value, n, with) || any;
+	hp_buf_adds(&s->text, value);
+	form_ends(s, of, at);
+	at = s->text.n;
+	hp_buf_urlencode(&s->text, value, n);
+	form_ends(s, of, at);
+	at = s->text.n + 1; /* without the quotes */
+	if (hp_buf_json(&s->text, value, n) == 0)
+		s->text.n--;
+	form_ends(s, of, at);
+	add_base64(s, of, value, false);
+	add_base64(s, of, value, true);
+	add_hex(s, of, value, "0123456789abcdef");
+	add_hex(s, of, value, "0123456789ABCDEF");
 }
 
-bool hp_scrub(const struct hp_used_secret *used, int n, struct hp_bytes in, struct hp_buf *out)
+/* The pairs first: a part of one is another text. */
+int hp_scrubber_init(struct hp_scrubber *s, const struct hp_used_secret *used, int n)
 {
-	char with[HP_SECRET_NAME_MAX + 16];
-	struct hp_buf b;
-	bool any = false;
+	size_t max = 0;
 
-	if (n == 0 || in.n == 0 || HP_MUTANT(secret_scrub))
-		return false;
+	*s = (struct hp_scrubber){.used = used};
+	for (int i = 0; i < n; i++) /* longest in JSON: six bytes for one */
+		max += 32 * (strlen(used[i].value) + 8) + (used[i].encoded ? strlen(used[i].encoded) : 0);
+	hp_buf_init(&s->text, max);
+	if (n == 0)
+		return 0;
+	s->forms = hp_calloc((size_t)n, FORMS_MAX * sizeof *s->forms);
+	for (int i = 0; s->forms && i < n; i++) {
+		size_t at = s->text.n;
+
+		if (used[i].encoded)
+			hp_buf_adds(&s->text, used[i].encoded);
+		form_ends(s, i, at);
+	}
+	for (int i = 0; s->forms && i < n; i++)
+		add_forms(s, i, used[i].value);
+	if (s->forms && !s->text.failed)
+		return 0;
+	hp_scrubber_free(s);
+	return -1;
+}
+
+void hp_scrubber_free(struct hp_scrubber *s)
+{
+	hp_buf_wipe(&s->text);
+	hp_free(s->forms);
+	*s = (struct hp_scrubber){0};
+}
+
+/* b becomes `in` with `with` in the place of the form; `in` may be b's own. 0: it has none of it. */
+static int replace(const struct hp_scrubber *s, const struct hp_scrub_form *f, struct hp_bytes in, struct hp_buf *b)
+{
+	const char *what = s->text.p + f->at, *p = memmem(in.p, in.n, what, f->n);
+	char with[HP_SECRET_NAME_MAX + 16];
+	struct hp_buf out;
+	size_t at = 0;
+
+	if (!p)
+		return 0;
+	(void)snprintf(with, sizeof with, "[secret %s]", s->used[f->of].name);
+	hp_buf_init(&out, b->max);
+	for (; p; p = memmem(in.p + at, in.n - at, what, f->n)) {
+		hp_buf_add(&out, in.p + at, (size_t)(p - in.p) - at);
+		hp_buf_adds(&out, with);
+		at = (size_t)(p - in.p) + f->n;
+	}
+	hp_buf_add(&out, in.p + at, in.n - at);
+	hp_buf_wipe(b);
+	*b = out;
+	return out.failed ? -1 : 1;
+}
+
+int hp_scrub(const struct hp_scrubber *s, struct hp_bytes in, struct hp_buf *out)
+{
+	struct hp_buf b;
+	int rc = 0, any = 0;
+
+	if (in.n < SCRUB_MIN || HP_MUTANT(secret_scrub))
+		return 0;
 	hp_buf_init(&b, 2 * (HP_HTTP_RESPONSE_BODY_MAX + HP_VALUE_MAX));
-	hp_buf_add(&b, in.p, in.n);
-	for (int round = 0; round < 2; round++) /* the pairs first: a part of one is another text */
-		for (int i = 0; i < n && !b.failed; i++) {
-			(void)snprintf(with, sizeof with, "[secret %s]", used[i].name);
-			if (round == 1)
-				any |= replace_forms(&b, used[i].value, with);
-			else if (used[i].encoded)
-				any |= replace(&b, used[i].encoded, with);
-		}
-	if (any)
-		hp_buf_add(out, b.p, b.n);
-	if (b.p)
-		explicit_bzero(b.p, b.n);
-	hp_buf_free(&b);
-	return any;
+	for (int i = 0; i < s->n && rc >= 0; i++) {
+		rc = replace(s, &s->forms[i], any ? hp_buf_bytes(&b) : in, &b);
+		any |= rc != 0;
+	}
+	if (any && rc >= 0)
+		rc = hp_buf_add(out, b.p, b.n);
+	hp_buf_wipe(&b);
+	return rc < 0 ? -1 : any;
 }

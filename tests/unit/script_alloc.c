@@ -104,6 +104,63 @@ START_TEST(evaluating)
 }
 END_TEST
 
+/* Every time some memory is missing: it is blackened, or it is not there. */
+START_TEST(blackening)
+{
+	static const struct hp_used_secret used[] = {{"USER", "bobs-name", NULL}, {"KEY", "tell-nobody", "cGFpcg=="}};
+	unsigned long n = 0, total = 0;
+
+	do {
+		struct hp_scrubber s;
+		struct hp_buf out;
+		int rc;
+
+		hp_buf_init(&out, 1 << 20);
+		hp_alloc_fail_at(++n);
+		rc = hp_scrubber_init(&s, used, 2);
+		if (rc == 0)
+			rc = hp_scrub(&s, hp_bytes_of("cGFpcg==: tell-nobody 74656c6c2d6e6f626f6479"), &out);
+		total = hp_alloc_count();
+		hp_alloc_fail_at(0);
+		ck_assert_int_eq(rc, n > total ? 1 : -1);
+		ck_assert_str_eq(hp_buf_str(&out), n > total ? "[secret KEY]: [secret KEY] [secret KEY]" : "");
+		hp_scrubber_free(&s);
+		hp_buf_free(&out);
+	} while (n <= total);
+	ck_assert_uint_gt(total, 5);
+}
+END_TEST
+
+START_TEST(a_reply_that_brings_secrets)
+{
+	struct hp_workflow *w = must_load("local bank = connector \"bank\"\nreturn workflow \"w\" {\n"
+					  "call \"a\" { bank.letters.send, with = {}, save = secret { KEY = \"key\", as = \"new\" } },\n"
+					  "succeed \"done\" {} }");
+	json_t *docs = json_pack("[{s:i, s:s}]", "version", 3, "fingerprint", "f0");
+	unsigned long n = 0, total = 0;
+
+	do {
+		json_t *value = json_pack("{s:s, s:s}", "key", "tell-nobody", "note", "it is tell-nobody!");
+		struct hp_error err = {0};
+		struct hp_buf out;
+		int rc;
+
+		hp_buf_init(&out, 1 << 20);
+		hp_alloc_fail_at(++n);
+		rc = hp_workflow_secret_refs(w, 0, &value, docs, &out, &err);
+		total = hp_alloc_count();
+		hp_alloc_fail_at(0);
+		ck_assert_msg(rc == 0 || n <= total, "%s", err.message);
+		ck_assert_msg(rc != 0 || !strstr(hp_buf_str(&out), "nobody"), "allocation %lu: %s", n, hp_buf_str(&out));
+		json_decref(value);
+		hp_buf_free(&out);
+	} while (n <= total);
+	ck_assert_uint_gt(total, 5);
+	json_decref(docs);
+	hp_workflow_free(w);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("alloc");
@@ -111,5 +168,7 @@ int main(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, loading);
 	tcase_add_test(t, evaluating);
+	tcase_add_test(t, blackening);
+	tcase_add_test(t, a_reply_that_brings_secrets);
 	return hp_run_case("script alloc", t);
 }

@@ -353,19 +353,28 @@ START_TEST(what_was_sent_is_blackened_in_every_spelling)
 					   "b64 ay8rPSJcw6ktbG9uZw==", "in it eGsvKz0iXMOpLWxvbmc=", "in it too eHhrLys9IlzDqS1sb25n",
 					   "url-safe ay8rPSJcw6ktbG9uZw", "hex 6b2f2b3d225cc3a92d6c6f6e67", "HEX 6B2F2B3D225CC3A92D6C6F6E67"};
 	struct hp_used_secret used[] = {{"USER", "bob", NULL}, {"KEY", value, "cGFpcg=="}};
+	struct hp_scrubber s, none;
 	struct hp_buf out;
 
 	hp_buf_init(&out, 1 << 20);
+	ck_assert_int_eq(hp_scrubber_init(&s, used, 2), 0);
+	ck_assert_int_eq(hp_scrubber_init(&none, used, 0), 0);
 	for (size_t i = 0; i < sizeof said / sizeof *said; i++) {
 		hp_buf_clear(&out);
-		ck_assert_msg(hp_scrub(used, 2, hp_bytes_of(said[i]), &out), "not found: %s", said[i]);
+		ck_assert_msg(hp_scrub(&s, hp_bytes_of(said[i]), &out) == 1, "not found: %s", said[i]);
 		ck_assert_msg(strstr(hp_buf_str(&out), "[secret KEY]") != NULL, "%s", hp_buf_str(&out));
 	}
 	hp_buf_clear(&out);
 	/* what has none of it is left as it is; three letters are found in innocent texts */
-	ck_assert(!hp_scrub(used, 2, hp_bytes_of("bob builds"), &out));
-	ck_assert(!hp_scrub(used, 0, hp_bytes_of(said[0]), &out));
+	ck_assert_int_eq(hp_scrub(&s, hp_bytes_of("bob builds"), &out), 0);
+	ck_assert_int_eq(hp_scrub(&s, (struct hp_bytes){NULL, 0}, &out), 0);
+	ck_assert_int_eq(hp_scrub(&none, hp_bytes_of(said[0]), &out), 0);
 	ck_assert_uint_eq(out.n, 0);
+	/* all at once, more than once, and what is longer than a secret of the table */
+	ck_assert_int_eq(hp_scrub(&s, hp_bytes_of("cGFpcg==, k/+=\"\\é-long k/+=\"\\é-long: k%2F%2B%3D%22%5C%C3%A9-long"), &out), 1);
+	ck_assert_str_eq(hp_buf_str(&out), "[secret KEY], [secret KEY] [secret KEY]: [secret KEY]");
+	hp_scrubber_free(&s);
+	hp_scrubber_free(&none);
 	hp_buf_free(&out);
 }
 END_TEST
