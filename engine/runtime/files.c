@@ -155,3 +155,9 @@ bool hp_file_exists(const char *path)
 
 	return stat(path, &st) == 0;
 }
+
+bool hp_file_same(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}

@@ -20,5 +20,8 @@ int hp_directory_make(const char *path, mode_t mode, struct hp_error *err) HP_MU
  * follow symbolic links. */
 int hp_directory_remove(const char *path, struct hp_error *err) HP_MUST_CHECK;
 bool hp_file_exists(const char *path);
+/* A file's time is coarse: one that was replaced twice within a tick is still told apart
+ * by its number. */
+bool hp_file_same(const struct stat *a, const struct stat *b);
 
 #endif

@@ -57,7 +57,7 @@ struct hp_secret_table {
 
 /* ---- keys ---- */
 
-int hp_seal_keys_read(const char *path, struct hp_seal_keys *k, struct hp_error *err)
+int hp_seal_keys_read(const char *path, struct hp_seal_keys *k, struct stat *what, struct hp_error *err)
 {
 	struct hp_buf text;
 	struct stat st;
@@ -74,10 +74,10 @@ int hp_seal_keys_read(const char *path, struct hp_seal_keys *k, struct hp_error 
 	rc = hp_seal_keys_parse(k, hp_buf_str(&text), err);
 	if (rc != 0)
 		hp_error_prefix(err, "%s", path);
+	else if (what)
+		*what = st;
 out:
-	if (text.p)
-		explicit_bzero(text.p, text.n);
-	hp_buf_free(&text);
+	hp_buf_wipe(&text);
 	return rc;
 }
 
@@ -85,13 +85,11 @@ static int read_keys(struct hp_secret_table *t, struct hp_error *err)
 {
 	struct hp_seal_keys k;
 
-	if (hp_seal_keys_read(t->key_file, &k, err) != 0)
+	if (hp_seal_keys_read(t->key_file, &k, &t->key_stat, err) != 0)
 		return -1;
 	hp_seal_keys_forget(&t->keys);
 	t->keys = k;
 	hp_seal_keys_forget(&k);
-	if (stat(t->key_file, &t->key_stat) != 0)
-		memset(&t->key_stat, 0, sizeof t->key_stat); /* it is read again at the next look */
 	return 0;
 }
 
@@ -101,8 +99,7 @@ static void look_at_keys(struct hp_secret_table *t)
 	struct hp_error err;
 	struct stat st;
 
-	if (stat(t->key_file, &st) == 0 && st.st_ino == t->key_stat.st_ino && st.st_size == t->key_stat.st_size &&
-	    st.st_mtim.tv_sec == t->key_stat.st_mtim.tv_sec && st.st_mtim.tv_nsec == t->key_stat.st_mtim.tv_nsec)
+	if (stat(t->key_file, &st) == 0 && hp_file_same(&st, &t->key_stat))
 		return;
 	if (read_keys(t, &err) != 0) {
 		if (t->key_stat.st_ino != 0)
@@ -161,9 +158,7 @@ static int take_version(struct hp_secret_table *t, const json_t *row, struct ver
 	} else {
 		v->value = hp_strdup(hp_buf_str(&value));
 	}
-	if (value.p)
-		explicit_bzero(value.p, value.n);
-	hp_buf_free(&value);
+	hp_buf_wipe(&value);
 	return 0;
 }
 
@@ -416,11 +411,6 @@ int64_t hp_secret_table_which(const struct hp_secret_table *t, const char *name,
 	return number;
 }
 
-int hp_secret_table_unreadable(const struct hp_secret_table *t)
-{
-	return t->unreadable;
-}
-
 /* ---- sealing ---- */
 
 static int seal_to(const struct hp_secret_table *t, const struct hp_seal_for *f, struct hp_bytes value, json_t *doc,
@@ -622,9 +612,7 @@ static bool reseal(struct rekeying *r, const json_t *row)
 	} else {
 		r->unreadable++;
 	}
-	if (value.p)
-		explicit_bzero(value.p, value.n);
-	hp_buf_free(&value);
+	hp_buf_wipe(&value);
 	hp_buf_free(&text);
 	json_decref(doc);
 	return sent;

@@ -11,6 +11,7 @@
 
 #include <ev.h>
 #include <jansson.h>
+#include <sys/stat.h>
 #include "base/limits.h"
 #include "base/seal.h"
 #include "runtime/counters.h"
@@ -48,8 +49,6 @@ const char *hp_secret_table_get(const struct hp_secret_table *t, const char *nam
 int hp_secret_table_all(const struct hp_secret_table *t, const char *name, const char **out, int max);
 /* Which live version has this value; 0: none. In constant time in the content. */
 int64_t hp_secret_table_which(const struct hp_secret_table *t, const char *name, struct hp_bytes value);
-/* Live versions that none of our keys opens. */
-int hp_secret_table_unreadable(const struct hp_secret_table *t);
 
 /* A new version of a secret: takes its number from the database and seals the value
  * for it. doc (borrowed): {"op":"put","name","version","sealed","key_id","fingerprint"},
@@ -62,7 +61,8 @@ void hp_secret_table_make(struct hp_secret_table *t, const char *name, struct hp
  * {"resealed":n,"unreadable":n,"key_id":"…"}. */
 void hp_secret_table_rekey(struct hp_secret_table *t, const char *principal, hp_door_cb cb, void *arg);
 
-/* Reads a file of keys: refused when others may read it. */
-int hp_seal_keys_read(const char *path, struct hp_seal_keys *k, struct hp_error *err) HP_MUST_CHECK;
+/* Reads a file of keys: refused when others may read it. *what (may be NULL) says which
+ * file it was: another may have been put in its place since. */
+int hp_seal_keys_read(const char *path, struct hp_seal_keys *k, struct stat *what, struct hp_error *err) HP_MUST_CHECK;
 
 #endif

@@ -107,9 +107,7 @@ static int load_env_file(struct hp_secrets *s, const char *path, struct hp_error
 	}
 	rc = 0;
 out:
-	if (text.p)
-		explicit_bzero(text.p, text.n);
-	hp_buf_free(&text);
+	hp_buf_wipe(&text);
 	return rc;
 }
 
@@ -154,14 +152,6 @@ void hp_secrets_free(struct hp_secrets *s)
 	hp_free(s);
 }
 
-/* A file's time is coarse: one that was replaced twice within a tick is still told
- * apart by its number. */
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 /* A changed file is a rotated secret: the next request uses it. */
 static const char *from_dir(struct hp_secrets *s, const char *name)
 {
@@ -171,7 +161,7 @@ static const char *from_dir(struct hp_secrets *s, const char *name)
 
 	if (fstatat(s->dir_fd, name, &st, 0) != 0 || !S_ISREG(st.st_mode))
 		return NULL;
-	if (x && x->value && same_file(&x->file, &st))
+	if (x && x->value && hp_file_same(&x->file, &st))
 		return x->value;
 	x = x ? x : add(s, name, true);
 	if (!x)
@@ -183,9 +173,7 @@ static const char *from_dir(struct hp_secrets *s, const char *name)
 			text.p[--text.n] = 0;
 		x->value = hp_strdup(hp_buf_str(&text));
 	}
-	if (text.p)
-		explicit_bzero(text.p, text.n);
-	hp_buf_free(&text);
+	hp_buf_wipe(&text);
 	return x->value;
 }
 

@@ -83,9 +83,7 @@ static int make_secrets(const struct hp_place *p, const char *path, struct hp_er
 		goto out;
 	rc = text.n == before ? 0 : hp_place_write(p, "simulated/secrets.env", text.p, 0600, err);
 out:
-	if (text.p)
-		explicit_bzero(text.p, text.n);
-	hp_buf_free(&text);
+	hp_buf_wipe(&text);
 	return rc;
 }
 
