@@ -230,7 +230,7 @@ plugins/dns/dns.so: $(sort $(wildcard plugins/dns/*.c)) plugins/dns/dns_private.
 
 # What plugins should not do, for tests: tests/plugins/.
 BAD_PLUGINS := abi size symbol null name version no_activity twins loud small hollow unresolved init \
-	init_crash init_hang load_crash load_hang load_exit
+	init_crash init_hang load_crash load_hang load_exit latin_init latin_version
 TEST_PLUGINS := $(BUILD)/tests/plugins/probe/probe.so \
 	$(foreach b,$(BAD_PLUGINS),$(BUILD)/tests/plugins/bad_$b/bad_$b.so)
 

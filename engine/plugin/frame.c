@@ -79,7 +79,7 @@ int hp_frame_add(struct hp_buf *out, json_t *v, struct hp_error *err)
 	if (rc != 0) /* no half of a frame: what is before it stays good */
 		out->n = before;
 out:
-	hp_buf_free(&text);
+	hp_buf_wipe(&text); /* secrets may be in it */
 	json_decref(v);
 	return rc;
 }

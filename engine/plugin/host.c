@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/json.h"
+#include "base/process.h"
 #include "plugin/host_private.h"
 #include "plugin/load.h"
 
@@ -101,13 +102,11 @@ static int64_t now_us(void)
 
 static void log_line(int level, const char *message)
 {
-	char text[HP_PLUGIN_MESSAGE_MAX];
-
 	if (!message)
 		return;
-	snprintf(text, sizeof text, "%s", message);
 	level = level < HP_PLUGIN_DEBUG || level > HP_PLUGIN_ERROR ? HP_PLUGIN_INFO : level;
-	say(json_pack("{s:i, s:s}", "log", level, "message", text));
+	say(json_pack("{s:i, s:o}", "log", level, "message",
+		      hp_plugin_text(message, HP_PLUGIN_MESSAGE_MAX, "(a message that is not UTF-8)")));
 }
 
 static const struct hp_host offered = {
@@ -257,12 +256,11 @@ static void crash_plainly(void)
 
 static void give_up_rights(void)
 {
-	limit(RLIMIT_CORE, 0);
+	hp_process_close_memory();
 	limit(RLIMIT_NOFILE, HP_PLUGIN_FILES_MAX);
 	if (!SANITIZED) /* which reserve the whole address space */
 		limit(RLIMIT_AS, HP_PLUGIN_MEMORY_MAX);
 	(void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	(void)prctl(PR_SET_DUMPABLE, 0);
 }
 
 static int load(struct hp_plugin_host *h, const char *file, const char *name, struct hp_error *err)
@@ -284,7 +282,8 @@ static void refuse(const struct hp_error *err)
 	char text[sizeof err->message + sizeof err->hint + 4];
 
 	snprintf(text, sizeof text, "%s%s%s", err->message, err->hint[0] ? ". " : "", err->hint);
-	say(json_pack("{s:s}", "refused", text));
+	say(json_pack("{s:o}", "refused",
+		      hp_plugin_text(text, sizeof text, "it says why in a text that is not UTF-8")));
 }
 
 static void hello(const struct hp_plugin *p)
@@ -293,7 +292,8 @@ static void hello(const struct hp_plugin *p)
 
 	for (size_t i = 0; p->activities[i]; i++)
 		json_array_append_new(names, json_string(p->activities[i]->name));
-	say(json_pack("{s:{s:s, s:s, s:o}}", "hello", "name", p->name, "version", p->version, "activities", names));
+	say(json_pack("{s:{s:s, s:o, s:o}}", "hello", "name", p->name, "version",
+		      hp_plugin_text(p->version, HP_NAME_MAX, "?"), "activities", names));
 }
 
 static int prepare(struct hp_plugin_host *h, int fd)

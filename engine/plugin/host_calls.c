@@ -55,8 +55,7 @@ uint64_t hp_calls_open(struct hp_calls *c, int64_t id, const struct hp_activity 
 	return token;
 }
 
-/* Text of a plugin, cut to what we take, never within a character. */
-static json_t *text(const char *s, size_t max, const char *otherwise)
+json_t *hp_plugin_text(const char *s, size_t max, const char *otherwise)
 {
 	size_t n = s ? strnlen(s, max) : 0;
 	json_t *v;
@@ -138,7 +137,7 @@ static json_t *frame_of(int64_t id, const struct hp_plugin_result *r)
 	if (!code_ok(r->code))
 		return unusable(id, "the plugin's failure has no code of lower-case letters, digits and underscores");
 	v = json_pack("{s:I, s:i, s:s, s:o}", "reply", (json_int_t)id, "class", r->cls, "code", r->code, "message",
-		      text(r->message, HP_PLUGIN_MESSAGE_MAX, r->code));
+		      hp_plugin_text(r->message, HP_PLUGIN_MESSAGE_MAX, r->code));
 	if (v && r->retry_after_us >= 0)
 		json_object_set_new(v, "retry_after_us", json_integer(r->retry_after_us));
 	return v;

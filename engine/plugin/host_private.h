@@ -43,6 +43,9 @@ int hp_calls_live(struct hp_calls *c, uint64_t token);
 uint64_t hp_calls_give_up(struct hp_calls *c, int64_t id, const struct hp_activity **a);
 /* The next answer's frame, NULL: none. Owner: caller. */
 json_t *hp_calls_take(struct hp_calls *c);
+/* A plugin's text for a frame: cut to max bytes, never within a character; `otherwise`
+ * in the place of an empty one and of one that is not UTF-8. */
+json_t *hp_plugin_text(const char *s, size_t max, const char *otherwise);
 
 /* ---- descriptors, timers, pool: host_watch.c ---- */
 

@@ -112,11 +112,29 @@ static void because(struct process *x, const char *fmt, ...)
 
 /* ---- calls ---- */
 
+static void wipe(const json_t *text)
+{
+	if (json_is_string(text))
+		explicit_bzero((char *)(uintptr_t)json_string_value(text), json_string_length(text));
+}
+
+/* Secrets are in its headers, and may be in its argument. */
+static void frame_free(json_t *frame)
+{
+	json_t *headers = json_object_get(frame, "headers"), *v;
+	const char *name;
+
+	json_object_foreach(headers, name, v)
+		wipe(v);
+	wipe(json_object_get(frame, "args"));
+	json_decref(frame);
+}
+
 static void call_free(struct call *c)
 {
 	ev_timer_stop(c->x->p->o.loop, &c->deadline);
 	hp_list_del(&c->node);
-	json_decref(c->frame);
+	frame_free(c->frame);
 	hp_free(c);
 }
 
@@ -190,6 +208,8 @@ static void write_out(struct process *x)
 		}
 		x->out_at += (size_t)n;
 	}
+	if (x->out.n > 0)
+		explicit_bzero(x->out.p, x->out.n);
 	hp_buf_clear(&x->out);
 	x->out_at = 0;
 	ev_io_stop(x->p->o.loop, &x->writable);
@@ -238,7 +258,7 @@ static void send_call(struct call *c)
 		x->out.failed = false; /* this one waits for its timeout; the others are whole */
 		return;
 	}
-	json_decref(c->frame);
+	frame_free(c->frame);
 	c->frame = NULL;
 	c->sent = true;
 	if (!ev_is_active(&x->beat))
@@ -320,7 +340,7 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 	was_up = x->life == UP;
 	x->life = IDLE;
 	hp_frames_free(&x->frames);
-	hp_buf_free(&x->out);
+	hp_buf_wipe(&x->out);
 	x->out_at = 0;
 	if (x->refused) {
 		refuse_all(x);
@@ -720,7 +740,7 @@ static void process_free(struct process *x)
 		(void)waitpid(x->pid, &status, 0);
 	hp_plugin_output_close(&x->output);
 	hp_frames_free(&x->frames);
-	hp_buf_free(&x->out);
+	hp_buf_wipe(&x->out);
 }
 
 void hp_plugins_free(struct hp_plugins *p)

@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "core/signature.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
@@ -399,6 +400,7 @@ struct hp_provider *hp_provider_new(const struct hp_provider_options *o, struct 
 		hp_fail(err, HP_E_NOMEM, "simulated provider: no memory");
 		return NULL;
 	}
+	hp_process_close_memory(); /* secrets will be in it */
 	p->o = *o;
 	hp_list_init(&p->delayed);
 	hp_list_init(&p->posts);

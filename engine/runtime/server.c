@@ -17,6 +17,7 @@
 #include "base/limits.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "net/http_client.h"
 #include "runtime/definitions.h"
 #include "runtime/files.h"
@@ -513,6 +514,7 @@ struct hp_server *hp_server_new(const struct hp_server_options *o, struct hp_err
 		hp_fail(err, HP_E_NOMEM, "server: no memory");
 		return NULL;
 	}
+	hp_process_close_memory(); /* secrets and keys will be in it */
 	s->o = *o;
 	hp_list_init(&s->currents);
 	ev_timer_init(&s->refresh, on_refresh, 0., 0.);

@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "net/http_server.h"
 #include "runtime/files.h"
 #include "runtime/secret_table.h"
@@ -324,7 +325,7 @@ static int find_secrets_key(struct hp_supervisor *s, struct hp_error *err)
 		if (rc != 0)
 			return -1;
 	}
-	rc = hp_seal_keys_read(s->secrets_key, &keys, err);
+	rc = hp_seal_keys_read(s->secrets_key, &keys, NULL, err);
 	hp_seal_keys_forget(&keys);
 	return rc == 0 ? check_key_owner(s, err) : -1;
 }
@@ -386,6 +387,7 @@ int hp_supervisor_run(const struct hp_serve_options *o, struct hp_error *err)
 
 	memset(err, 0, sizeof *err);
 	HP_ASSERT(s);
+	hp_process_close_memory();
 	s->o = o;
 	s->lock_fd = s->listen_fd = s->counters_fd = s->life_pipe[0] = s->life_pipe[1] = s->place.exe_fd = -1;
 	s->arena = hp_arena_new(ARENA_MAX);

@@ -167,6 +167,19 @@ static void is_gone(pid_t pid, const char *what)
 
 /* ---- the story ---- */
 
+/* Keys and secrets are in it: no core file, and its files in /proc are root's, whoever
+ * it runs as. */
+static void memory_is_closed(pid_t pid)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof path, "/proc/%d/limits", (int)pid);
+	ck_assert_msg(strstr(content(path), "Max core file size        0                    0 ") != NULL, "%s", content(path));
+	ck_assert(stat(path, &st) == 0);
+	ck_assert_int_eq((int)st.st_uid, 0);
+}
+
 static pid_t a_first_start(void)
 {
 	pid_t supervisor = spawn(logfile, NULL);
@@ -183,6 +196,9 @@ static pid_t a_first_start(void)
 	ck_assert(stat(in_data("postgres"), &st) == 0);
 	if (geteuid() == 0)
 		ck_assert_int_ne((int)st.st_uid, 0);
+	memory_is_closed(supervisor);
+	memory_is_closed(pid_in("run/worker-1.pid"));
+	memory_is_closed(pid_in("run/stripe.pid"));
 	return supervisor;
 }
 

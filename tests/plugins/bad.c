@@ -24,12 +24,16 @@ static const struct hp_activity *const good[] = {&one, NULL}, *const none[] = {N
 
 static int init(const struct hp_host *h, void **state, char *error, size_t error_len)
 {
+#if defined(BAD_latin_init)
+	static const char why[] = "kein Schl\xfcssel"; /* not UTF-8 */
+#else
 	static const char why[] = "no licence was found";
+#endif
 	volatile int go = 1;
 
 	(void)h;
 	(void)state;
-#if defined(BAD_init)
+#if defined(BAD_init) || defined(BAD_latin_init)
 	for (size_t i = 0; i < sizeof why && i < error_len; i++)
 		error[i] = why[i];
 	return -1;
@@ -88,6 +92,8 @@ HP_PLUGIN_EXPORT const struct hp_plugin *hp_plugin_v1(void)
 	plugin.name = "somebody_else";
 #elif defined(BAD_version)
 	plugin.version = NULL;
+#elif defined(BAD_latin_version)
+	plugin.version = "1\xe9";
 #elif defined(BAD_no_activity)
 	plugin.activities = none;
 #elif defined(BAD_twins)

@@ -211,9 +211,9 @@ START_TEST(a_call_that_waited_leaves_inside_the_lease_only)
 
 	open_plugins(0, 0);
 	may_send = false; /* as after a stop of the worker while the process was loaded */
-	ask_one(&a, "silent", "{}");
+	ask_one(&a, "twice", "{}");
 	lost(&a, false, false, "unreachable", "the plugin probe was ready too late in this worker's lease");
-	ask_one(&a, "silent", "{}"); /* its process is up now */
+	ask_one(&a, "twice", "{}"); /* its process is up now */
 	lost(&a, false, false, "unreachable", "too late in this worker's lease");
 	may_send = true;
 	ask_one(&a, "stale", "{}"); /* it knows of no call before this one */
@@ -390,6 +390,7 @@ START_TEST(what_cannot_be_loaded_says_why)
 		{"bad_hollow", "plugin_refused", "its activity \"one\" has no call function"},
 		{"bad_unresolved", "plugin_refused", "undefined symbol: hp_no_such_function"},
 		{"bad_init", "plugin_refused", "it refused to start: no licence was found"},
+		{"bad_latin_init", "plugin_refused", "it says why in a text that is not UTF-8"},
 		{"not_there", "plugin_refused", "not_there.so: No such file or directory"},
 		{"bad_init_crash", "unreachable", "was killed by signal 11 while it was loaded"},
 		{"bad_load_crash", "unreachable", "was killed by signal 11 while it was loaded"},
@@ -429,6 +430,10 @@ START_TEST(what_a_look_at_a_file_says)
 	json_decref(hello);
 	ck_assert_int_eq(hp_plugin_try(exe, file, "other", &hello, &err), -1);
 	ck_assert_str_eq(err.message, "it calls itself \"probe\", and lies in the folder of \"other\"");
+	snprintf(file, sizeof file, "%s/bad_latin_version/bad_latin_version.so", folder());
+	ck_assert_msg(hp_plugin_try(exe, file, NULL, &hello, &err) == 0, "%s", err.message);
+	ck_assert_str_eq(hp_json_str(hello, "version"), "?");
+	json_decref(hello);
 	snprintf(file, sizeof file, "%s/bad_load_crash/bad_load_crash.so", folder());
 	ck_assert_int_eq(hp_plugin_try(exe, file, NULL, &hello, &err), -1);
 	ck_assert_str_eq(err.message, "its process was killed by signal 11 while it was loaded");
