@@ -180,10 +180,12 @@ void dns_ask(struct task *t, const char *name, int type, dns_answer_fn answered)
 
 /* ---- beginning ---- */
 
-static int open_channel(struct task *t, int64_t timeout_us)
+static int open_channel(struct task *t, int64_t timeout_us, int servers)
 {
 	struct ares_options o;
-	int64_t ms = timeout_us / 1000 / 4; /* two tries, the second twice as long, inside the call's time */
+	/* two tries, the second twice as long, of each server, inside the call's time */
+	int64_t ms = timeout_us / 1000 / 4 / servers;
+	int rc;
 
 	memset(&o, 0, sizeof o);
 	/* with NOCHECKRESP the server's code comes to us instead of "connection refused" */
@@ -193,9 +195,24 @@ static int open_channel(struct task *t, int64_t timeout_us)
 	o.ednspsz = EDNS_SIZE;
 	o.sock_state_cb = on_state;
 	o.sock_state_cb_data = t;
-	return ares_init_options(&t->channel, &o,
-				 ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
-					 ARES_OPT_SOCK_STATE_CB);
+	rc = ares_init_options(&t->channel, &o,
+			       ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
+				       ARES_OPT_SOCK_STATE_CB);
+	t->has_channel = rc == ARES_SUCCESS;
+	return rc;
+}
+
+static int servers_of(const struct task *t)
+{
+	struct ares_addr_port_node *list = NULL;
+	int n = 0;
+
+	if (ares_get_servers_ports(t->channel, &list) != ARES_SUCCESS)
+		return 1;
+	for (const struct ares_addr_port_node *at = list; at; at = at->next)
+		n++;
+	ares_free_data(list);
+	return n;
 }
 
 static int set_servers(struct task *t, const char *endpoint)
@@ -210,8 +227,24 @@ static int set_servers(struct task *t, const char *endpoint)
 	return *list ? ares_set_servers_ports_csv(t->channel, list) : ARES_EBADSTR;
 }
 
+static int open_for(struct task *t, const struct hp_call *c, int servers)
+{
+	if (open_channel(t, c->timeout_us, servers) != ARES_SUCCESS) {
+		dns_failed(t, HP_PLUGIN_RETRYABLE, "no_memory", "c-ares cannot be started");
+		return -1;
+	}
+	if (set_servers(t, c->endpoint) != ARES_SUCCESS) {
+		dns_failed(t, HP_PLUGIN_NEEDS_PERSON, "bad_server", "\"%.200s\" is no list of name servers like 127.0.0.1:5353",
+			   c->endpoint);
+		return -1;
+	}
+	return 0;
+}
+
 static int open_task(struct task *t, const struct hp_call *c)
 {
+	int servers;
+
 	json_error_t where;
 
 	t->token = c->token;
@@ -220,17 +253,14 @@ static int open_task(struct task *t, const struct hp_call *c)
 		dns_failed(t, HP_PLUGIN_TERMINAL, "bad_name", "the argument is no object");
 		return -1;
 	}
-	if (open_channel(t, c->timeout_us) != ARES_SUCCESS) {
-		dns_failed(t, HP_PLUGIN_RETRYABLE, "no_memory", "c-ares cannot be started");
+	if (open_for(t, c, 1) != 0)
 		return -1;
-	}
-	t->has_channel = true;
-	if (set_servers(t, c->endpoint) != ARES_SUCCESS) {
-		dns_failed(t, HP_PLUGIN_NEEDS_PERSON, "bad_server", "\"%.200s\" is no list of name servers like 127.0.0.1:5353",
-			   c->endpoint);
-		return -1;
-	}
-	return 0;
+	servers = servers_of(t);
+	if (servers <= 1)
+		return 0;
+	ares_destroy(t->channel); /* its timeout is for one server, and cannot be changed */
+	t->has_channel = false;
+	return open_for(t, c, servers);
 }
 
 struct task *dns_task(const struct hp_call *c)

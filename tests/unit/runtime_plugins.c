@@ -1,10 +1,12 @@
 /* Native plugins in their processes: what they may do wrong, and that it stays theirs.
  * The program is its own plugin host: see main(). */
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/json.h"
@@ -36,10 +38,10 @@ static bool asked_may_send(void *arg)
 	return *(bool *)arg;
 }
 
-static void open_plugins(int64_t stall, int64_t load)
+static void open_plugins_in(const char *dir, int64_t stall, int64_t load)
 {
 	struct hp_error err;
-	struct hp_plugins_options o = {.loop = ev_default_loop(0), .dir = folder(), .exe = exe, .stall_us = stall, .load_us = load,
+	struct hp_plugins_options o = {.loop = ev_default_loop(0), .dir = dir, .exe = exe, .stall_us = stall, .load_us = load,
 				       .may_send = asked_may_send, .arg = &may_send};
 
 	hp_log_init("test", HP_ERROR + 1); /* what is logged is in the replies too */
@@ -52,6 +54,11 @@ static void open_plugins(int64_t stall, int64_t load)
 	setenv("STRIPE_SECRET_KEY", "sk_1", 1);
 	plugins = hp_plugins_new(&o, &err);
 	ck_assert_ptr_nonnull(plugins);
+}
+
+static void open_plugins(int64_t stall, int64_t load)
+{
+	open_plugins_in(folder(), stall, load);
 }
 
 static void close_plugins(void)
@@ -484,6 +491,46 @@ START_TEST(aborted_calls_are_not_answered)
 }
 END_TEST
 
+/* A name server that says nothing. */
+static int silent_server(int *port)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof at;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	ck_assert(bind(fd, (struct sockaddr *)&at, sizeof at) == 0 && getsockname(fd, (struct sockaddr *)&at, &n) == 0);
+	*port = ntohs(at.sin_port);
+	return fd;
+}
+
+START_TEST(dns_asks_each_server_twice_within_its_time)
+{
+	int port[2], fd[2], asks;
+	char endpoint[100], block[600];
+	struct hp_plugin_call c = {.plugin = "dns", .activity = "a", .args = hp_bytes_of("{\"name\":\"x.test\"}"),
+				   .endpoint = endpoint, .timeout_us = SECONDS(2)};
+	struct asked a = {0};
+	struct hp_error err;
+
+	for (int i = 0; i < 2; i++)
+		fd[i] = silent_server(&port[i]);
+	snprintf(endpoint, sizeof endpoint, "127.0.0.1:%d,127.0.0.1:%d", port[0], port[1]);
+	open_plugins_in("plugins", 0, 0);
+	ck_assert_int_gt(hp_plugins_call(plugins, &c, on_reply, &a, &err), 0);
+	open_calls++;
+	wait_for_all();
+	ck_assert_msg(a.reply.answered, "%s: %s", a.reply.failure, a.reply.detail);
+	ck_assert_msg(strstr(a.body, "no server answered in time") != NULL, "%s", a.body);
+	for (int i = 0; i < 2; i++) {
+		for (asks = 0; recv(fd[i], block, sizeof block, 0) > 0; asks++)
+			;
+		ck_assert_int_eq(asks, 2);
+		close(fd[i]);
+	}
+	close_plugins();
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
 	const TTest *const tests[] = {calls_are_answered, failures_carry_their_class,
@@ -493,7 +540,7 @@ int main(int argc, char **argv)
 				      a_crash_costs_what_was_in_its_process, a_hang_is_ended, what_cannot_be_loaded_says_why,
 				      what_a_look_at_a_file_says, a_flood_does_not_keep_the_loop,
 				      what_it_started_ends_with_it, an_orderly_end_calls_fini,
-				      aborted_calls_are_not_answered};
+				      aborted_calls_are_not_answered, dns_asks_each_server_twice_within_its_time};
 
 	if (argc > 2 && strcmp(argv[1], "plugin-host") == 0)
 		hp_plugin_host_run(argv[2], argc > 3 ? argv[3] : NULL, HP_PLUGIN_HOST_FD);
