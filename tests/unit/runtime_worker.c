@@ -533,6 +533,56 @@ START_TEST(a_lost_commit_of_a_statement_is_found_out)
 }
 END_TEST
 
+/* Without a breaker, so that all of them are asked for. */
+static void write_calm_connector(struct world *w)
+{
+	char text[sizeof connector_source + 32];
+
+	snprintf(text, sizeof text, "%.*s  breaker = false,\n}\n", (int)(sizeof connector_source - 1 - strlen("}\n")),
+		 connector_source);
+	write_file(w, "toy/connector.lua", text);
+}
+
+static enum answer always_broken(struct world *w, int nth)
+{
+	(void)w;
+	(void)nth;
+	return ANSWER_500;
+}
+
+static int put_off(const struct world *w)
+{
+	return (int)hp_counters_sum(w->counters, "holdpoint_retries_put_off_total{endpoint=\"toy\"}");
+}
+
+static bool many_put_off(struct world *w) { return put_off(w) >= 5 && hp_worker_in_hand(w->worker) == 0; }
+
+/* The declared backoff ends after 10 ms. */
+START_TEST(retries_beyond_the_budget_are_put_off)
+{
+	struct world w;
+	char soon[32];
+	int late = 0;
+
+	world_open(&w);
+	write_calm_connector(&w);
+	deploy(&w, "one", one_call);
+	world_start(&w, 0);
+	w.script = always_broken;
+	for (int i = 0; i < 30; i++)
+		start_run(&w, "one");
+	ck_assert(turn_until(&w, many_put_off));
+	hp_time_format(hp_now_us() + HP_SECOND, soon, sizeof soon);
+	for (int64_t run = 1; run <= 30; run++) {
+		const json_t *due = hp_json_path(door(&w, "run", "{\"run\":%lld}", (long long)run), "run.due_at");
+
+		late += json_is_string(due) && strcmp(json_string_value(due), soon) > 0;
+	}
+	ck_assert_int_ge(late, 1);
+	world_close(&w);
+}
+END_TEST
+
 START_TEST(an_idle_worker_asks_at_most_twice_a_second)
 {
 	struct world w;
@@ -570,7 +620,7 @@ int main(void)
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
 	 a_definition_nobody_can_load_holds_the_run_in_the_end,
 	 a_statement_is_retried_and_commits_with_its_transition, a_lost_commit_of_a_statement_is_found_out,
-	 an_idle_worker_asks_at_most_twice_a_second};
+	 retries_beyond_the_budget_are_put_off, an_idle_worker_asks_at_most_twice_a_second};
 
 	setenv("CK_DEFAULT_TIMEOUT", "20", 0); /* time is real here */
 	return hp_run_suite("runtime worker", tests, sizeof tests / sizeof tests[0]);
