@@ -1,8 +1,10 @@
 -- 0003: what the engine writes: transitions.
 --
 -- Locks are taken in one order everywhere: run_state (ascending), the gates' own rows,
--- run_key, effect_key, mailbox, gated, and only then ready and timer. A delivery holds a
--- mailbox and inserts into ready; it never touches run_state.
+-- family, run_key, effect_key, limiters, mailbox, gated, and only then ready and timer.
+-- A delivery holds a mailbox and inserts into ready; it never touches run_state. What
+-- the starts of children take (run_key, limiters) comes late, and is given up after a
+-- moment; the state row of a run that they join is taken only if nobody has it (0010).
 
 set local role holdpoint_owner;
 
@@ -126,7 +128,8 @@ end $$;
 create function holdpoint.without_live_effects(p_run bigint) returns boolean
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 begin
-	return not exists (
+	return exists (select from run where id = p_run) -- of one that was removed nobody knows
+		and not exists (
 		select from run r, lateral (
 			select h.from_state as state, h.from_visit as visit, h.rev from history h
 				where h.run_id = p_run and h.flags & 2 <> 0
@@ -310,7 +313,8 @@ declare
 	v_awaited bigint[];   -- those that others wait for
 	v_ended bigint[];     -- … that end here
 	v_again bigint[] := '{}'; -- parents with something to do already
-	v_later bigint[] := '{}';
+	v_later bigint[] := '{}'; -- those that look again by themselves
+	v_later_at bigint[];  -- and when
 	v_i bigint;
 	v_x bigint;
 	v_row record;
@@ -497,7 +501,7 @@ begin
 		v_cancel := array(select c or r = any(v_awaited) from unnest(v_cancel, v_runs) with ordinality x(c, r, n) order by n);
 	end if;
 	if v_moved and (v_parents is not null or cardinality(p_annex_ord) > 0) then
-		select o_again, o_later into v_again, v_later
+		select o_again, o_later, o_later_at into v_again, v_later, v_later_at
 			from look_at_children(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1), v_now);
 	end if;
 	if v_moved then
@@ -507,7 +511,7 @@ begin
 			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
 	end if;
 	if cardinality(v_later) > 0 then
-		insert into ready (run_id, due_at) select distinct x, v_now + 200000 from unnest(v_later) x
+		insert into ready (run_id, due_at) select x.run_id, x.at from unnest(v_later, v_later_at) x(run_id, at)
 			on conflict do nothing;
 	end if;
 	if true = any(v_pause) then

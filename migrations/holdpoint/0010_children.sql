@@ -11,9 +11,13 @@
 -- Who ends is known to be waited for by run_state.awaited. It is set under that run's
 -- own lock, so the end of a run and somebody's joining it cannot miss each other. A
 -- run that is just being written is not waited for (two that joined each other would
--- wait for ever): the child stays `unwatched`, and the parent looks again soon.
+-- wait for ever): the child stays `unwatched`, and the parent looks again soon. So it
+-- does when the next child's key, or a limiter it starts by, is in a transaction that
+-- is still open: an application's may take any time, and nobody's commit waits for it.
 --
--- Locks: run_state, then families (run, visit), run_key, children, ready.
+-- Locks: run_state, then families (run, visit), children, run_key and the limiters of
+-- who starts, ready. The state row of a run that is joined is taken late, and so only
+-- if nobody has it.
 
 set local role holdpoint_owner;
 
@@ -37,7 +41,7 @@ create table holdpoint.family (
 	closed boolean not null default false,   -- nobody is started any more, and those at work are told to end
 	first_failed bigint,
 	cursor jsonb,
-	opened_at bigint not null,
+	not_before bigint not null default 0,    -- nobody tries to start the next one before: see start_children()
 	primary key (run_id, visit)
 ) with (fillfactor = 50);
 
@@ -85,7 +89,15 @@ $$;
 create function holdpoint.family_calls(f holdpoint.family) returns boolean
 language sql immutable set search_path = holdpoint, pg_temp as $$
 	select case when f.closed then f.running = 0
-		else family_outcome(f) <> 0 or family_wants_page(f) or (f.queued > 0 and f.running < f.concurrency) end
+		else family_outcome(f) <> 0 or family_wants_page(f)
+			or (f.queued > 0 and f.running < f.concurrency and f.not_before = 0) end
+$$;
+
+-- Will nobody's end tell its parent, so that it must look again by itself?
+create function holdpoint.family_looks(f holdpoint.family) returns boolean
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select not f.closed and (f.not_before > 0 or exists (select from child x
+		where x.run_id = f.run_id and x.visit = f.visit and x.status = 1 and not x.watched))
 $$;
 
 create function holdpoint.family_count(f holdpoint.family, p_n bigint, p_status smallint) returns holdpoint.family
@@ -109,8 +121,15 @@ create function holdpoint.put_family(f holdpoint.family) returns void
 language sql set search_path = holdpoint, pg_temp as $$
 	update family x set total = f.total, queued = f.queued, running = f.running, succeeded = f.succeeded,
 		failed = f.failed, cancelled = f.cancelled, complete = f.complete, closed = f.closed,
-		first_failed = f.first_failed, cursor = f.cursor
+		first_failed = f.first_failed, cursor = f.cursor, not_before = f.not_before
 	where x.run_id = f.run_id and x.visit = f.visit
+$$;
+
+create function holdpoint.put_child(c holdpoint.child) returns void
+language sql set search_path = holdpoint, pg_temp as $$
+	update child x set child = c.child, status = c.status, own = c.own, watched = c.watched, code = c.code,
+		message = c.message, input = c.input
+	where x.run_id = c.run_id and x.visit = c.visit and x.n = c.n
 $$;
 
 -- Would p_run wait for itself if it waited for p_child? Upwards: who waits for p_run.
@@ -150,14 +169,43 @@ begin
 	return 1;
 end $$;
 
--- One queued child: its row as it is afterwards. Never raises for what the author or
--- the child's workflow did: this may be the commit of a sibling.
-create function holdpoint.start_child(f holdpoint.family, c holdpoint.child, p_requester text, p_now bigint)
+-- The row of a child that was there already, after watch_run() has said that.
+create function holdpoint.child_watched(c holdpoint.child, p_said smallint) returns holdpoint.child
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
+begin
+	c.watched := p_said <> 0;
+	c.status := case when p_said = 0 then 1 when p_said > 7 then 5 else p_said end;
+	if p_said = 9 then
+		c.code := 'waits_for_itself';
+		c.message := format('run %s waits for run %s, so it cannot be its child', c.child, c.run_id);
+		c.child := null;
+	elsif p_said = 8 then
+		c.code := 'run_removed';
+		c.message := format('run %s, which had this key, was removed when its retention was over', c.child);
+		c.child := null;
+	end if;
+	return c;
+end $$;
+
+-- start_run() where it may have to wait: for who has the key, or one of the workflow's
+-- limiters, in a transaction that is still open. Null: not now.
+create function holdpoint.start_unless_locked(p_workflow text, c holdpoint.child, p_requester text, p_now bigint,
+	out o_run bigint, out o_existed boolean)
+language plpgsql set search_path = holdpoint, pg_temp set lock_timeout = '200ms' as $$
+begin
+	select s.o_run, s.o_existed into o_run, o_existed from start_run(p_workflow, c.input, c.key, p_requester, null, null, p_now) s;
+exception when lock_not_available or deadlock_detected then
+	o_run := null;
+end $$;
+
+-- One queued child: its row as it is afterwards; still queued: not now. p_waits: it
+-- may have to wait even without a key. Never raises for what the author or the child's
+-- workflow did: this may be the commit of a sibling.
+create function holdpoint.start_child(f holdpoint.family, c holdpoint.child, p_waits boolean, p_requester text, p_now bigint)
 returns holdpoint.child
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v record;
-	v_status smallint;
 begin
 	if octet_length(c.input::text) > 262144 or octet_length(c.key) > 512 then
 		c.status := 5;
@@ -166,7 +214,14 @@ begin
 		c.input := null;
 		return c;
 	end if;
-	select * into v from start_run(f.workflow, c.input, c.key, p_requester, null, null, p_now);
+	if p_waits or c.key <> '' then
+		select * into v from start_unless_locked(f.workflow, c, p_requester, p_now);
+		if v.o_run is null then
+			return c;
+		end if;
+	else
+		select * into v from start_run(f.workflow, c.input, null, p_requester, null, null, p_now);
+	end if;
 	c.child := v.o_run;
 	c.own := not v.o_existed;
 	c.input := null;
@@ -175,26 +230,12 @@ begin
 		update run_state set awaited = true where run_id = c.child;
 		return c;
 	end if;
-	v_status := watch_run(f.run_id, c.child);
-	c.watched := v_status <> 0;
-	if v_status = 9 then
-		c.status := 5;
-		c.code := 'waits_for_itself';
-		c.message := format('run %s waits for run %s, so it cannot be its child', c.child, f.run_id);
-		c.child := null;
-	elsif v_status = 8 then
-		c.status := 5;
-		c.code := 'run_removed';
-		c.message := format('run %s, which had this key, was removed when its retention was over', c.child);
-		c.child := null;
-	elsif v_status > 3 then
-		c.status := v_status;
-	end if;
-	return c;
+	return child_watched(c, watch_run(f.run_id, c.child));
 end $$;
 
--- Why no child of this workflow can be started now; null: it can.
-create function holdpoint.child_obstacle(f holdpoint.family, out o_code text, out o_message text)
+-- Why no child of this workflow can be started now; null: it can. o_waits: its start
+-- may have to wait for others (its limiters; who resumes the workflow just now).
+create function holdpoint.child_obstacle(f holdpoint.family, out o_code text, out o_message text, out o_waits boolean)
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
 	v_enabled boolean;
@@ -204,7 +245,7 @@ begin
 		o_message := 'children of children may be 32 deep';
 		return;
 	end if;
-	select enabled into v_enabled from workflow where name = f.workflow;
+	select enabled, limits is not null or paused_at is not null into v_enabled, o_waits from workflow where name = f.workflow;
 	if not found then
 		o_code := 'no_workflow';
 		o_message := format('there is no workflow "%s": deploy it, then retry', f.workflow);
@@ -216,6 +257,9 @@ end $$;
 
 -- Starts who is next, as long as there is room and the join is not decided. The
 -- family's row is locked. At most so many at a time: nobody's commit takes for ever.
+-- When the next one cannot be started without waiting for somebody else's transaction,
+-- nobody tries again for a second, not even who else ends: each try has cost a commit
+-- its patience.
 create function holdpoint.start_children(f holdpoint.family, p_now bigint) returns holdpoint.family
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -223,24 +267,28 @@ declare
 	v_obstacle record;
 	c child;
 begin
-	if f.closed or f.queued = 0 or f.running >= f.concurrency then
+	if f.closed or f.queued = 0 or f.running >= f.concurrency or p_now < f.not_before then
 		return f;
 	end if;
+	f.not_before := 0;
 	select requester into strict v_requester from run where id = f.run_id;
 	v_obstacle := child_obstacle(f);
 	for c in select * from child x where x.run_id = f.run_id and x.visit = f.visit and x.status = 0
 			order by x.n limit 300 loop
 		exit when f.running >= f.concurrency or family_outcome(f) <> 0;
 		if v_obstacle.o_code is null then
-			c := start_child(f, c, v_requester, p_now);
+			c := start_child(f, c, v_obstacle.o_waits, v_requester, p_now);
 		else
 			c.status := 5;
 			c.code := v_obstacle.o_code;
 			c.message := v_obstacle.o_message;
 			c.input := null;
 		end if;
-		update child x set child = c.child, status = c.status, own = c.own, watched = c.watched, code = c.code,
-			message = c.message, input = c.input where x.run_id = c.run_id and x.visit = c.visit and x.n = c.n;
+		if c.status = 0 then
+			f.not_before := p_now + 1000000;
+			exit;
+		end if;
+		perform put_child(c);
 		f.queued := f.queued - 1;
 		f.running := f.running + 1;
 		if c.status > 1 then
@@ -303,12 +351,12 @@ begin
 		return;
 	end if;
 	if v_op = 'open' then
-		insert into family (run_id, visit, workflow, single, depth, need, tolerate, percent, concurrency, opened_at)
+		insert into family (run_id, visit, workflow, single, depth, need, tolerate, percent, concurrency)
 			values (p_run, p_visit, p_doc ->> 'workflow', (p_doc ->> 'single')::boolean,
 				coalesce((select max(x.depth) + 1 from child c join family x on x.run_id = c.run_id and x.visit = c.visit
 					where c.child = p_run and c.own), 1),
 				(p_doc ->> 'need')::bigint, (p_doc ->> 'tolerate')::bigint, (p_doc ->> 'percent')::int,
-				(p_doc ->> 'concurrency')::int, p_now);
+				(p_doc ->> 'concurrency')::int);
 	end if;
 	select * into strict f from family x where x.run_id = p_run and x.visit = p_visit for no key update;
 	if f.complete or f.closed then
@@ -418,7 +466,7 @@ begin
 		end loop;
 		f := start_children(f, p_now);
 		perform put_family(f);
-		if family_calls(f) then
+		if family_calls(f) or family_looks(f) then
 			v_parents := v_parents || v.run_id;
 		end if;
 	end loop;
@@ -436,34 +484,34 @@ begin
 end $$;
 
 -- Parents that would sleep now: those for whom something is to be done already, and
--- those that must look again soon because a run they joined was just being written.
-create function holdpoint.look_at_children(p_parked bigint[], p_now bigint, out o_again bigint[], out o_later bigint[])
+-- those that must look again by themselves, and when.
+create function holdpoint.look_at_children(p_parked bigint[], p_now bigint, out o_again bigint[], out o_later bigint[],
+	out o_later_at bigint[])
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
-	v_status smallint;
 	f family;
 	c child;
 begin
 	o_again := '{}';
 	o_later := '{}';
+	o_later_at := '{}';
 	for f in select x.* from run_state s join family x on x.run_id = s.run_id and x.visit = s.visit
 			where s.run_id = any(p_parked) and s.status = 2 and s.phase = 10 and not s.pause order by x.run_id for no key update of x loop
 		for c in select * from child x where x.run_id = f.run_id and x.visit = f.visit and x.status = 1 and not x.watched
 				order by x.n loop
-			v_status := watch_run(f.run_id, c.child);
-			update child x set watched = v_status <> 0, status = case v_status when 0 then 1 when 8 then 5 when 9 then 5 else v_status end,
-				code = case v_status when 8 then 'run_removed' when 9 then 'waits_for_itself' end
-				where x.run_id = c.run_id and x.visit = c.visit and x.n = c.n;
-			if v_status > 3 then
-				f := family_count(f, c.n, case when v_status in (8, 9) then 5 else v_status end::smallint);
-			elsif v_status = 0 then
-				o_later := o_later || f.run_id;
+			c := child_watched(c, watch_run(f.run_id, c.child));
+			perform put_child(c);
+			if c.status > 3 then
+				f := family_count(f, c.n, c.status);
 			end if;
 		end loop;
 		f := start_children(f, p_now);
 		perform put_family(f);
 		if family_calls(f) then
 			o_again := o_again || f.run_id;
+		elsif family_looks(f) then
+			o_later := o_later || f.run_id;
+			o_later_at := o_later_at || greatest(f.not_before, p_now + 200000);
 		end if;
 	end loop;
 end $$;
@@ -520,7 +568,7 @@ declare
 	f family;
 begin
 	if not exists (select from run where id = v_run) then
-		perform fail('HP404', format('there is no run %s', v_run));
+		perform no_run(v_run);
 	end if;
 	select * into f from family x where x.run_id = v_run and (v_visit = 0 or x.visit = v_visit) order by x.visit desc limit 1;
 	if not found then

@@ -66,23 +66,29 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	order by p.id
 $$;
 
--- All of these runs but their keys; p_whole: history and saved values go with their partition.
-create function holdpoint.gc_forget(p_runs bigint[], p_whole boolean) returns void
+-- All of these runs but their keys; p_whole: history and saved values go with their
+-- partition. A parent may have joined one of them since somebody looked, or be about
+-- to: it takes the run's lock for that. How many went.
+create function holdpoint.gc_forget(p_runs bigint[], p_whole boolean) returns int
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
+	v_runs bigint[] := array(select s.run_id from run_state s where s.run_id = any(p_runs)
+		order by s.run_id for update skip locked);
 	v_table text;
 begin
-	delete from run_state where run_id = any(p_runs);
-	delete from vote v using approval a where a.run_id = any(p_runs) and v.approval_id = a.id;
+	v_runs := array(select x from unnest(v_runs) x where not gc_wanted(x));
+	delete from run_state where run_id = any(v_runs);
+	delete from vote v using approval a where a.run_id = any(v_runs) and v.approval_id = a.id;
 	-- every table that has rows of a run, whatever feature it belongs to
 	for v_table in select gc_tables() loop
-		execute format('delete from %I where run_id = any($1)', v_table) using p_runs;
+		execute format('delete from %I where run_id = any($1)', v_table) using v_runs;
 	end loop;
 	if not p_whole then
-		delete from history where run_id = any(p_runs);
-		delete from saved where run_id = any(p_runs);
+		delete from history where run_id = any(v_runs);
+		delete from saved where run_id = any(v_runs);
 	end if;
-	delete from run where id = any(p_runs);
+	delete from run where id = any(v_runs);
+	return cardinality(v_runs);
 end $$;
 
 -- Tables whose key begins with a run. Keys outlive their runs; history and saved
@@ -245,20 +251,21 @@ create function holdpoint.gc_rows(g holdpoint.gc, p_now bigint) returns int
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	c_page constant int := 500;
+	v_n int := 0;
 	v record;
 begin
 	select count(*) as n, max(o_run) as last, coalesce(array_agg(o_run) filter (where o_over), '{}') as runs into v
 		from gc_page(g.next_id, (g.part + 1) * gc_size(), c_page, p_now);
 	if v.runs <> '{}' then
-		perform gc_forget(v.runs, g.whole);
+		v_n := gc_forget(v.runs, g.whole);
 	end if;
-	update gc set removed = removed + cardinality(v.runs), next_id = coalesce(v.last + 1, next_id);
+	update gc set removed = removed + v_n, next_id = coalesce(v.last + 1, next_id);
 	if v.n < c_page and g.whole then
 		update gc set step = 'copy', next_id = g.part * gc_size();
 	elsif v.n < c_page then
 		perform gc_next(g.part + 1, p_now);
 	end if;
-	return cardinality(v.runs);
+	return v_n;
 end $$;
 
 -- The owner's work, one step of it. `more`: there is something to do at once.

@@ -130,58 +130,243 @@ START_TEST(a_million_items_are_there_page_by_page)
 }
 END_TEST
 
-/* The parent of a `run`: joins whoever has the key "k". */
-static struct hp_transition joins(const struct hp_run *run)
+/* The parent of these children, one at a time. */
+static struct hp_transition opens(const struct hp_run *run, bool single, const char *children)
 {
 	struct hp_transition t = fx_from(run, HP_MOVE_PARKED, HP_PARK);
+	char *doc = hp_arena_printf(f.arena, "{\"op\":\"open\",\"workflow\":\"w\",\"single\":%s,\"need\":0,\"tolerate\":0,"
+				     "\"percent\":-1,\"concurrency\":1,\"children\":[%s],\"end\":true}", single ? "true" : "false", children);
 
 	t.after.status = HP_WAITING;
 	t.after.phase = HP_PH_JOINING;
-	t.annexes[0] = (struct hp_annex){ "children", hp_bytes_of("{\"op\":\"open\",\"workflow\":\"w\",\"single\":true,"
-		"\"need\":0,\"tolerate\":0,\"percent\":-1,\"concurrency\":1,\"children\":[{\"key\":\"k\",\"input\":{}}],"
-		"\"end\":true}") };
+	t.annexes[0] = (struct hp_annex){ "children", hp_bytes_of(doc) };
 	t.n_annexes = 1;
 	return t;
+}
+
+/* The parent of a `run`: joins whoever has the key "k". */
+static struct hp_transition joins(const struct hp_run *run)
+{
+	return opens(run, true, "{\"key\":\"k\",\"input\":{}}");
+}
+
+static void commit_ok(const struct hp_transition *t)
+{
+	ck_assert_int_eq(fx_commit1(&f, t), HP_COMMIT_OK);
+}
+
+static void ends(const struct hp_run *run)
+{
+	struct hp_transition t = fx_from(run, HP_MOVE_FINISHED, HP_FINISH);
+
+	t.after.status = HP_SUCCEEDED;
+	commit_ok(&t);
+}
+
+static void parks_again(const struct hp_run *run)
+{
+	struct hp_transition t = fx_from(run, HP_MOVE_WOKEN, HP_PARK);
+
+	commit_ok(&t);
+}
+
+/* Who is ready first, within five seconds. */
+static struct hp_claimed next_ready(void)
+{
+	struct hp_claimed *c = NULL;
+	int n = 0;
+
+	for (int i = 0; i < 100 && n == 0; i++) {
+		fx_turn(&f, 0.05);
+		c = fx_claim(&f, f.store, f.engine, 1, &n);
+	}
+	ck_assert_int_eq(n, 1);
+	return c[0];
+}
+
+static void nobody_is_ready(void)
+{
+	int n;
+
+	fx_claim(&f, f.store, f.engine, 8, &n);
+	ck_assert_int_eq(n, 0);
+}
+
+static PGconn *writes(int64_t run)
+{
+	PGconn *c = fx_session(&f, "holdpoint_engine");
+	char sql[128];
+
+	ck_assert_str_eq(fx_state(&f, c, "begin"), "");
+	snprintf(sql, sizeof sql, "select from holdpoint.run_state where run_id = %lld for no key update", (long long)run);
+	ck_assert_str_eq(fx_state(&f, c, sql), "");
+	return c;
+}
+
+static void has_written(PGconn *c)
+{
+	ck_assert_str_eq(fx_state(&f, c, "commit"), "");
+	PQfinish(c);
 }
 
 /* A run that is just being written is not waited for, or two that join each other would
  * wait for ever: the parent looks again, and then hears of its end. */
 START_TEST(a_run_that_is_just_being_written_is_looked_at_again)
 {
-	struct hp_claimed parent, child, *c;
+	struct hp_claimed parent, child, c;
 	struct hp_transition t;
 	PGconn *other;
-	int n = 0;
 
 	fx_open(&f);
 	fx_deploy(&f, "w", summary);
 	fx_start(&f, "w", "{}", "k", true, &child, NULL);
 	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
-	other = fx_session(&f, "holdpoint_engine");
-	ck_assert_str_eq(fx_state(&f, other, "begin"), "");
-	ck_assert_str_eq(fx_state(&f, other, "select from holdpoint.run_state where run_id = 1 for no key update"), "");
+	other = writes(child.run.id);
 	t = joins(&parent.run);
-	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK); /* it did not wait */
+	commit_ok(&t); /* it did not wait */
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 1);
-	ck_assert_str_eq(fx_state(&f, other, "commit"), "");
-	for (int i = 0; i < 100 && n == 0; i++) {
-		fx_turn(&f, 0.05);
-		c = fx_claim(&f, f.store, f.engine, 8, &n);
-	}
-	ck_assert_int_eq(n, 1);
-	ck_assert_int_eq(c[0].run.id, parent.run.id);
-	t = fx_from(&c[0].run, HP_MOVE_WOKEN, HP_PARK);
-	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	has_written(other);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 0);
-	fx_claim(&f, f.store, f.engine, 8, &n);
-	ck_assert_int_eq(n, 0);
-	t = fx_from(&child.run, HP_MOVE_FINISHED, HP_FINISH);
-	t.after.status = HP_SUCCEEDED;
-	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
-	c = fx_claim(&f, f.store, f.engine, 8, &n);
-	ck_assert_int_eq(n, 1);
-	ck_assert_int_eq(c[0].run.id, parent.run.id);
-	PQfinish(other);
+	nobody_is_ready();
+	ends(&child.run);
+	ck_assert_int_eq(next_ready().run.id, parent.run.id);
+	fx_close(&f);
+}
+END_TEST
+
+/* … also when it is the end of a sibling that joins it, while its parent sleeps. */
+START_TEST(a_run_that_a_siblings_end_joins_is_looked_at_again)
+{
+	struct hp_claimed parent, joined, c;
+	struct hp_transition t;
+	PGconn *other;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", "k", true, &joined, NULL);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	t = opens(&parent.run, false, "{\"input\":{}},{\"key\":\"k\",\"input\":{}}");
+	commit_ok(&t);
+	c = next_ready(); /* the first child */
+	other = writes(joined.run.id);
+	ends(&c.run);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 1);
+	has_written(other);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	nobody_is_ready();
+	ends(&joined.run);
+	ck_assert_int_eq(next_ready().run.id, parent.run.id);
+	fx_close(&f);
+}
+END_TEST
+
+/* … or the look itself. */
+START_TEST(a_run_that_is_joined_by_a_look_is_looked_at_again)
+{
+	struct hp_claimed parent, first, second, c;
+	struct hp_transition t;
+	PGconn *other;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", "k1", true, &first, NULL);
+	fx_start(&f, "w", "{}", "k2", true, &second, NULL);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	other = writes(first.run.id);
+	t = opens(&parent.run, false, "{\"key\":\"k1\",\"input\":{}},{\"key\":\"k2\",\"input\":{}}");
+	commit_ok(&t);
+	has_written(other);
+	ends(&first.run); /* nobody waits for it yet */
+	other = writes(second.run.id);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	ck_assert_int_eq(fx_int(&f, "select succeeded from holdpoint.family"), 1);
+	has_written(other);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	nobody_is_ready();
+	ends(&second.run);
+	ck_assert_int_eq(next_ready().run.id, parent.run.id);
+	fx_close(&f);
+}
+END_TEST
+
+/* An application's transaction may take any time: neither the commit that names a key of
+ * it nor that of a sibling waits for it, and the child is not lost. */
+START_TEST(a_key_that_an_open_transaction_has_is_not_waited_for)
+{
+	struct hp_claimed parent, joined, c;
+	struct hp_transition t;
+	PGconn *app;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", NULL, true, &parent, NULL);
+	app = fx_session(&f, "postgres");
+	ck_assert_str_eq(fx_state(&f, app, "begin; select holdpoint.start('w', key => 'k')"), "");
+	t = opens(&parent.run, false, "{\"input\":{}},{\"key\":\"k\",\"input\":{}},{\"input\":{}}");
+	commit_ok(&t);
+	c = next_ready(); /* the first child */
+	ends(&c.run);
+	ck_assert_int_eq(fx_int(&f, "select queued from holdpoint.family"), 2);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	nobody_is_ready(); /* it does not try for ever */
+	ck_assert_str_eq(fx_state(&f, app, "commit"), "");
+	PQfinish(app);
+	joined = next_ready(); /* the application's run */
+	ck_assert_int_ne(joined.run.id, parent.run.id);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	nobody_is_ready();
+	ends(&joined.run);
+	c = next_ready(); /* the third child */
+	ends(&c.run);
+	ck_assert_int_eq(next_ready().run.id, parent.run.id);
+	ck_assert_int_eq(fx_int(&f, "select succeeded from holdpoint.family"), 3);
+	fx_close(&f);
+}
+END_TEST
+
+/* Each joined the other while that one was being written: the first to look finds out, and
+ * is told all of it. */
+START_TEST(two_that_join_each_other_do_not_wait_for_ever)
+{
+	struct hp_claimed a, b, c, *again;
+	struct hp_transition t;
+	PGconn *other;
+	int n;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_start(&f, "w", "{}", "a", true, &a, NULL);
+	fx_start(&f, "w", "{}", "b", true, &b, NULL);
+	other = writes(b.run.id);
+	t = opens(&a.run, false, "{\"key\":\"b\",\"input\":{}}");
+	commit_ok(&t);
+	has_written(other);
+	other = writes(a.run.id);
+	t = opens(&b.run, false, "{\"key\":\"a\",\"input\":{}}");
+	commit_ok(&t);
+	has_written(other);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.child where not watched"), 2);
+	c = next_ready();
+	parks_again(&c.run);
+	again = fx_claim(&f, f.store, f.engine, 2, &n); /* at once; the other one may be there, too */
+	ck_assert_int_ge(n, 1);
+	c = again[n - 1].run.id == c.run.id ? again[n - 1] : again[0];
+	ck_assert_ptr_nonnull(memmem(c.annex.p, c.annex.n, "waits_for_itself", 16));
+	ck_assert_ptr_nonnull(memmem(c.annex.p, c.annex.n, "so it cannot be its child", 25));
+	ck_assert_ptr_null(memmem(c.annex.p, c.annex.n, "\"child\"", 7)); /* nobody's failure */
 	fx_close(&f);
 }
 END_TEST
@@ -206,6 +391,7 @@ START_TEST(a_run_that_was_removed_is_no_success)
 	c = fx_claim(&f, f.store, f.engine, 8, &n);
 	ck_assert_int_eq(n, 1);
 	ck_assert_ptr_nonnull(memmem(c[0].annex.p, c[0].annex.n, "run_removed", 11));
+	ck_assert_ptr_nonnull(memmem(c[0].annex.p, c[0].annex.n, "when its retention was over", 27));
 	fx_close(&f);
 }
 END_TEST
@@ -217,6 +403,10 @@ int main(void)
 	tcase_set_timeout(t, 120);
 	tcase_add_test(t, a_million_items_are_there_page_by_page);
 	tcase_add_test(t, a_run_that_is_just_being_written_is_looked_at_again);
+	tcase_add_test(t, a_run_that_a_siblings_end_joins_is_looked_at_again);
+	tcase_add_test(t, a_run_that_is_joined_by_a_look_is_looked_at_again);
+	tcase_add_test(t, a_key_that_an_open_transaction_has_is_not_waited_for);
+	tcase_add_test(t, two_that_join_each_other_do_not_wait_for_ever);
 	tcase_add_test(t, a_run_that_was_removed_is_no_success);
 	return hp_run_case("store children", t);
 }

@@ -18,16 +18,22 @@ static void open_fx(void)
 	fx_deploy(&f, "ever", "{" STATES "}");
 }
 
-/* Finished two days ago, or just now. */
-static void finish(struct hp_claimed *c, bool long_ago)
+static void end_as(struct hp_claimed *c, enum hp_status status, bool long_ago)
 {
 	struct hp_transition t = fx_from(&c->run, HP_MOVE_FINISHED, HP_FINISH);
 
+	t.after.status = status;
 	t.saves[0] = (struct hp_save){ "word", hp_bytes_of("1") };
 	t.n_saves = 1;
 	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
 	if (long_ago)
 		fx_sql(&f, "update holdpoint.history set at = at - 172800000000 where run_id = %lld", (long long)c->run.id);
+}
+
+/* Finished two days ago, or just now. */
+static void finish(struct hp_claimed *c, bool long_ago)
+{
+	end_as(c, HP_SUCCEEDED, long_ago);
 }
 
 static struct hp_claimed own(const char *workflow, const char *key)
@@ -73,7 +79,7 @@ static int64_t rows(const char *table, int64_t run)
 
 START_TEST(what_is_over_goes_with_all_it_has_but_its_key)
 {
-	struct hp_claimed old, recent, lives, ever;
+	struct hp_claimed old, recent, lives, ever, kid;
 	struct hp_error err;
 	bool existed;
 
@@ -82,12 +88,16 @@ START_TEST(what_is_over_goes_with_all_it_has_but_its_key)
 	recent = own("short", "k2");
 	lives = own("short", "k3");
 	ever = own("ever", "k4");
+	kid = own("short", "k5"); /* its parent will ask */
+	fx_sql(&f, "insert into holdpoint.child (run_id, visit, n, child, status) values (%lld, 1, 1, %lld, 4)",
+	       (long long)lives.run.id, (long long)kid.run.id);
 	fx_sql(&f, "insert into holdpoint.approval (run_id, visit, state, state_name, workflow, ask, approvers, quorum, requester,"
 	       " opened_at, deadline_at) values (%lld, 1, 0, 'nap', 'short', '?', '1 of x', '[]', 'a', 0, 1);"
 	       " insert into holdpoint.vote values (1, 'bob', 'approve', 'fine', 0)", (long long)old.run.id);
 	finish(&old, true);
 	finish(&recent, false);
 	finish(&ever, true);
+	finish(&kid, true);
 	park(&lives);
 	fx_sql(&f, "update holdpoint.history set at = at - 172800000000 where run_id = %lld", (long long)lives.run.id);
 	ck_assert_ptr_nonnull(strstr(fx_door(&f, "gc_plan", "x", "{}", NULL), "\"over\": {\"short\": 1}"));
@@ -95,8 +105,9 @@ START_TEST(what_is_over_goes_with_all_it_has_but_its_key)
 	ck_assert_int_eq(fx_int(&f, "select removed from holdpoint.gc"), 1);
 	ck_assert_int_eq(rows("history", old.run.id) + rows("saved", old.run.id) + rows("run_state", old.run.id) +
 			 rows("approval", old.run.id) + fx_int(&f, "select count(*) from holdpoint.vote"), 0);
-	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 3);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 4);
 	ck_assert_int_eq(rows("history", recent.run.id), 2);
+	ck_assert_int_eq(rows("history", kid.run.id), 2);
 	ck_assert_int_eq(rows("history", ever.run.id), 2);
 	ck_assert_int_eq(rows("timer", lives.run.id), 1);
 	ck_assert_ptr_null(fx_door(&f, "run", "x", "{\"run\": 1}", &err));
@@ -104,7 +115,62 @@ START_TEST(what_is_over_goes_with_all_it_has_but_its_key)
 	/* its key says that it existed, for ever */
 	ck_assert_int_eq(fx_start(&f, "short", "{}", "k1", false, NULL, &existed), old.run.id);
 	ck_assert(existed);
-	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 3);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run"), 4);
+	fx_close(&f);
+}
+END_TEST
+
+/* Between the look and the deed: whoever joins a run takes its lock. */
+START_TEST(what_a_parent_joins_meanwhile_stays)
+{
+	struct hp_claimed locked, joined, lives;
+	PGconn *other;
+
+	open_fx();
+	locked = own("short", "k1");
+	joined = own("short", "k2");
+	lives = own("ever", NULL);
+	finish(&locked, true);
+	finish(&joined, true);
+	other = fx_session(&f, "holdpoint_engine");
+	ck_assert_str_eq(fx_state(&f, other, "begin; select from holdpoint.run_state where run_id = 1 for no key update"), "");
+	fx_sql(&f, "insert into holdpoint.child (run_id, visit, n, child, status) values (%lld, 1, 1, %lld, 4)",
+	       (long long)lives.run.id, (long long)joined.run.id);
+	fx_sql(&f, "set lock_timeout = '1s'");
+	ck_assert_int_eq(fx_int(&f, "select holdpoint.gc_forget(array[%lld, %lld], false)", (long long)locked.run.id,
+				(long long)joined.run.id), 0);
+	ck_assert_int_eq(rows("history", locked.run.id), 2);
+	ck_assert_int_eq(rows("history", joined.run.id), 2);
+	ck_assert_str_eq(fx_state(&f, other, "rollback"), "");
+	PQfinish(other);
+	ck_assert_int_eq(fx_int(&f, "select holdpoint.gc_forget(array[%lld, %lld], false)", (long long)locked.run.id,
+				(long long)joined.run.id), 1);
+	fx_close(&f);
+}
+END_TEST
+
+/* What a removed run did is not known any more: nobody may take it for nothing. */
+START_TEST(the_key_over_a_removed_grandchild_stays_taken)
+{
+	struct hp_claimed parent, child, grandchild;
+	bool existed;
+
+	open_fx();
+	parent = own("ever", "k");
+	child = own("ever", NULL);
+	grandchild = own("short", NULL);
+	fx_sql(&f, "insert into holdpoint.child (run_id, visit, n, child, status) values (%lld, 1, 1, %lld, 5), (%lld, 1, 1, %lld, 5)",
+	       (long long)parent.run.id, (long long)child.run.id, (long long)child.run.id, (long long)grandchild.run.id);
+	end_as(&grandchild, HP_FAILED, true);
+	fx_sql(&f, "insert into holdpoint.history (run_id, rev, at, move, state, visit, phase, status, attempt, due_at, flags, outcome)"
+	       " values (%lld, 100, 1, 3, 0, 1, 2, 1, 1, 0, 1, 0)", (long long)grandchild.run.id); /* it has charged a card */
+	end_as(&child, HP_FAILED, false);
+	steps("idle");
+	ck_assert_int_eq(rows("history", grandchild.run.id), 0);
+	ck_assert_int_gt(rows("history", child.run.id), 0);
+	end_as(&parent, HP_FAILED, false);
+	ck_assert_int_eq(fx_start(&f, "ever", "{}", "k", false, NULL, &existed), parent.run.id);
+	ck_assert(existed);
 	fx_close(&f);
 }
 END_TEST
@@ -224,6 +290,7 @@ START_TEST(two_engines_do_not_meet)
 }
 END_TEST
 
-HP_SUITE("store retention", what_is_over_goes_with_all_it_has_but_its_key,
+HP_SUITE("store retention", what_is_over_goes_with_all_it_has_but_its_key, what_a_parent_joins_meanwhile_stays,
+	 the_key_over_a_removed_grandchild_stays_taken,
 	 few_that_stay_are_carried_over_and_the_partition_is_dropped, a_partition_that_nobody_needs_is_gone,
 	 messages_and_webhooks_have_their_time, two_engines_do_not_meet)
