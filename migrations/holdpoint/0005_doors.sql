@@ -185,10 +185,7 @@ declare
 begin
 	v := lock_run(v_run);
 	v_now := now_us();
-	if v.status > 3 then
-		perform fail('HP409', format('run %s has already %s', v_run,
-			case v.status when 4 then 'succeeded' when 5 then 'failed' else 'been cancelled' end));
-	end if;
+	perform check_lives(v); -- 0015
 	if unwinds(v_run) then -- 0012
 		perform fail('HP409', format('run %s is being unwound, and a cancel changes nothing', v_run));
 	end if;

@@ -229,6 +229,7 @@ declare
 	v_asks int[] := array(select (n - 1)::int from jsonb_array_elements(p_states) with ordinality x(s, n)
 		where s ->> 'kind' = 'approval' and s ->> 'asks' = 'always');
 	v_free jsonb := '{}'; -- approval → what can be reached without it
+	v_next jsonb := '{}'; -- … from p_from on
 	v_name text;
 	v_guard text;
 	v_yes int;
@@ -237,13 +238,14 @@ declare
 begin
 	foreach a in array v_asks loop
 		v_free := v_free || jsonb_build_object(a, to_jsonb(reach(p_states, 0, array[a])));
+		v_next := v_next || jsonb_build_object(a, to_jsonb(reach(p_states, p_from, array[a])));
 	end loop;
 	foreach d in array reach(p_states, p_from, '{}') loop
 		continue when not is_effect(p_states -> d);
 		v_name := p_states -> d ->> 'name';
 		foreach a in array v_asks loop
 			v_guard := p_states -> a ->> 'name';
-			continue when v_free -> a::text @> to_jsonb(d) or d <> all(reach(p_states, p_from, array[a]));
+			continue when v_free -> a::text @> to_jsonb(d) or not v_next -> a::text @> to_jsonb(d);
 			continue when p_states -> a ->> 'of' = v_name and p_signed = v_guard;
 			select max(y.visit) into v_yes from approval y where y.run_id = p_run and y.status = 'approved'
 				and coalesce(p_map ->> y.state_name, y.state_name) = v_guard;
@@ -265,9 +267,9 @@ declare
 begin
 	for v_name, v_savers in
 			select s ->> 'save', array_agg((n - 1)::int order by n) from jsonb_array_elements(p_states) with ordinality x(s, n)
-			where s ? 'save' and s ->> 'asks' is distinct from 'sometimes' group by 1 order by 1 loop
-		if p_at <> all(reach(p_states, 0, '{}', v_savers))
-				and not exists (select from saved v where v.run_id = p_run and v.name = v_name) then
+			where s ? 'save' and s ->> 'asks' is distinct from 'sometimes'
+				and not exists (select from saved v where v.run_id = p_run and v.name = s ->> 'save') group by 1 order by 1 loop
+		if p_at <> all(reach(p_states, 0, '{}', v_savers)) then
 			return array[v_name, p_states -> v_savers[1] ->> 'name'];
 		end if;
 	end loop;
@@ -429,7 +431,7 @@ declare
 begin
 	o_state := state_index(v_states, coalesce(p_map ->> (v_old ->> 'name'), v_old ->> 'name'));
 	v_new := v_states -> o_state;
-	o_anew := s.phase = 6 and s.status <> 3 and (v_old ->> 'kind' = 'approval' or exists (select from arm_state a where a.run_id = s.run_id)
+	o_anew := s.phase = 6 and s.status <> 3 and (v_old ->> 'kind' = 'approval' or found_arms(s) is not null
 		or v_old -> 'events' is distinct from v_new -> 'events');
 	if unwinds(s.run_id) then -- 0012
 		o_sentence := 'it is being unwound, and only goes back';
@@ -479,6 +481,7 @@ begin
 			p_reason, p_principal, p_detail || jsonb_build_object('from', encode(v_from, 'hex'), 'to', encode(p_to, 'hex'))
 		from run_state n where n.run_id = s.run_id;
 	if p_anew then -- what was asked under the old version is not decided under the new one
+		delete from arm_state where run_id = s.run_id;
 		update approval set status = 'cancelled', decided_at = p_now where run_id = s.run_id and status = 'open';
 		delete from timer where run_id = s.run_id;
 		if not s.pause then
@@ -589,8 +592,20 @@ begin
 	end if;
 end $$;
 
--- Each run by its own door, under its own lock: what one of them refuses stops no
--- other. With dry_run everything is tried and taken back.
+-- The locks of those runs that nobody else has just now, in the one order, before
+-- anything is done to any of them: each door goes on to ready and timer.
+create function holdpoint.lock_free_runs(p_runs bigint[]) returns bigint[]
+language sql set search_path = holdpoint, pg_temp as $$
+	select array(select s.run_id from run_state s where s.run_id = any(p_runs) order by s.run_id for no key update skip locked)
+$$;
+
+create function holdpoint.locked_sentence(p_run bigint) returns text
+language sql immutable as $$
+	select format('run %s is being written by somebody else just now: ask again', p_run)
+$$;
+
+-- Each run by its own door: what one of them refuses stops no other. With dry_run
+-- everything is tried and taken back.
 create function holdpoint.door_bulk(p_principal text, p_args jsonb) returns jsonb
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -600,6 +615,7 @@ declare
 	v_results jsonb := '[]';
 	v_done int := 0;
 	v_sentence text;
+	v_free bigint[];
 	v_run bigint;
 	v_page record;
 begin
@@ -607,10 +623,17 @@ begin
 		perform fail('HP400', format('there is no action "%s"', v_action),
 			'Actions are cancel, pause, resume, retry, skip, undo, give_up, restart and move.');
 	end if;
+	if v_action in ('move', 'restart') then
+		perform arg_text(p_args, case v_action when 'move' then 'to' else 'from' end, true, 64);
+	end if;
 	select * into v_page from bulk_page(p_args);
+	v_free := lock_free_runs(v_page.o_runs);
 	foreach v_run in array v_page.o_runs loop
 		v_sentence := null;
 		begin
+			if v_run <> all(v_free) then
+				raise exception using errcode = 'lock_not_available';
+			end if;
 			perform bulk_one(p_principal, v_action, jsonb_strip_nulls(jsonb_build_object('run', v_run, 'reason', v_reason,
 				'value', p_args -> 'value', 'to', p_args -> 'to', 'map', p_args -> 'map', 'at', p_args -> 'at',
 				'state', p_args -> 'from', 'again', p_args -> 'again')));
@@ -621,10 +644,10 @@ begin
 		exception
 			when sqlstate 'HP001' then
 				v_done := v_done + 1;
-			when sqlstate 'HP409' or sqlstate 'HP404' or sqlstate 'HP403' then
+			when sqlstate 'HP409' or sqlstate 'HP404' or sqlstate 'HP403' or sqlstate 'HP400' then
 				v_sentence := sqlerrm;
 			when lock_not_available or deadlock_detected then
-				v_sentence := format('run %s is locked by somebody else just now: ask again', v_run);
+				v_sentence := locked_sentence(v_run);
 		end;
 		v_results := v_results || jsonb_strip_nulls(jsonb_build_object('run', v_run,
 			'outcome', case when v_sentence is null then 'done' else 'refused' end, 'sentence', v_sentence));
@@ -662,29 +685,39 @@ begin
 end $$;
 
 -- Makes it the current definition and moves every live run to it, or does nothing of
--- both and says which runs it would strand.
+-- both and says which runs it would strand. Of a workflow with more runs than can be
+-- looked at, it does nothing either: which of the older ones live is not known.
 create function holdpoint.door_deploy_live(p_principal text, p_args jsonb) returns jsonb
 language plpgsql set search_path = holdpoint, pg_temp set plan_cache_mode = force_custom_plan as $$
 declare
 	c_most constant int := 2000;
+	c_look constant int := 200000;
 	v_workflow text := arg_text(p_args, 'workflow', true, 64);
 	v_hex text := arg_text(p_args, 'digest', true, 64);
 	v_reason text := arg_reason(p_args);
 	v_stranded jsonb := '[]';
 	v_moved int := 0;
 	v_runs bigint[];
+	v_free bigint[];
 	v_run bigint;
 begin
+	if exists (select from run where workflow = v_workflow order by id offset c_look) then
+		perform fail('HP409', format('workflow "%s" has more than %s runs: which of them live cannot be looked up at once',
+			v_workflow, c_look), 'Deploy alone, and move them in pages: holdpoint bulk move.');
+	end if;
 	perform deploy(v_workflow, decode(v_hex, 'hex'), p_args ->> 'bundle', p_args -> 'summary');
-	v_runs := array(select r.id from (select id, digest from run where workflow = v_workflow order by id desc limit 200000) r
-		join run_state s on s.run_id = r.id
-		where s.status <= 3 and coalesce(s.digest, r.digest) <> decode(v_hex, 'hex') order by r.id limit c_most + 1);
+	v_runs := array(select r.id from run r join run_state s on s.run_id = r.id where r.workflow = v_workflow
+		and s.status <= 3 and coalesce(s.digest, r.digest) <> decode(v_hex, 'hex') order by r.id limit c_most + 1);
 	if cardinality(v_runs) > c_most then
 		perform fail('HP409', format('more than %s live runs follow other versions', c_most),
 			'Deploy alone, and move them in pages: holdpoint bulk move.');
 	end if;
+	v_free := lock_free_runs(v_runs);
 	foreach v_run in array v_runs loop
 		begin
+			if v_run <> all(v_free) then
+				raise exception using errcode = 'lock_not_available';
+			end if;
 			perform door_move(p_principal, jsonb_strip_nulls(jsonb_build_object('run', v_run, 'to', v_hex, 'reason', v_reason,
 				'map', p_args -> 'map')));
 			v_moved := v_moved + 1;
@@ -692,8 +725,7 @@ begin
 			when sqlstate 'HP409' then
 				v_stranded := v_stranded || jsonb_build_object('run', v_run, 'sentence', sqlerrm);
 			when lock_not_available or deadlock_detected then
-				v_stranded := v_stranded || jsonb_build_object('run', v_run,
-					'sentence', format('run %s is locked by somebody else just now', v_run));
+				v_stranded := v_stranded || jsonb_build_object('run', v_run, 'sentence', locked_sentence(v_run));
 		end;
 	end loop;
 	if p_args -> 'dry_run' is distinct from 'true' and v_stranded <> '[]' then

@@ -235,6 +235,38 @@ START_TEST(a_run_is_moved_where_it_stands)
 }
 END_TEST
 
+/* What is waited for is another thing now: the wait begins anew, and with it what stood
+ * beside it. What an earlier visit left behind is nobody's. */
+START_TEST(a_wait_for_something_else_is_entered_anew)
+{
+	struct hp_claimed c;
+
+	open_fx();
+	c = approved();
+	enter(&c, SETTLE, HP_PARK);
+	fx_sql(&f, "insert into holdpoint.arm_state values (1, 1, '{\"due\": 1}')");
+	deploy("", "give_back", "call", "tell", "");
+	ck_assert_ptr_nonnull(strstr(fx_door(&f, "move", "alice", MOVE, NULL), "\"anew\": false"));
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.timer"), 1);
+	fx_sql(&f, "update holdpoint.arm_state set visit = (select visit from holdpoint.run_state)");
+	deploy(",\"x\":1", "give_back", "call", "tell", "");
+	ck_assert_ptr_nonnull(strstr(fx_door(&f, "move", "alice", MOVE, NULL), "\"anew\": true"));
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.arm_state"), 0);
+	c = claim();
+	ck_assert_int_eq(c.run.command, HP_CMD_RESTART);
+	c.run.command = HP_CMD_NONE;
+	enter(&c, SETTLE, HP_PARK);
+	deploy(",\"x\":2", "give_back", "call", "tell", "");
+	fx_sql(&f, "update holdpoint.definition set summary = jsonb_set(summary, '{states,3,events}', '[\"x\"]')"
+	       " where digest = (select digest from holdpoint.workflow)");
+	ck_assert_ptr_nonnull(strstr(fx_door(&f, "move", "alice", MOVE, NULL), "\"anew\": true"));
+	c = claim();
+	ck_assert_int_eq(c.run.command, HP_CMD_RESTART);
+	ck_assert_int_eq(c.run.state, SETTLE);
+	fx_close(&f);
+}
+END_TEST
+
 START_TEST(a_move_that_would_strand_it_is_refused)
 {
 	struct hp_claimed c;
@@ -319,10 +351,12 @@ START_TEST(a_move_may_go_back)
 	refused("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"settle\", \"reason\": \"r\"}", "has never been in state \"settle\"");
 	refused("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"review\", \"reason\": \"r\", \"map\": {\"pay\": \"give_back\"}}",
 		"has done \"give_back\", and would do it again");
+	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2");
 	door("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"review\", \"reason\": \"r\", \"map\": {\"pay\": \"give_back\"}, \"again\": true}");
 	c = claim();
 	ck_assert_int_eq(c.run.state, REVIEW);
 	ck_assert_int_eq(c.run.command, HP_CMD_RESTART);
+	ck_assert_int_eq(c.run.signed_visit, 0); /* what was signed for the old version is not sent */
 	fx_close(&f);
 }
 END_TEST
@@ -395,8 +429,143 @@ START_TEST(bulk_says_what_became_of_each)
 }
 END_TEST
 
-HP_SUITE("store lifecycle", a_held_run_goes_on_from_an_earlier_state, an_unused_yes_stays_good, only_what_rests_is_restarted,
-	 what_is_unwound_or_has_begun_something_ends_first,
-	 a_run_is_moved_where_it_stands, a_move_that_would_strand_it_is_refused, a_move_jumps_over_no_approval_and_no_value,
-	 a_signature_is_not_lost_by_a_move, what_was_asked_is_asked_anew, a_move_may_go_back,
-	 a_key_is_freed_by_the_version_its_effects_ran_under, bulk_says_what_became_of_each)
+/* The runs that fit, by a dry run. */
+static const char *fitting(const char *filter)
+{
+	char args[512];
+	const char *json;
+
+	snprintf(args, sizeof args, "{\"action\": \"cancel\", \"reason\": \"r\", \"dry_run\": true, %s}", filter);
+	json = fx_door(&f, "bulk", "alice", args, NULL);
+	return fx_sql(&f, "select coalesce(string_agg(x ->> 'run', ' ' order by n), '') from jsonb_array_elements('%s'::jsonb -> 'results')"
+			  " with ordinality e(x, n)", json);
+}
+
+START_TEST(bulk_means_those_that_fit)
+{
+	static const struct {
+		const char *filter, *runs;
+	} want[] = {
+		{ "\"workflow\": \"refund\"", "1 2 3 4" },
+		{ "\"workflow\": \"other\"", "5" },
+		{ "\"workflow\": \"nobody\"", "" },
+		{ "\"status\": \"running\"", "4 5" },
+		{ "\"status\": \"waiting\"", "3" },
+		{ "\"status\": \"held\"", "1 2" },
+		{ "\"status\": \"paused\"", "3" },
+		{ "\"state\": \"pay\"", "1" },
+		{ "\"code\": \"card_declined\"", "1 2" },
+		{ "\"code\": \"other\"", "" },
+		{ "\"code\": \"card_declined\", \"state\": \"find\"", "2" },
+		{ "\"since\": \"2033-05-18T03:33:22Z\"", "2 3 4 5" }, /* the second one's time */
+		{ "\"until\": \"2033-05-18T03:33:23Z\"", "1 2" },
+		{ "\"since\": \"2033-05-18T03:33:22Z\", \"until\": \"2033-05-18T03:33:24Z\"", "2 3" },
+	};
+	struct hp_claimed c;
+
+	open_fx();
+	fx_deploy(&f, "other", "{\"states\":[{\"name\":\"nap\",\"kind\":\"wait\"}]}");
+	c = approved();
+	hold(&c, false);
+	fx_start(&f, "refund", "{}", NULL, true, &c, NULL);
+	hold(&c, false);
+	fx_start(&f, "refund", "{}", NULL, true, &c, NULL);
+	enter(&c, SETTLE, HP_PARK);
+	door("pause", "{\"run\": 3, \"reason\": \"r\"}");
+	fx_start(&f, "refund", "{}", NULL, false, NULL, NULL);
+	fx_start(&f, "other", "{}", NULL, false, NULL, NULL);
+	fx_sql(&f, "update holdpoint.run set created_at = (2000000000 + id) * 1000000");
+	for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+		const char *runs = fitting(want[i].filter);
+
+		ck_assert_msg(strcmp(runs, want[i].runs) == 0, "%s: %s, not %s", want[i].filter, runs, want[i].runs);
+	}
+	fx_close(&f);
+}
+END_TEST
+
+/* Neither a run that somebody is writing, nor one whose workflow is another one, stops
+ * the others. */
+START_TEST(bulk_goes_round_what_does_not_fit)
+{
+	struct hp_claimed c;
+	struct hp_error err;
+	PGconn *busy;
+	const char *json;
+
+	open_fx();
+	c = approved();
+	hold(&c, false);
+	fx_deploy(&f, "other", "{\"states\":[{\"name\":\"nap\",\"kind\":\"wait\"},{\"name\":\"done\",\"kind\":\"succeed\"}]}");
+	fx_start(&f, "other", "{}", NULL, true, &c, NULL);
+	hold(&c, false);
+	deploy("", "give_back", "call", "tell", "");
+	fx_deploy(&f, "other", "{\"states\":[{\"name\":\"nap\",\"kind\":\"wait\"}]}");
+	ck_assert_ptr_null(fx_door(&f, "bulk", "alice", "{\"action\": \"move\", \"reason\": \"r\", \"status\": \"held\"}", &err));
+	ck_assert_ptr_nonnull(strstr(err.message, "\"to\" is missing")); /* that is nobody's in particular */
+	json = fx_door(&f, "bulk", "alice", "{\"action\": \"move\", \"to\": \"current\", \"reason\": \"r\", \"status\": \"held\","
+			" \"map\": {\"pay\": \"give_back\"}}", NULL);
+	ck_assert_msg(strstr(json, "\"run\": 2, \"outcome\": \"refused\", \"sentence\": \"map: the version has no state") != NULL, "%s", json);
+	ck_assert_ptr_nonnull(strstr(json, "\"run\": 1, \"outcome\": \"done\""));
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run_version where run_id = 1"), 1);
+	busy = fx_session(&f, "holdpoint_engine");
+	ck_assert_str_eq(fx_state(&f, busy, "begin; select from holdpoint.run_state where run_id = 1 for no key update"), "");
+	json = fx_sql(&f, "select holdpoint.door_bulk('alice', '{\"action\": \"pause\", \"reason\": \"r\", \"status\": \"held\"}')");
+	ck_assert_msg(strstr(json, "\"sentence\": \"run 1 is being written by somebody else just now: ask again\"") != NULL, "%s", json);
+	ck_assert_ptr_nonnull(strstr(json, "\"run\": 2, \"outcome\": \"done\""));
+	ck_assert_str_eq(fx_state(&f, busy, "rollback"), "");
+	PQfinish(busy);
+	fx_close(&f);
+}
+END_TEST
+
+#define DEPLOY_LIVE "select holdpoint.door_deploy_live('alice', jsonb_build_object('workflow', 'refund', 'digest', repeat('ab', 32)," \
+		    " 'bundle', '{}', 'reason', 'r', 'summary', (select summary from holdpoint.definition limit 1)))"
+
+START_TEST(a_deploy_moves_all_or_nothing)
+{
+	struct hp_claimed c;
+	PGconn *s;
+
+	open_fx();
+	c = approved();
+	hold(&c, false);
+	s = fx_session(&f, "holdpoint_engine");
+	ck_assert_str_eq(fx_state(&f, s, "begin; " DEPLOY_LIVE), "");
+	ck_assert_str_eq(fx_state(&f, s, "rollback"), "");
+	/* an old one lives, and cannot be looked up beside so many others */
+	fx_sql(&f, "insert into holdpoint.run (workflow, input, digest, requester, created_at)"
+		   " select 'refund', '{}', digest, 'bulk', 1 from holdpoint.workflow, generate_series(1, 200000)");
+	ck_assert_str_eq(fx_state(&f, s, DEPLOY_LIVE), "HP409");
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run_version"), 0);
+	fx_sql(&f, "delete from holdpoint.run where id = 2");
+	ck_assert_str_eq(fx_state(&f, s, DEPLOY_LIVE), "");
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run_version"), 1);
+	PQfinish(s);
+	fx_close(&f);
+}
+END_TEST
+
+int main(void)
+{
+	TCase *t = tcase_create("lifecycle");
+
+	tcase_set_timeout(t, 30);
+	tcase_add_test(t, a_held_run_goes_on_from_an_earlier_state);
+	tcase_add_test(t, an_unused_yes_stays_good);
+	tcase_add_test(t, only_what_rests_is_restarted);
+	tcase_add_test(t, what_is_unwound_or_has_begun_something_ends_first);
+	tcase_add_test(t, a_run_is_moved_where_it_stands);
+	tcase_add_test(t, a_wait_for_something_else_is_entered_anew);
+	tcase_add_test(t, a_move_that_would_strand_it_is_refused);
+	tcase_add_test(t, a_move_jumps_over_no_approval_and_no_value);
+	tcase_add_test(t, a_signature_is_not_lost_by_a_move);
+	tcase_add_test(t, what_was_asked_is_asked_anew);
+	tcase_add_test(t, a_move_may_go_back);
+	tcase_add_test(t, a_key_is_freed_by_the_version_its_effects_ran_under);
+	tcase_add_test(t, bulk_says_what_became_of_each);
+	tcase_add_test(t, bulk_means_those_that_fit);
+	tcase_add_test(t, bulk_goes_round_what_does_not_fit);
+	tcase_add_test(t, a_deploy_moves_all_or_nothing);
+	return hp_run_case("store lifecycle", t);
+}
