@@ -5,14 +5,11 @@
 #include "base/buf.h"
 #include "lib/suite.h"
 
-static char kept[128]; /* what a driver has in hand */
-
 static struct hp_state *sweep(bool call)
 {
 	struct hp_state *s;
 
 	setup();
-	kept[0] = 0;
 	s = state(0, "fill", HP_SWEEP);
 	s->sql.mode = HP_SQL_SWEEP;
 	s->sweep.cursor = "id";
@@ -26,33 +23,16 @@ static struct hp_state *sweep(bool call)
 	return s;
 }
 
-/* The commit, with what a driver keeps beside it. */
-static void commit_kept(void)
-{
-	const struct hp_transition *t = W.act.transition;
-	struct hp_event ev = { .type = HP_EV_COMMITTED };
-
-	ck_assert_int_eq(W.act.type, HP_ACT_COMMIT);
-	ck_assert_int_eq(t->rev, W.run.rev);
-	if (t->keep.p)
-		snprintf(kept, sizeof kept, "%.*s", (int)t->keep.n, t->keep.p);
-	ev.kept = hp_bytes_of(kept);
-	W.last = *t;
-	W.run = t->after;
-	W.commits++;
-	step(&ev);
-}
-
 static void claim_found(const char *annex)
 {
 	struct hp_event ev = { .annex = hp_bytes_of(annex) };
 	struct hp_buf row;
 
-	hp_buf_init(&row, sizeof kept);
+	hp_buf_init(&row, sizeof W.kept);
 	ck_assert_int_eq(hp_sweep_row(ev.annex, &row, NULL), 0);
-	snprintf(kept, sizeof kept, "%s", hp_buf_str(&row));
+	snprintf(W.kept, sizeof W.kept, "%s", hp_buf_str(&row));
 	hp_buf_free(&row);
-	ev.kept = hp_bytes_of(kept);
+	ev.kept = hp_bytes_of(W.kept);
 	claim_with(&ev);
 }
 
@@ -107,7 +87,7 @@ START_TEST(a_page_and_its_place_are_one_commit)
 	ck_assert_int_eq(W.act.transition->disposition, HP_KEEP);
 	ck_assert_int_eq(W.act.transition->after.visit, 1);
 	ck_assert_str_eq(annex("sweep"), "{\"cursor\":7,\"done\":2,\"changed\":2,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
-	commit_kept();
+	commit();
 	args();
 	ck_assert_str_eq(W.act.sweep->cursor, "7");
 	page(0, NULL, NULL);
@@ -136,7 +116,7 @@ START_TEST(a_page_that_does_not_ascend_stops_the_sweep)
 	claim();
 	args();
 	page(2, "7", NULL);
-	commit_kept();
+	commit();
 	args();
 	page(2, "7", NULL);
 	ck_assert_str_eq(W.act.transition->after.code, "sweep_stuck");
@@ -157,7 +137,7 @@ START_TEST(a_retried_sweep_keeps_its_visit_and_its_place)
 		step(&ev);
 	}
 	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
-	commit_kept();
+	commit();
 	W.run.command = HP_CMD_RETRY;
 	claim_found("{\"sweep\":{\"cursor\":7,\"row\":null,\"done\":2,\"changed\":2,\"pages\":1,\"failed\":0}}");
 	args();
@@ -182,10 +162,10 @@ START_TEST(pace_and_lagging_standbys_park_it)
 	ck_assert_int_eq(W.act.transition->disposition, HP_PARK);
 	ck_assert_int_eq(W.act.transition->after.phase, HP_PH_OPEN);
 	ck_assert_int_eq(W.act.transition->after.due_at, began + 500 * HP_MSEC);
-	commit_kept();
+	commit();
 	claim_found("{\"sweep\":{\"cursor\":7,\"done\":2,\"changed\":2,\"pages\":1,\"failed\":0}}");
 	ck_assert_int_eq(W.act.transition->move, HP_MOVE_WOKEN); /* never early */
-	commit_kept();
+	commit();
 	W.now = W.run.due_at;
 	claim_found("{\"sweep\":{\"cursor\":7,\"done\":2,\"changed\":2,\"pages\":1,\"failed\":0}}");
 	args();
@@ -225,7 +205,7 @@ static void found_first_row(void)
 	page(1, "7", "{\"id\":7}");
 	ck_assert_str_eq(annex("sweep_row"), "{\"id\":7}");
 	ck_assert_ptr_nonnull(strstr(annex("sweep"), "\"done\":0"));
-	commit_kept();
+	commit();
 }
 
 static void call_row(const char *row)
@@ -236,7 +216,7 @@ static void call_row(const char *row)
 	ck_assert_int_eq(memcmp(W.act.value.p, row, W.act.value.n), 0);
 	value("{}", 1);
 	ck_assert(W.act.transition->admits);
-	commit_kept();
+	commit();
 	ck_assert_int_eq(W.act.type, HP_ACT_SEND);
 }
 
@@ -263,7 +243,7 @@ START_TEST(a_row_is_called_then_done_with_its_reply)
 	ck_assert(W.act.transition->in_sql);
 	ck_assert(!W.act.transition->after.unresolved);
 	ck_assert_int_eq(W.act.transition->after.attempt, 0);
-	commit_kept();
+	commit();
 	call_row("{\"id\":9}");
 	replied(HP_CLASS_OK, NULL);
 	args();
@@ -296,7 +276,7 @@ START_TEST(a_call_is_unresolved_until_its_statement_commits)
 	}
 	ck_assert_int_eq(W.act.transition->after.phase, HP_PH_BACKOFF);
 	ck_assert(W.act.transition->after.unresolved);
-	commit_kept();
+	commit();
 	W.now += 2 * HP_DAY; /* the provider has forgotten the key */
 	claim_found(found);
 	value("{}", 1);
@@ -321,11 +301,11 @@ START_TEST(failures_are_tolerated_as_far_as_declared)
 	ck_assert_ptr_nonnull(strstr(annex("sweep"), "\"cursor\":7,\"done\":1,\"changed\":0,\"pages\":1,\"failed\":1"));
 	ck_assert_ptr_nonnull(strstr(annex("sweep_failure"), "no_such_customer"));
 	ck_assert_int_eq(W.act.transition->after.state, 0);
-	commit_kept();
+	commit();
 	args();
 	ck_assert_uint_eq(W.act.reply.n, 0); /* only the look for the next row */
 	page(1, "9", "{\"id\":9}");
-	commit_kept();
+	commit();
 	call_row("{\"id\":9}");
 	replied(HP_TERMINAL, "no_such_customer");
 	ck_assert_int_eq(W.act.type, HP_ACT_EVAL); /* caught: on to `broken` */
@@ -384,7 +364,7 @@ START_TEST(each_row_asks_for_its_own_place)
 	ev.key = hp_bytes_of("key-1");
 	step(&ev);
 	ck_assert_str_eq(annex("limits"), "{\"demands\":[]}");
-	commit_kept();
+	commit();
 	replied(HP_CLASS_OK, NULL);
 	args();
 	page(1, "9", "{\"id\":9}");

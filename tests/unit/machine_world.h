@@ -30,6 +30,7 @@ struct world {
 	int commits;
 	struct hp_transition last;
 	bool gate; /* the store refuses this admission */
+	char kept[128]; /* what a driver has in hand */
 };
 
 static struct world W;
@@ -117,6 +118,9 @@ static inline void commit_ev(bool cancel, int64_t first_sent)
 	ck_assert_int_eq(W.act.transition->after.rev, W.run.rev + 1);
 	ck_assert_int_le(W.act.transition->after.visit, W.run.visit + 1);
 	W.last = *W.act.transition;
+	if (W.last.keep.p)
+		snprintf(W.kept, sizeof W.kept, "%.*s", (int)W.last.keep.n, W.last.keep.p);
+	ev.kept = hp_bytes_of(W.kept);
 	if (W.gate)
 		hp_transition_refuse(&W.last, &W.run, 0, "breaker_open", NULL);
 	W.run = W.last.after;
