@@ -396,7 +396,6 @@ struct hp_op *hp_loader_operation(const struct hp_reader *r, struct hp_workflow 
 struct hp_conn *hp_workflow_conn(struct hp_workflow *w, const char *name);
 /* Makes the Lua state usable: builds it again after a kill. */
 int hp_workflow_ready(struct hp_workflow *w, struct hp_error *err) HP_MUST_CHECK;
-int hp_read_file(const char *path, size_t max, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 /* ---- requests ---- */
 /* Renders the request of call `state` (its probe) into out; key into key. */

@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/alloc.h"
 #include "script/internal.h"
 

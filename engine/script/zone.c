@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include "base/file.h"
 #include "base/words.h"
 #include "script/internal.h"
 

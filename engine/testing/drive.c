@@ -59,7 +59,7 @@ static void on_engine(void *arg, const struct hp_engine_info *info, const struct
 	memcpy(d->installation, info->installation, sizeof d->installation);
 }
 
-static void on_ack(void *arg, int64_t now, const struct hp_error *err)
+void hp_d_on_ack(void *arg, int64_t now, const struct hp_error *err)
 {
 	struct hp_drive *d = arg;
 
@@ -98,7 +98,7 @@ static int deploy(struct hp_drive *d, struct hp_bytes summary, struct hp_error *
 	struct hp_bundle b = {.workflow = d->def->workflow, .bundle = hp_bytes_of("{}"), .summary = summary};
 
 	memcpy(b.digest, d->def->digest, sizeof b.digest);
-	d->store->ops->deploy(d->store, &b, on_ack, d);
+	d->store->ops->deploy(d->store, &b, hp_d_on_ack, d);
 	hp_d_await(d);
 	d->store->ops->engine_register(d->store, "test", 1, DRIVE_LEASE, on_engine, d);
 	hp_d_await(d);

@@ -5,16 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static void on_ack(void *arg, int64_t now, const struct hp_error *err)
-{
-	struct hp_drive *d = arg;
-
-	(void)now;
-	d->answered = true;
-	if (err)
-		d->stopped = *err;
-}
-
 int hp_d_deploy_children(struct hp_drive *d, struct hp_error *err)
 {
 	for (int i = 0; i < d->def->n_states; i++) {
@@ -25,22 +15,10 @@ int hp_d_deploy_children(struct hp_drive *d, struct hp_error *err)
 		if ((s->kind != HP_RUN && s->kind != HP_EACH) || strcmp(b.workflow, d->def->workflow) == 0)
 			continue;
 		hp_sha256(b.workflow, strlen(b.workflow), b.digest);
-		d->store->ops->deploy(d->store, &b, on_ack, d);
+		d->store->ops->deploy(d->store, &b, hp_d_on_ack, d);
 		hp_d_await(d);
 	}
 	return d->stopped.code == HP_OK ? 0 : hp_d_stop(d, &d->stopped, err);
-}
-
-static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n)
-{
-	struct hp_drive *d = arg;
-
-	(void)now;
-	d->answered = true;
-	HP_ASSERT(n == 1);
-	d->committed = res[0];
-	d->refused = res[0].error ? *res[0].error : (struct hp_error){0};
-	d->committed.error = NULL;
 }
 
 static void begin(const struct hp_run *run, struct hp_transition *t)
@@ -122,7 +100,7 @@ int hp_d_child(struct hp_drive *d, struct hp_error *err)
 		rc = ask(d, &t, seen, &ev, err);
 	if (rc == 0) {
 		one = &t;
-		d->store->ops->commit(d->store, &one, 1, on_commit, d);
+		d->store->ops->commit(d->store, &one, 1, hp_d_on_commit, d);
 		hp_d_await(d);
 		if (d->committed.outcome != HP_COMMIT_OK)
 			rc = hp_fail(err, HP_E_INTERNAL, "the end of a child cannot be written: %s", d->refused.message);

@@ -68,6 +68,9 @@ int hp_d_drive(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 int hp_d_child(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
 /* Makes the workflows that `run` and `each` name known to the store. */
 int hp_d_deploy_children(struct hp_drive *d, struct hp_error *err) HP_MUST_CHECK;
+/* What the store answers to one thing. */
+void hp_d_on_ack(void *arg, int64_t now, const struct hp_error *err);
+void hp_d_on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n);
 /* What was claimed, or read again, becomes the run in hand. */
 void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err);
 /* The value of the event (REPLY, or VALUE of a verdict) brings secrets: they are put apart. */

@@ -61,7 +61,7 @@ static int evaluate(struct hp_drive *d, const struct hp_action *act, struct hp_e
 
 /* ---- commits ---- */
 
-static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n)
+void hp_d_on_commit(void *arg, int64_t now, const struct hp_commit_result *res, int n)
 {
 	struct hp_drive *d = arg;
 
@@ -171,11 +171,11 @@ static int commit(struct hp_drive *d, const struct hp_transition *t, struct hp_e
 
 	d->tx = NULL;
 	if (t->in_sql && tx) {
-		ops->sql_commit(d->store, tx, d->claimed.token, t, on_commit, d);
+		ops->sql_commit(d->store, tx, d->claimed.token, t, hp_d_on_commit, d);
 	} else {
 		if (tx)
 			ops->sql_abort(d->store, tx);
-		ops->commit(d->store, &t, 1, on_commit, d);
+		ops->commit(d->store, &t, 1, hp_d_on_commit, d);
 	}
 	hp_d_await(d);
 	if (d->committed.outcome == HP_COMMIT_OK)
@@ -304,18 +304,24 @@ static int page_of(struct hp_drive *d, const struct hp_sql_page *p, struct hp_sq
 	return rc;
 }
 
+static void note_statement(struct hp_drive *d, const struct hp_state *st, const json_t *args)
+{
+	json_t *row = json_deep_copy(args);
+
+	json_object_set_new(row, "state", json_string(st->name));
+	json_array_append_new(d->statements, row);
+}
+
 void hp_d_sql_run(void *arg, const struct hp_sql_state *q, struct hp_sql_rows *rows)
 {
 	struct hp_drive *d = arg;
 	const struct hp_state *st = &d->def->states[d->sql_state];
 	struct hp_error why = {0};
-	json_t *args = hp_json_parse(q->args.p, q->args.n, "arguments", &why), *row;
+	json_t *args = hp_json_parse(q->args.p, q->args.n, "arguments", &why);
 	int rc = -1;
 
 	if (args) {
-		row = json_deep_copy(args);
-		json_object_set_new(row, "state", json_string(st->name));
-		json_array_append_new(d->statements, row);
+		note_statement(d, st, args);
 		d->in_sql = true;
 		rc = d->hooks.sql(d->hooks.arg, st, args, rows, &why);
 		d->in_sql = false;
@@ -356,14 +362,12 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 static int look_at_rows(struct hp_drive *d, const struct hp_state *st, const struct hp_sql_state *q,
 			struct hp_error *err)
 {
-	json_t *args = hp_json_parse(q->args.p, q->args.n, "arguments", err), *row;
+	json_t *args = hp_json_parse(q->args.p, q->args.n, "arguments", err);
 	int rc;
 
 	if (!args)
 		return -1;
-	row = json_deep_copy(args);
-	json_object_set_new(row, "state", json_string(st->name));
-	json_array_append_new(d->statements, row);
+	note_statement(d, st, args);
 	rc = d->hooks.ran(d->hooks.arg, st, args, &d->sql_reply, err);
 	json_decref(args);
 	return rc;

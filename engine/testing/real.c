@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/limits.h"
 
 #define CONNINFO_MAX 2048
@@ -251,21 +252,15 @@ static void principal(void *arg, const char *name, const char *kind, const char 
 
 static int run_seed(struct hp_real *r, const char *seed, struct hp_error *err)
 {
-	FILE *f = fopen(seed, "rbe");
-	char block[16384];
 	struct hp_buf text;
-	size_t n;
 	int rc;
 
-	if (!f)
-		return errno == ENOENT ? 0 : hp_fail(err, HP_E_IO, "%s: %s", seed, strerror(errno));
 	hp_buf_init(&text, SEED_MAX);
-	while ((n = fread(block, 1, sizeof block, f)) > 0)
-		hp_buf_add(&text, block, n);
-	rc = ferror(f) ? hp_fail(err, HP_E_IO, "%s: %s", seed, strerror(errno)) : hp_buf_check(&text, seed, err);
-	fclose(f);
+	rc = hp_read_file(seed, SEED_MAX, &text, err);
 	if (rc == 0)
 		rc = execute(r->admin, hp_buf_str(&text), seed, err);
+	else if (err->code == HP_E_NOT_FOUND) /* not every test has one */
+		rc = 0;
 	hp_buf_free(&text);
 	return rc;
 }

@@ -1,27 +1,11 @@
 /* test.c: a test file from the disk to its results. */
 #include "testing/test.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/alloc.h"
+#include "base/file.h"
 #include "testing/testing_private.h"
-
-static int read_file(const char *path, struct hp_buf *out, struct hp_error *err)
-{
-	FILE *f = fopen(path, "rbe");
-	char block[16384];
-	size_t n;
-	int rc;
-
-	if (!f)
-		return hp_fail(err, errno == ENOENT ? HP_E_NOT_FOUND : HP_E_IO, "%s: %s", path, strerror(errno));
-	while ((n = fread(block, 1, sizeof block, f)) > 0)
-		hp_buf_add(out, block, n);
-	rc = ferror(f) ? hp_fail(err, HP_E_IO, "%s: %s", path, strerror(errno)) : hp_buf_check(out, path, err);
-	fclose(f);
-	return rc;
-}
 
 /* ---- loading ---- */
 
@@ -246,7 +230,7 @@ int hp_test_file(const char *path, const struct hp_test_options *o, struct hp_er
 		hp_fail(err, HP_E_NOMEM, "no memory for %s", path);
 		goto out;
 	}
-	if (read_file(path, &t.source, err) < 0 || load(&t, &s, err) < 0 || load_workflow(&t, s.workflow, err) < 0)
+	if (hp_read_file(path, HP_SOURCE_MAX, &t.source, err) < 0 || load(&t, &s, err) < 0 || load_workflow(&t, s.workflow, err) < 0)
 		goto out;
 	rc = 0;
 	for (int i = 1; i <= t.n_tests && rc == 0 && !(o->stop && *o->stop); i++) {
