@@ -54,9 +54,7 @@ void hp_breaker_add(struct hp_breaker_window *w, const struct hp_breaker_bucket 
 bool hp_breaker_trips(const struct hp_breaker_window *w, const struct hp_breaker_spec *s, int64_t now,
 		      char *reason, size_t n);
 
-/* Half-open. */
-enum hp_probe_verdict { HP_PROBE_NOTHING = 0, HP_PROBE_PASSED, HP_PROBE_FAILED };
-/* How long it stays open after it has failed half-open so many times in a row: it is
+/* Half-open. How long it stays open after it has failed half-open so many times in a row: it is
  * asked less and less often. */
 int64_t hp_breaker_open_for(int64_t open_us, int reopened);
 /* May one more probe leave? live: under way; passed: answered well so far. */

@@ -34,10 +34,19 @@ const char *hp_move_name(enum hp_move m)
 	static const char *const names[] = {
 		"", "started", "entered", "admitted", "retry", "doubt", "probing", "parked",
 		"held", "finished", "reminded", "decided", "commanded", "woken", "gated", "paused",
-		"resumed", "moved", "restarted", "spawned", "checked", "armed", "undoing", "undone", "swept",
+		"resumed", "moved", "restarted", "spawned", "checked", "unknown", "undoing", "undone", "swept",
 	};
 
 	return (size_t)m > 0 && (size_t)m < sizeof names / sizeof *names ? names[m] : "unknown";
+}
+
+json_t *hp_annex_found(struct hp_bytes annex, const char *kind, struct hp_error *err)
+{
+	json_t *all = annex.n ? hp_json_parse(annex.p, annex.n, "annex", err) : NULL;
+	json_t *one = json_incref(json_object_get(all, kind));
+
+	json_decref(all);
+	return one;
 }
 
 void hp_run_start(struct hp_run *run, int64_t id, int64_t now)
@@ -92,8 +101,7 @@ static void restart(struct hp_machine *m, const struct hp_event *ev, struct hp_a
 		hp_m_hold(m, act, HP_NEEDS_PERSON, "no_state", "the definition has no such state to restart from");
 		return;
 	}
-	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
-		m->t.approval_closes = true;
+	hp_m_stop_waiting(m);
 	hp_m_leave(m, act, state);
 	if (m->t.move != HP_MOVE_ENTERED)
 		return;

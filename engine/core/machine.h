@@ -41,6 +41,7 @@
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/error.h"
+#include "base/json.h"
 #include "base/limits.h"
 #include "core/definition.h"
 
@@ -180,7 +181,6 @@ struct hp_event {
 	int64_t retry_after_us; /* the provider's advice, < 0: none */
 	bool none;              /* sql `one`: no row */
 	int64_t sent_at;        /* SEND: when the request really left, if that is known (µs) */
-	bool not_sent;          /* it is certain that nothing left this machine */
 	struct hp_swept swept;  /* SQL of a sweep */
 };
 
@@ -309,6 +309,8 @@ struct hp_sweep {
 	int64_t began;          /* this page, µs */
 	struct hp_bytes row;    /* with a call: the row in hand; it counts as looked at, not as done */
 };
+/* What a claim has found of that kind: its part of the annex. Owner: caller; NULL: none. */
+json_t *hp_annex_found(struct hp_bytes annex, const char *kind, struct hp_error *err);
 /* The row in hand of a claimed sweep's annex, appended to out; nothing: none. */
 int hp_sweep_row(struct hp_bytes annex, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
@@ -348,7 +350,6 @@ struct hp_undo_found {
 	int32_t from;          /* the state in which it began */
 	int32_t entry;         /* the next to undo, > 0; 0: none is left */
 	int32_t state;         /* its state; 0: it cannot be entered */
-	int32_t visit;         /* of the effect */
 	int left;              /* that nothing can undo, and nobody has answered for */
 	char code[HP_CODE_MAX], message[256]; /* what began it */
 	char error_code[HP_CODE_MAX]; /* state 0: why */
@@ -369,7 +370,6 @@ struct hp_machine {
 	struct hp_transition t;   /* being built */
 	bool dirty;               /* t holds something */
 	struct hp_bytes request, key;
-	uint8_t hash[HP_SHA256_LEN];
 	struct hp_bytes reply;
 	struct {             /* of a waiting state: what is known of it until it is parked */
 		struct hp_bytes approval, keys;

@@ -108,8 +108,8 @@ void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex)
 {
 	const struct hp_state *s = hp_m_state(m);
 	int64_t due = m->wait.due;
-	const json_t *doc, *arms;
-	json_t *all;
+	const json_t *arms;
+	json_t *doc;
 
 	if (s->n_arms == 0)
 		return;
@@ -117,8 +117,7 @@ void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex)
 	m->wait.due = due;
 	if (!m->wait.ticks)
 		return;
-	all = annex.n ? hp_json_parse(annex.p, annex.n, "annexes", NULL) : NULL;
-	doc = json_object_get(all, "arms");
+	doc = hp_annex_found(annex, "arms", NULL);
 	arms = json_object_get(doc, "arms");
 	m->wait.due = hp_json_int(doc, "due", due);
 	m->wait.reminded = (int32_t)hp_json_int(doc, "reminded", 0);
@@ -135,7 +134,7 @@ void hp_m_wait_read(struct hp_machine *m, struct hp_bytes annex)
 		c->failures = (int32_t)hp_json_int(one, "failures", 0);
 		copy_code(c, hp_json_str(one, "code"));
 	}
-	json_decref(all);
+	json_decref(doc);
 }
 
 void hp_m_wait_over(struct hp_machine *m)

@@ -18,14 +18,7 @@
 enum { UNDECIDED = 0, MET = 1, MISSED = 2 };
 
 /* What the store knows of our children; NULL: nothing. Owner: caller. */
-static json_t *family(const struct hp_machine *m)
-{
-	json_t *all = m->annex.n ? hp_json_parse(m->annex.p, m->annex.n, "annex", NULL) : NULL;
-	json_t *f = json_incref(json_object_get(all, "children"));
-
-	json_decref(all);
-	return f;
-}
+static json_t *family(const struct hp_machine *m) { return hp_annex_found(m->annex, "children", NULL); }
 
 static int64_t deadline(const struct hp_machine *m)
 {

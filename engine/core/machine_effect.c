@@ -111,9 +111,6 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 		a->first_sent_at = m->now;
 	a->attempt++;
 	a->sent_at = m->now;
-	a->phase = HP_PH_ADMITTED;
-	a->status = HP_RUNNING;
-	a->due_at = 0;
 	memcpy(a->request_hash, ev->hash, sizeof a->request_hash);
 	m->request = ev->value;
 	m->key = ev->key;
@@ -124,10 +121,7 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	m->t.sends_signed = m->asked_index == 1;
 	if (ev->demands.n)
 		hp_m_annex(m, "limits", ev->demands);
-	m->t.disposition = HP_KEEP;
-	if (!m->dirty)
-		m->t.move = HP_MOVE_ADMITTED;
-	hp_m_commit(m, act);
+	hp_m_keep(m, act, HP_MOVE_ADMITTED, HP_PH_ADMITTED);
 }
 
 void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe)
@@ -228,16 +222,9 @@ void hp_m_probe(struct hp_machine *m, struct hp_action *act)
 
 void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	struct hp_run *a = hp_m_after(m);
-
 	m->request = ev->value;
 	m->key = (struct hp_bytes){ NULL, 0 };
-	a->phase = HP_PH_PROBING;
-	a->status = HP_RUNNING;
-	a->due_at = 0;
-	m->t.move = HP_MOVE_PROBING;
-	m->t.disposition = HP_KEEP;
-	hp_m_commit(m, act);
+	hp_m_keep(m, act, HP_MOVE_PROBING, HP_PH_PROBING);
 }
 
 void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)

@@ -154,6 +154,26 @@ void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, e
 	hp_m_commit(m, act);
 }
 
+void hp_m_keep(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	a->status = HP_RUNNING;
+	a->phase = phase;
+	a->due_at = 0;
+	if (!m->dirty)
+		m->t.move = move;
+	m->t.disposition = HP_KEEP;
+	hp_m_commit(m, act);
+}
+
+void hp_m_stop_waiting(struct hp_machine *m)
+{
+	if (m->t.after.phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
+		m->t.approval_closes = true;
+	hp_m_wait_over(m);
+}
+
 void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, int64_t due_at,
 			  const char *code, const char *message)
 {
@@ -194,10 +214,7 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	a->held_class = c;
 	a->command = HP_CMD_NONE;
 	without_statement(m);
-	/* an open approval stays open only while the run waits for it */
-	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
-		m->t.approval_closes = true;
-	hp_m_wait_over(m);
+	hp_m_stop_waiting(m);
 	hp_m_leave_limits(m, true);
 	hp_m_park(m, act, HP_MOVE_HELD, a->phase, 0);
 }
@@ -208,9 +225,7 @@ void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status sta
 	struct hp_run *a = hp_m_after(m);
 
 	HP_ASSERT(hp_status_final(status));
-	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
-		m->t.approval_closes = true;
-	hp_m_wait_over(m);
+	hp_m_stop_waiting(m);
 	a->status = status;
 	a->due_at = 0;
 	a->command = HP_CMD_NONE;

@@ -50,6 +50,11 @@ void hp_m_save(struct hp_machine *m, const char *name, struct hp_bytes value);
 void hp_m_outcome(struct hp_machine *m, enum hp_class c, const char *code, const char *message);
 void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase,
 	       int64_t due_at);
+/* It stays ours: the next step follows the commit. */
+void hp_m_keep(struct hp_machine *m, struct hp_action *act, enum hp_move move, enum hp_phase phase);
+/* What it waited for is over and undecided: an open approval stays open only while the
+ * run waits for it. */
+void hp_m_stop_waiting(struct hp_machine *m);
 void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, const char *code,
 	       const char *message);
 void hp_m_finish(struct hp_machine *m, struct hp_action *act, enum hp_status status,

@@ -20,18 +20,9 @@
 
 #define LAG_PAUSE_US (5 * INT64_C(1000000)) /* before looking again at standbys that lag */
 
-static json_t *found(struct hp_bytes annex)
-{
-	json_t *all = annex.n ? hp_json_parse(annex.p, annex.n, "annex", NULL) : NULL;
-	json_t *sweep = json_incref(json_object_get(all, "sweep"));
-
-	json_decref(all);
-	return sweep;
-}
-
 int hp_sweep_row(struct hp_bytes annex, struct hp_buf *out, struct hp_error *err)
 {
-	json_t *sweep = found(annex);
+	json_t *sweep = hp_annex_found(annex, "sweep", NULL);
 	const json_t *row = json_object_get(sweep, "row");
 	int rc = json_is_object(row) ? hp_json_write(out, row, err) : 0;
 
@@ -51,7 +42,7 @@ static bool put_cursor(struct hp_sweep *w, struct hp_bytes cursor)
 
 void hp_m_sweep_found(struct hp_machine *m, const struct hp_event *ev)
 {
-	json_t *sweep = found(ev->annex);
+	json_t *sweep = hp_annex_found(ev->annex, "sweep", NULL);
 	const json_t *cursor = json_object_get(sweep, "cursor");
 	const json_t *total = json_object_get(sweep, "total");
 	struct hp_sweep *w = &m->sweep;
@@ -118,12 +109,7 @@ static void next_page(struct hp_machine *m, struct hp_action *act, int64_t due_a
 		hp_m_park(m, act, HP_MOVE_SWEPT, HP_PH_OPEN, due_at);
 		return;
 	}
-	a->status = HP_RUNNING;
-	a->phase = HP_PH_ENTER;
-	a->due_at = 0;
-	m->t.move = HP_MOVE_SWEPT;
-	m->t.disposition = HP_KEEP;
-	hp_m_commit(m, act);
+	hp_m_keep(m, act, HP_MOVE_SWEPT, HP_PH_ENTER);
 }
 
 static void all_swept(struct hp_machine *m, struct hp_action *act)

@@ -83,8 +83,8 @@ void hp_m_undo_unknown(struct hp_machine *m)
 
 void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex)
 {
-	json_t *all = annex.n ? hp_json_parse(annex.p, annex.n, kind, NULL) : NULL;
-	const json_t *u = json_object_get(all, kind), *next = json_object_get(u, "next");
+	json_t *u = hp_annex_found(annex, kind, NULL);
+	const json_t *next = json_object_get(u, "next");
 	struct hp_undo_found *f = &m->undo;
 
 	memset(f, 0, sizeof *f);
@@ -97,9 +97,8 @@ void hp_m_undo_find(struct hp_machine *m, struct hp_bytes annex)
 	hp_m_copy_text(f->names, sizeof f->names, hp_json_str(u, "names"));
 	f->entry = (int32_t)hp_json_int(next, "entry", 0);
 	f->state = (int32_t)hp_json_int(next, "state", 0);
-	f->visit = (int32_t)hp_json_int(next, "visit", 0);
 	hp_m_copy_text(f->error_code, sizeof f->error_code, hp_json_str(next, "code"));
-	json_decref(all);
+	json_decref(u);
 }
 
 const char *hp_m_undo_says(const struct hp_machine *m, const char *message, char *buf, size_t n)
@@ -180,9 +179,7 @@ void hp_m_unwind(struct hp_machine *m, struct hp_action *act, enum hp_status end
 	struct hp_run *a = hp_m_after(m);
 
 	HP_ASSERT(!hp_m_unwinds(m));
-	if (a->phase == HP_PH_OPEN && hp_m_state(m)->kind == HP_APPROVAL)
-		m->t.approval_closes = true;
-	hp_m_wait_over(m);
+	hp_m_stop_waiting(m);
 	if (!m->t.code && a->code[0]) /* what it was held for */
 		hp_m_outcome(m, a->held_class, a->code, NULL);
 	hp_m_leave_limits(m, false);

@@ -106,7 +106,6 @@ void hp_w_unsendable(struct hp_owned *r, enum hp_class outcome, const char *code
 	ev.code = code;
 	ev.message = err->message;
 	ev.retry_after_us = -1;
-	ev.not_sent = true;
 	hp_w_log(HP_WARN, r, "a request cannot be sent", code, err->message);
 	r->effect_at = hp_w_boot(r->w);
 	count_reply(r, &ev);

@@ -203,8 +203,8 @@ static void from_expression(lua_State *L, void *arg)
 
 int hp_eval_page(struct hp_job *j, struct hp_buf *out, struct hp_error *err)
 {
-	json_t *found = j->annex.n ? hp_json_parse(j->annex.p, j->annex.n, "annex", err) : NULL;
-	const json_t *cursor = json_object_get(json_object_get(found, "children"), "cursor");
+	json_t *found = hp_annex_found(j->annex, "children", err);
+	const json_t *cursor = json_object_get(found, "cursor");
 	struct hp_buf user = j->text2; /* of args */
 	int rc;
 

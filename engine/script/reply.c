@@ -42,7 +42,6 @@ static void not_answered(const struct hp_op *op, const struct hp_incoming *in, s
 	char text[300];
 
 	if (!in->sent) {
-		ev->not_sent = true;
 		snprintf(text, sizeof text, "%s could not be reached (%s)", op->pub.connector, why);
 		failed(p, ev, in->refused ? HP_NEEDS_PERSON : HP_RETRYABLE, in->refused ? why : "unreachable",
 		       in->detail ? in->detail : text);

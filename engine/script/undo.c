@@ -78,17 +78,6 @@ int hp_undo_render(struct hp_job *j, int state, int32_t visit, struct hp_buf *ou
 	return rc;
 }
 
-/* The log's part of what the claim has found. Owner: caller; NULL: none. */
-static json_t *found(const struct hp_job *j, struct hp_error *err)
-{
-	struct hp_bytes annex = j->data->annex;
-	json_t *all = annex.n ? hp_json_parse(annex.p, annex.n, "what is to be undone", err) : NULL;
-	json_t *undo = json_incref(json_object_get(all, "undo"));
-
-	json_decref(all);
-	return undo;
-}
-
 static int write_args(const json_t *next, struct hp_buf *out, struct hp_error *err)
 {
 	json_t *o = json_pack("{s:O*, s:O*}", "args", json_object_get(next, "args"), "user",
@@ -101,7 +90,7 @@ static int write_args(const json_t *next, struct hp_buf *out, struct hp_error *e
 
 int hp_undo_kept(struct hp_job *j, const char *name, struct hp_buf *out, struct hp_buf *key, struct hp_error *err)
 {
-	json_t *undo = found(j, err);
+	json_t *undo = hp_annex_found(j->data->annex, "undo", err);
 	const json_t *next = json_object_get(undo, "next"), *result = json_object_get(undo, "result");
 	const char *text = hp_json_str(next, name), *k = hp_json_str(next, "key");
 	int rc = 0;
@@ -124,8 +113,7 @@ int hp_undo_kept(struct hp_job *j, const char *name, struct hp_buf *out, struct 
 
 void hp_undo_values(struct hp_job *j)
 {
-	struct hp_error err;
-	json_t *undo = found(j, &err);
+	json_t *undo = hp_annex_found(j->data->annex, "undo", NULL);
 	json_t *saved = json_object_get(json_object_get(undo, "next"), "saved");
 
 	if (saved) {

@@ -64,7 +64,7 @@ create function holdpoint.move_name(p smallint) returns text
 language sql immutable strict parallel safe as $$
 	select (array['started', 'entered', 'admitted', 'retry', 'doubt', 'probing', 'parked', 'held',
 		'finished', 'reminded', 'decided', 'commanded', 'woken', 'gated', 'paused', 'resumed', 'moved', 'restarted',
-		'spawned', 'checked', 'armed', 'undoing', 'undone', 'swept'])[p]
+		'spawned', 'checked', 'unknown', 'undoing', 'undone', 'swept'])[p]
 $$;
 create function holdpoint.class_name(p smallint) returns text
 language sql immutable strict parallel safe as $$
