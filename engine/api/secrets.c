@@ -29,9 +29,7 @@ static bool usable(struct api_request *rq, struct hp_bytes *value)
 
 static bool name_is_good(struct api_request *rq)
 {
-	size_t n = strspn(rq->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
-
-	if (n > 0 && rq->name[n] == '\0' && n < HP_SECRET_NAME_MAX)
+	if (hp_secret_name_ok(rq->name))
 		return true;
 	api_answer_fail(rq, HP_E_INVALID, "A name has 1 to 63 capital letters, digits and \"_\".",
 			"\"%.60s\" cannot be the name of a secret", rq->name);

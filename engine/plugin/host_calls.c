@@ -1,8 +1,8 @@
 /* host_calls.c: tokens and answers.
  *
  * A token is slot + 1 in its low half and the slot's generation in its high half.
- * A slot's generation rises whenever a call leaves it, so a token of an earlier
- * call can never answer a later one. complete() may come from any thread.
+ * A slot's generation rises whenever a call takes it, so a token of an earlier call
+ * can never answer a later one. complete() may come from any thread.
  */
 #include "plugin/host_private.h"
 

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "runtime/files.h"
 #include "runtime/secret_table.h"
+#include "script/script.h"
 
 struct secret {
 	struct hp_list node;
@@ -28,13 +29,6 @@ struct hp_secrets {
 	struct hp_list list;
 	struct hp_secret_table *table; /* NULL: none */
 };
-
-static bool name_is_good(const char *name)
-{
-	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
-
-	return n > 0 && name[n] == 0 && n < HP_SECRET_NAME_MAX;
-}
 
 /* The memory is handed back empty: freed secrets must not show up in a dump. */
 static void forget_value(struct secret *x)
@@ -78,7 +72,7 @@ static int load_line(struct hp_secrets *s, char *line)
 	if (!value)
 		return 0;
 	*value++ = 0;
-	if (!name_is_good(line))
+	if (!hp_secret_name_ok(line))
 		return 0;
 	x = add(s, line, false);
 	if (!x)
@@ -186,7 +180,7 @@ const char *hp_secrets_version(struct hp_secrets *s, const char *name, const cha
 {
 	if (!version || strcmp(version, "current") == 0)
 		return hp_secrets_get(s, name);
-	return s->table && name_is_good(name) ? hp_secret_table_get(s->table, name, version, NULL) : NULL;
+	return s->table && hp_secret_name_ok(name) ? hp_secret_table_get(s->table, name, version, NULL) : NULL;
 }
 
 int hp_secrets_all(struct hp_secrets *s, const char *name, const char **out, int max)
@@ -208,7 +202,7 @@ const char *hp_secrets_get(struct hp_secrets *s, const char *name)
 	struct secret *x;
 	bool known;
 
-	if (!name_is_good(name))
+	if (!hp_secret_name_ok(name))
 		return NULL;
 	if (s->table) {
 		v = hp_secret_table_get(s->table, name, NULL, &known);

@@ -24,7 +24,7 @@ struct hp_serve_options {
 	const char *admin_database; /* for migrations; NULL: database */
 	bool pooled;
 	const char *postgres_bin;
-	const char *simulated;      /* "stripe,duffel,resend"; NULL: none */
+	const char *simulated;      /* "stripe,duffel,resend,dns"; NULL: none */
 	const char *secrets_dir;
 	const char *secrets_key;    /* NULL: with a private database one of its own, else none */
 	const char *roles;          /* of the local administrator */

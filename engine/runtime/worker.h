@@ -44,7 +44,7 @@ const char *hp_hand_name(enum hp_hand h);
 
 struct hp_worker_options {
 	struct ev_loop *loop;
-	struct hp_store *store;         /* these five are borrowed and outlive the worker's work */
+	struct hp_store *store;         /* this, the next four and `secrets` are borrowed and outlive the worker's work */
 	struct hp_definitions *definitions;
 	struct hp_http_client *http;
 	struct hp_counters *counters;
