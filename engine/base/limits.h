@@ -20,6 +20,7 @@
 #define HP_SECRET_MAX 8192              /* one value */
 #define HP_SECRET_NAME_MAX 64           /* with the NUL */
 #define HP_SECRETS_MAX 1000             /* names in the table */
+#define HP_SECRETS_LISTED 10            /* newest versions of a name in lists; live ones always */
 #define HP_SECRETS_LOOK (4 * INT64_C(1000000)) /* no heartbeat said it: ask whether any changed; seen within 5 s */
 #define HP_SECRETS_PER_REPLY 8          /* that one reply may bring */
 

@@ -366,6 +366,10 @@ static void unit_failed(struct hp_pg_unit *u, const PGresult *r)
 	const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
 	const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
 	const char *hint = PQresultErrorField(r, PG_DIAG_MESSAGE_HINT);
+	const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+	/* a pooler that has no server for us says so; from PostgreSQL it is a mistake of ours */
+	if (state && !strcmp(state, "08P01") && severity && !strcmp(severity, "FATAL"))
+		state = "08006";
 	u->outcome = HP_PG_FAILED;
 	(void)snprintf(u->sqlstate, sizeof u->sqlstate, "%s", state ? state : "XX000");
 	/* = n_statements when it is the commit itself that failed (a deferred constraint) */

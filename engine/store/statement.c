@@ -24,7 +24,7 @@ struct hp_sql_state hp_sql_state_of(const struct hp_machine *m, const struct hp_
 				     .each_row = s->sweep.has_call,
 				     .row = act->reply.n > 0 ? w->row : (struct hp_bytes){NULL, 0},
 				     .reply = act->reply,
-				     .lag_max = s->sweep.lag_max,
+				     .lag_max = w->dry ? 0 : s->sweep.lag_max, /* rolled back: no standby hears of it */
 				     .dry = w->dry};
 	q.page = page;
 	return q;

@@ -206,7 +206,7 @@ struct hp_sql_page {
 	int limit;
 	bool each_row;               /* rows are handed out one by one, for a call */
 	struct hp_bytes row, reply;  /* JSON: the row in hand and its reply; empty: none */
-	int64_t lag_max;             /* bytes; 0: not looked at */
+	int64_t lag_max;             /* bytes; 0: not looked at (a dry run) */
 	bool dry;                    /* rows is also asked for a sample; nothing is called */
 };
 struct hp_sql_state {

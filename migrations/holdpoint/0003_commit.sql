@@ -1,7 +1,8 @@
 -- 0003: what the engine writes: transitions.
 --
 -- Locks are taken in one order everywhere: run_state (ascending), the gates' own rows,
--- family, run_key, effect_key, limiters, mailbox, gated, and only then ready and timer.
+-- family, run_key, effect_key, limiters of starts, mailbox, those of annexes (of secrets
+-- first secret_serial, then the names), gated, and only then ready and timer.
 -- A delivery holds a mailbox and inserts into ready; it never touches run_state. What
 -- the starts of children take (run_key, limiters) comes late, and is given up after a
 -- moment; the state row of a run that they join is taken only if nobody has it (0010).

@@ -3,9 +3,10 @@
 --
 -- A name has numbered versions. One is current, at most one is previous; any number may
 -- be pending until they are promoted or retired. A retired version keeps its row and its
--- fingerprint, not its value. The name's row is the lock; it also counts the versions.
+-- fingerprint, not its value. The name's row counts the versions.
 -- secret_serial counts changes: heartbeats bring the number, and engines read the values only
--- when it has moved.
+-- when it has moved. Its one row is locked before any name's: two commits that change
+-- several names in different orders would wait for each other.
 
 set local role holdpoint_owner;
 
@@ -65,6 +66,7 @@ end $$;
 create function holdpoint.lock_secret(p_name text) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
+	insert into secret_serial as s (serial) values (1) on conflict (one) do update set serial = s.serial;
 	perform from secret where name = p_name for update;
 	if not found then
 		perform fail('HP404', format('there is no secret %s in the table', p_name), 'holdpoint secret list lists them.');
@@ -176,11 +178,15 @@ declare
 	x jsonb;
 begin
 	for x in select e from jsonb_array_elements(p_doc -> 'ops') e loop
+		v_which := coalesce(x ->> 'which', case x ->> 'op' when 'retire' then 'previous' else 'pending' end);
+		-- who is current is promoted already, and ends only by its number
+		if v_which <> 'pending' and not (x ->> 'op' = 'retire' and v_which = 'previous') then
+			perform fail('HP400', format('a run cannot %s the %s version of %s', x ->> 'op', v_which, arg_secret(x)));
+		end if;
 		case x ->> 'op'
 			when 'put' then perform secret_put(arg_secret(x), x, v_by, p_now);
 			when 'promote' then perform secret_promote(arg_secret(x), (x ->> 'version')::bigint, v_by, p_now);
 			when 'retire' then
-				v_which := coalesce(x ->> 'which', 'previous');
 				perform lock_secret(arg_secret(x));
 				if x ? 'version' or exists (select from secret_version where name = x ->> 'name' and state = v_which) then
 					perform secret_retire(x ->> 'name', (x ->> 'version')::bigint, v_by, p_now, v_which);

@@ -188,5 +188,40 @@ START_TEST(culprit_is_found_by_bisecting)
 }
 END_TEST
 
+/* What a gate refused is not sent, though nobody heard of the refusal. */
+static void lost_refusal(bool entering)
+{
+	static const char calls[] = "{\"states\":[{\"name\":\"a\",\"kind\":\"call\",\"operation\":\"stripe.refunds.create\"}]}";
+	struct hp_claimed c;
+	struct hp_transition t;
+	const struct hp_transition *p = &t;
+	struct fx_commit res;
+	struct hp_error err = { 0 };
+
+	open_cut();
+	fx_deploy(&f, "pays", calls);
+	ck_assert_ptr_nonnull(fx_door(&f, "breaker_open", "alice", "{\"breaker\":\"stripe\",\"reason\":\"x\"}", &err));
+	fx_start(&f, "pays", "{}", NULL, true, &c, NULL);
+	t = fx_from(&c.run, entering ? HP_MOVE_ENTERED : HP_MOVE_ADMITTED, HP_KEEP);
+	t.after.visit += entering;
+	t.after.attempt = 1;
+	t.after.phase = HP_PH_ADMITTED;
+	t.admits = true;
+	t.request = hp_bytes_of("{}");
+	t.effect_key = hp_bytes_of("k");
+	cutter_arm(cutter, CUT_AFTER, "holdpoint.commit(");
+	fx_commit(&f, through, &p, 1, &res);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	ck_assert_int_eq(res.res[0].outcome, HP_COMMIT_OK);
+	ck_assert_str_eq(res.res[0].gated, "breaker_open");
+	ck_assert_int_eq(fx_int(&f, "select phase from holdpoint.run_state where run_id = %lld", (long long)c.run.id), HP_PH_GATED);
+	close_cut();
+}
+
+START_TEST(a_lost_refusal_is_still_a_refusal) { lost_refusal(false); }
+END_TEST
+START_TEST(a_lost_refusal_of_a_state_entered) { lost_refusal(true); }
+END_TEST
+
 HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, claim_lost_is_claimed_again, culprit_is_found_by_bisecting)
+	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, culprit_is_found_by_bisecting)

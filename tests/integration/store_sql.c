@@ -280,6 +280,62 @@ START_TEST(statements_queue_for_connections)
 }
 END_TEST
 
+/* A page brings no time. */
+static void on_page(void *arg, int64_t now, const struct hp_sql_rows *r)
+{
+	(void)now;
+	on_rows(arg, 1, r);
+}
+
+/* Only what is a parameter is bound to a statement of a sweep. */
+START_TEST(a_sweep_binds_what_its_statements_name)
+{
+	struct hp_sql_page page = { .rows = "select id, '$7 ''$8' as \"a$9\", E'\\'$6' as e, $x$ $5 ' $$ $x$ as y, note as b$4 /* $4 ' /* */ $5 */"
+					    " from ledger -- $9 '\n where id > $1 and note <> $3 order by id limit $2",
+				    .column = "id", .cursor = hp_bytes_of("0"), .limit = 2 };
+	struct hp_claimed c;
+	struct hp_sql_state st;
+	struct seen s = { 0 };
+
+	open_fx();
+	fx_sql(&f, "insert into public.ledger select i, 'n' from generate_series(1, 3) i");
+	c = own();
+	st = (struct hp_sql_state){ .run_id = c.run.id, .epoch = c.run.epoch, .token = c.token, .mode = HP_SQL_SWEEP,
+				    .text = "update ledger l set note = $2 from jsonb_to_recordset($1::jsonb) r(id int) where r.id = l.id",
+				    .args = hp_bytes_of("{\"args\":[\"x\", \"too many\"]}"), .timeout_us = 600000, .page = &page };
+	f.store->ops->sql_run(f.store, &st, on_page, &s);
+	fx_until(&f, &s.done);
+	ck_assert_msg(s.outcome == HP_CLASS_OK, "%s: %s", s.code, s.message);
+	ck_assert_int_eq(commit(&c, s.tx, NULL), HP_COMMIT_OK);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from public.ledger where note = 'x'"), 2);
+	/* one too few is the author's mistake, and stays one */
+	s = run(&c, HP_SQL_EXEC, "insert into ledger values ($1, $2)", "{\"args\": [9]}");
+	ck_assert_int_eq(s.outcome, HP_TERMINAL);
+	ck_assert_str_eq(s.code, "sql_error");
+	fx_close(&f);
+}
+END_TEST
+
+/* What is rolled back reaches no standby. */
+START_TEST(a_dry_run_waits_for_no_standby)
+{
+	static struct hp_machine m;
+	struct hp_state state = { .kind = HP_SWEEP, .sweep = { .lag_max = 1000, .first = "0" } };
+	struct hp_definition def = { .states = &state, .n_states = 1 };
+	struct hp_sweep w = { .dry = true };
+	struct hp_action act = { .sweep = &w };
+	struct hp_sql_page page;
+
+	m.def = &def;
+	hp_sql_state_of(&m, &act, "token", &page);
+	ck_assert(page.dry);
+	ck_assert_int_eq(page.lag_max, 0);
+	w.dry = false;
+	hp_sql_state_of(&m, &act, "token", &page);
+	ck_assert_int_eq(page.lag_max, 1000);
+}
+END_TEST
+
 static void lost_commit(enum cut how, enum hp_commit_outcome outcome, int64_t rows)
 {
 	struct hp_claimed c;
@@ -311,4 +367,4 @@ END_TEST
 
 HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json, errors_have_their_class,
 	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
-	 lost_acknowledgement_is_found_out, lost_commit_has_not_happened)
+	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)

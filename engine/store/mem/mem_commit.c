@@ -97,6 +97,7 @@ static int check_waits(const struct mem_store *m, const struct hp_transition *t,
 		       (long long)t->run_id, keys, events);
 }
 
+/* All but the signature: that is looked at only when it is sent. */
 static int check(struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
 {
 	if (t->after.status < HP_RUNNING || t->after.status > HP_CANCELLED)
@@ -115,7 +116,7 @@ static int check(struct mem_store *m, const struct hp_transition *t, struct hp_e
 		return -1;
 	if (check_waits(m, t, err) < 0 || mem_annex_check(m, t, err) < 0 || mem_secret_check(m, t, err) < 0)
 		return -1;
-	return check_signed(m, t, err);
+	return 0;
 }
 
 /* ---- writing ---- */
@@ -413,29 +414,45 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		mem_child_ended(m, r);
 }
 
-/* Gates first: what they refuse is written as parked, and sends nothing that could be
- * unsigned. A row that cannot be written leaves no place taken. */
+/* The gates in turn, and then the signature: what is refused sends nothing that could be
+ * unsigned. */
+static int pass(struct mem_store *m, const struct mem_run *r, const struct hp_transition *t, struct hp_error *err,
+		struct mem_refusal *refused)
+{
+	mem_gate(m, r, t, refused);
+	mem_limits_leave(m, t);
+	if (refused->code)
+		return 0;
+	mem_limits_gate(m, t, refused);
+	if (refused->code)
+		mem_breaker_forget(m, r->row.id);
+	return refused->code ? 0 : check_signed(m, t, err);
+}
+
+/* A row that cannot be written leaves no place taken and no breaker changed. */
 static int admit_or_refuse(struct mem_store *m, struct mem_run *r, const struct hp_transition *t,
 			   struct hp_error *err, struct hp_commit_result *res)
 {
+	const bool may_fail = t->admits && t->sends_signed;
 	struct hp_transition as = *t;
 	struct mem_refusal refused;
+	struct mem_world before;
+	int rc;
 
-	mem_gate(m, r, t, &refused);
-	if (refused.code)
-		hp_transition_refuse(&as, &r->row, refused.due_at, refused.code, refused.message);
-	if (check(m, &as, err) < 0) {
-		mem_breaker_forget(m, r->row.id);
+	if (check(m, t, err) < 0)
+		return -1;
+	mem_world_init(&before);
+	if (may_fail)
+		mem_world_copy(&before, &m->w);
+	rc = pass(m, r, t, err, &refused);
+	if (rc < 0) {
+		mem_world_free(&m->w);
+		m->w = before;
 		return -1;
 	}
-	mem_limits_leave(m, t);
-	if (!refused.code) {
-		mem_limits_gate(m, t, &refused); /* the last gate: what it gives is written with the row */
-		if (refused.code) {
-			mem_breaker_forget(m, r->row.id);
-			hp_transition_refuse(&as, &r->row, refused.due_at, refused.code, refused.message);
-		}
-	}
+	mem_world_free(&before);
+	if (refused.code)
+		hp_transition_refuse(&as, &r->row, refused.due_at, refused.code, refused.message);
 	snprintf(res->gated, sizeof res->gated, "%s", refused.code ? refused.code : "");
 	apply(m, r, &as, &refused, res);
 	return 0;

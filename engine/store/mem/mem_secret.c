@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/mutant.h"
 #include "store/mem/mem_private.h"
 
 static const char *const states[] = { "pending", "current", "previous", "retired" };
@@ -117,6 +118,23 @@ static struct mem_secret_version *retire(struct mem_store *m, const json_t *args
 	return v;
 }
 
+/* As PostgreSQL's decode() has it: blanks are skipped, the last group is filled with =. */
+static bool is_base64(const char *s)
+{
+	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t n = 0, filled = 0;
+
+	for (; *s; s++) {
+		if (strchr(" \t\r\n", *s))
+			continue;
+		if (*s == '=' ? n % 4 + filled < 2 : filled > 0 || !strchr(letters, *s))
+			return false;
+		n += *s != '=';
+		filled += *s == '=';
+	}
+	return (n + filled) % 4 == 0 && filled <= 2;
+}
+
 static struct mem_secret_version *put(struct mem_store *m, const json_t *args, const char *name, const char *by,
 				      struct hp_error *err)
 {
@@ -137,7 +155,7 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 		hp_fail(err, HP_E_INVALID, "a new version is pending or current, and expires in the future");
 		return NULL;
 	}
-	if (!s || find_version(m, name, version)) {
+	if (!s || find_version(m, name, version) || !is_base64(sealed)) {
 		if (s)
 			hp_fail(err, HP_E_CONFLICT, "%s version %lld is there already, or its value is malformed", name,
 				(long long)version);
@@ -161,15 +179,24 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 
 /* ---- of runs ---- */
 
+/* Who is current is promoted already, and ends only by its number. */
+static int check_which(const json_t *op, const char *word, const char *name, struct hp_error *err)
+{
+	const char *which = hp_json_str(op, "which");
+	bool known = !which || strcmp(which, "pending") == 0 ||
+		     (strcmp(which, "previous") == 0 && word && strcmp(word, "retire") == 0);
+
+	if (!HP_GUARD(secret_which, known))
+		return hp_fail(err, HP_E_INVALID, "a run cannot %s the %s version of %s", word ? word : "", which, name);
+	return 0;
+}
+
 /* To retire a state that no version is in is done already. */
 static int retire_of_run(struct mem_store *m, const json_t *op, const char *name, const char *by, struct hp_error *err)
 {
 	const char *word = hp_json_str(op, "which");
-	enum mem_secret_state which = MEM_PREVIOUS;
+	enum mem_secret_state which = word && strcmp(word, "pending") == 0 ? MEM_PENDING : MEM_PREVIOUS;
 
-	for (int s = MEM_PENDING; word && s < MEM_RETIRED; s++)
-		if (strcmp(word, states[s]) == 0)
-			which = (enum mem_secret_state)s;
 	if (find_name(m, name) && !json_object_get(op, "version") && !newest(m, name, which))
 		return 0;
 	return retire(m, op, name, by, which, err) ? 0 : -1;
@@ -187,7 +214,7 @@ static int apply(struct mem_store *m, int64_t run, const json_t *doc, struct hp_
 		const char *word = hp_json_str(op, "op");
 		int rc;
 
-		if (arg_name(op, &name, err) < 0)
+		if (arg_name(op, &name, err) < 0 || check_which(op, word, name, err) < 0)
 			return -1;
 		if (word && strcmp(word, "put") == 0)
 			rc = put(m, op, name, by, err) ? 0 : -1;
@@ -206,23 +233,27 @@ static int apply(struct mem_store *m, int64_t run, const json_t *doc, struct hp_
 /* Tried on a copy: a transition is written whole or refused. */
 int mem_secret_check(struct mem_store *m, const struct hp_transition *t, struct hp_error *err)
 {
-	struct mem_world real;
+	struct mem_world real = m->w;
+	bool any = false;
 	int rc = 0;
 
+	for (int i = 0; i < t->n_annexes; i++)
+		any = any || strcmp(t->annexes[i].kind, "secrets") == 0;
+	if (!any)
+		return 0;
+	mem_world_init(&m->w);
+	mem_world_copy(&m->w, &real);
 	for (int i = 0; i < t->n_annexes && rc == 0; i++) {
 		json_t *doc;
 
 		if (strcmp(t->annexes[i].kind, "secrets") != 0)
 			continue;
 		doc = hp_json_parse(t->annexes[i].doc.p, t->annexes[i].doc.n, "secrets", err);
-		real = m->w;
-		mem_world_init(&m->w);
-		mem_world_copy(&m->w, &real);
 		rc = doc ? apply(m, t->run_id, doc, err) : -1;
-		mem_world_free(&m->w);
-		m->w = real;
 		json_decref(doc);
 	}
+	mem_world_free(&m->w);
+	m->w = real;
 	return rc;
 }
 
@@ -270,10 +301,12 @@ static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
 	return rc;
 }
 
-static int reserve(struct mem_store *m, const char *name, struct hp_buf *out)
+static int reserve(struct mem_store *m, const char *name, struct hp_buf *out, struct hp_error *err)
 {
 	struct mem_secret *s = find_name(m, name);
 
+	if (!s && mem_count(&m->w, T_SECRET) >= HP_SECRETS_MAX)
+		return hp_fail(err, HP_E_TOO_LARGE, "there are %d secrets already", HP_SECRETS_MAX);
 	if (!s) {
 		s = mem_add(&m->w, T_SECRET);
 		s->name = mem_intern_s(m, name);
@@ -293,6 +326,10 @@ static int reseal(struct mem_store *m, const json_t *args, const char *name, str
 	    mem_arg_text(args, "key_id", true, 64, &key_id, err) < 0 ||
 	    mem_arg_text(args, "was", true, 64, &was, err) < 0 || mem_arg_int(args, "version", NULL, &version, err) < 0)
 		return -1;
+	if (!find_name(m, name)) {
+		hp_fail(err, HP_E_NOT_FOUND, "there is no secret %s in the table", name);
+		return -1;
+	}
 	v = find_version(m, name, version);
 	done = v && mem_same(v->key_id, hp_bytes_of(was));
 	if (done) {
@@ -303,60 +340,61 @@ static int reseal(struct mem_store *m, const json_t *args, const char *name, str
 	return hp_buf_printf(out, "{\"resealed\":%s}", done ? "true" : "false");
 }
 
-/* By name, then version; `down`: the newest first. */
-static bool before(const struct mem_secret_version *a, const struct mem_secret_version *b, bool down)
+/* Where v stands by name, then version; `down`: the newest first. Steals row. */
+static void insert_sorted(json_t *rows, const struct mem_secret_version *v, json_t *row, bool down)
 {
-	int c = mem_compare(a->name, b->name);
+	const json_t *other;
+	size_t at;
 
-	return c != 0 ? c < 0 : down ? a->version > b->version : a->version < b->version;
+	json_array_foreach(rows, at, other) {
+		int c = mem_compare(v->name, hp_bytes_of(hp_json_str(other, "name")));
+		int64_t version = hp_json_int(other, "version", 0);
+
+		if (c < 0 || (c == 0 && (down ? v->version > version : v->version < version)))
+			break;
+	}
+	json_array_insert_new(rows, at, row);
 }
 
-/* Steals row. */
-static void insert_sorted(json_t *rows, const struct mem_secret_version **order, size_t *n,
-			  const struct mem_secret_version *v, json_t *row, bool down)
+/* How many of the same name are newer. */
+static int newer(const struct mem_store *m, const struct mem_secret_version *v)
 {
-	size_t at = *n;
+	int n = 0;
 
-	while (at > 0 && before(v, order[at - 1], down))
-		at--;
-	memmove(order + at + 1, order + at, (*n - at) * sizeof *order);
-	order[at] = v;
-	++*n;
-	json_array_insert_new(rows, at, row);
+	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, o)
+		n += o->version > v->version && mem_same(o->name, v->name);
+	return n;
 }
 
 static int list(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
-	const struct mem_secret_version *order[HP_SECRETS_MAX];
 	const char *name = hp_json_str(args, "name");
 	json_t *rows = json_array();
-	size_t n = 0;
 
 	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
-		if ((!name || mem_same(v->name, hp_bytes_of(name))) && n < HP_SECRETS_MAX)
-			insert_sorted(rows, order, &n, v, version_json(v), true);
+		if ((!name || mem_same(v->name, hp_bytes_of(name))) &&
+		    (v->state != MEM_RETIRED || newer(m, v) < HP_SECRETS_LISTED))
+			insert_sorted(rows, v, version_json(v), true);
 	return write_and_drop(json_pack("{s:o}", "secrets", rows), out, err);
 }
 
 static int live(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
-	const struct mem_secret_version *order[HP_SECRETS_MAX];
 	json_t *rows = json_array(), *row, *doc;
 	int64_t serial = 1;
-	size_t n = 0;
 
 	MEM_EACH(&m->w, T_SECRET, struct mem_secret, s)
 		serial += s->changes;
 	doc = json_pack("{s:I,s:s}", "serial", (json_int_t)serial, "installation", HP_MEM_INSTALLATION);
 	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v) {
-		if (v->state == MEM_RETIRED || n == HP_SECRETS_MAX)
+		if (v->state == MEM_RETIRED)
 			continue;
 		row = json_pack("{s:I,s:s}", "version", (json_int_t)v->version, "state", states[v->state]);
 		put_text(row, "name", v->name);
 		put_text(row, "sealed", v->sealed);
 		put_text(row, "key_id", v->key_id);
 		put_text(row, "fingerprint", v->fingerprint);
-		insert_sorted(rows, order, &n, v, row, false);
+		insert_sorted(rows, v, row, false);
 	}
 	if (serial != hp_json_int(args, "serial", 0))
 		json_object_set(doc, "versions", rows);
@@ -377,7 +415,7 @@ int mem_secret_door(struct mem_store *m, const char *door, const char *principal
 	if (arg_name(args, &name, err) < 0)
 		return -1;
 	if (strcmp(door, "secret_reserve") == 0)
-		return reserve(m, name, out);
+		return reserve(m, name, out, err);
 	if (strcmp(door, "secret_reseal") == 0)
 		return reseal(m, args, name, out, err);
 	if (strcmp(door, "secret_put") == 0)

@@ -183,7 +183,7 @@ void pgs_sql_abort(struct hp_store *st, struct hp_sql_tx *tx)
 
 /* Comments as PostgreSQL reads them (they nest): what we skip and it does not, or the
  * other way round, would hide the word that counts. */
-static const char *skip_comment(const char *p)
+const char *pgs_skip_comment(const char *p)
 {
 	int depth = 0;
 
@@ -205,7 +205,7 @@ static const char *skip_comments(const char *p)
 		if (strncmp(p, "--", 2) == 0)
 			p += strcspn(p, "\r\n");
 		else if (strncmp(p, "/*", 2) == 0)
-			p = skip_comment(p);
+			p = pgs_skip_comment(p);
 		else
 			return p;
 	}

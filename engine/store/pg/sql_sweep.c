@@ -7,6 +7,7 @@
  *
  * Each is one round trip. Then the transaction waits for its end (sql_state.c).
  */
+#include <ctype.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -73,18 +74,72 @@ bool pgs_page_allowed(const struct pgs_page *p)
 	return pgs_statement_allowed(p->q.rows) && (!p->q.total || pgs_statement_allowed(p->q.total));
 }
 
+/* Letters, digits, _ and $ go on with a name: "a$1" is one. */
+static bool in_name(unsigned char c)
+{
+	return isalnum(c) || c == '_' || c >= 0x80;
+}
+
+/* After the quoted text that begins at p; `escapes`: \' is no end of it. */
+static const char *skip_quotes(const char *p, bool escapes)
+{
+	char end = *p++;
+
+	for (; *p; p++) {
+		if (escapes && *p == '\\' && p[1])
+			p++;
+		else if (*p == end && p[1] == end)
+			p++;
+		else if (*p == end)
+			return p + 1;
+	}
+	return p;
+}
+
+/* After $tag$ … $tag$; p + 1 when there is none at p. */
+static const char *skip_dollars(const char *p)
+{
+	size_t n = 1;
+	const char *end;
+
+	while (in_name((unsigned char)p[n]) && !(n == 1 && isdigit((unsigned char)p[n])))
+		n++;
+	if (p[n] != '$')
+		return p + 1;
+	n++;
+	for (end = strchr(p + n, '$'); end && strncmp(end, p, n) != 0; end = strchr(end + 1, '$'))
+		;
+	return end ? end + n : p + strlen(p);
+}
+
 /* The highest parameter that a statement names. `args` is for three statements, and
  * PostgreSQL wants to know the type of each parameter that is bound: those a statement
  * does not use are not bound to it. */
 static size_t parameters(const char *text)
 {
-	size_t most = 0;
+	const char *p = text;
+	size_t most = 0, n;
 
-	for (const char *p = strchr(text, '$'); p; p = strchr(p + 1, '$')) {
-		size_t n = (size_t)strtoul(p + 1, NULL, 10);
+	while (*p) {
+		if (*p == '\'' || *p == '"') {
+			bool escapes = *p == '\'' && p > text && (p[-1] == 'e' || p[-1] == 'E') &&
+				       (p - 1 == text || !in_name((unsigned char)p[-2]));
 
-		if (p[1] >= '1' && p[1] <= '9' && n > most && n < UINT16_MAX)
-			most = n;
+			p = skip_quotes(p, escapes);
+		} else if (strncmp(p, "--", 2) == 0) {
+			p += strcspn(p, "\r\n");
+		} else if (strncmp(p, "/*", 2) == 0) {
+			p = pgs_skip_comment(p);
+		} else if (in_name((unsigned char)*p)) {
+			while (in_name((unsigned char)*p) || *p == '$')
+				p++;
+		} else if (*p == '$' && p[1] >= '1' && p[1] <= '9') {
+			n = (size_t)strtoul(p + 1, NULL, 10);
+			most = n > most && n < UINT16_MAX ? n : most;
+			p++;
+		} else {
+			p = *p == '$' ? skip_dollars(p) : p + 1;
+		}
 	}
 	return most;
 }

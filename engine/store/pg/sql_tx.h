@@ -41,6 +41,7 @@ void pgs_tx_tell_failure(struct hp_sql_tx *tx); /* ends tx */
 void pgs_tx_rollback(struct pgs_sql *at, struct hp_sql_tx *tell); /* tell: NULL, or told then */
 void pgs_sql_release(struct pgs_sql *at);
 bool pgs_statement_allowed(const char *text);
+const char *pgs_skip_comment(const char *p); /* a comment of this kind, which begins at p */
 void pgs_tx_bind_settings(struct hp_pg_unit *u, const struct hp_sql_tx *tx);
 int pgs_tx_bind_args(struct hp_pg_unit *u, const json_t *args, struct hp_error *err) HP_MUST_CHECK;
 /* After a unit that did not succeed: the transaction is over and its owner told. */

@@ -121,7 +121,7 @@ bool pgs_transient(const char *sqlstate)
 
 	for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
 		if (strncmp(sqlstate, classes[i], strlen(classes[i])) == 0)
-			return true;
+			return strcmp(sqlstate, "08P01") != 0; /* protocol_violation: a parameter too many, … */
 	return false;
 }
 

@@ -337,6 +337,55 @@ START_TEST(half_open_wakes_as_many_as_may_probe)
 }
 END_TEST
 
+/* The outcome of a probe counts with its transition, or not at all. */
+START_TEST(a_transition_that_cannot_be_written_closes_nothing)
+{
+	struct c_run r, other;
+	struct hp_transition t;
+	struct c_result res;
+
+	trip_with("'slow_us':0,'probes':1");
+	c_advance(OPEN);
+	ck_assert(new_asks(&r));
+	c_begin(&t, &r);
+	t.outcome = HP_CLASS_OK;
+	c_enter(&t, S_LOOK);
+	t.annexes[t.n_annexes++] = (struct hp_annex){ "nonsense", hp_bytes_of("{}") };
+	res = c_commit(&t);
+	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
+	ck_assert_str_eq(state_of(), "half_open");
+	ck_assert(!new_asks(&other)); /* it has its place still */
+	replied(&r, HP_CLASS_OK);
+	ck_assert_str_eq(state_of(), "closed");
+}
+END_TEST
+
+/* A signature that is not there takes no probe's place; one that is not sent is not asked for. */
+START_TEST(an_unsigned_request_takes_no_place)
+{
+	struct c_run r = c_own(), other;
+	struct hp_transition t;
+
+	trip_with("'slow_us':0,'probes':1");
+	c_begin(&t, &r);
+	c_enter(&t, S_REFUND);
+	c_admit(&t, REFUND, "refund:1", false);
+	t.sends_signed = true;
+	t.after.signed_visit = 1;
+	ck_assert_str_eq(c_commit(&t).gated, "breaker_open");
+	c_advance(OPEN);
+	r = c_own();
+	c_begin(&t, &r);
+	c_enter(&t, S_REFUND);
+	c_admit(&t, REFUND, "refund:1", false);
+	t.sends_signed = true;
+	t.after.signed_visit = 1;
+	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
+	ck_assert_str_eq(state_of(), "open");
+	ck_assert(new_asks(&other));
+}
+END_TEST
+
 TCase *contract_breakers(void)
 {
 	TCase *t = tcase_create("breakers");
@@ -354,5 +403,7 @@ TCase *contract_breakers(void)
 	tcase_add_test(t, a_cancelled_probe_says_nothing);
 	tcase_add_test(t, a_fenced_worker_takes_no_place);
 	tcase_add_test(t, half_open_wakes_as_many_as_may_probe);
+	tcase_add_test(t, a_transition_that_cannot_be_written_closes_nothing);
+	tcase_add_test(t, an_unsigned_request_takes_no_place);
 	return t;
 }

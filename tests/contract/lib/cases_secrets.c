@@ -19,7 +19,7 @@ static int64_t put(const char *name, const char *state)
 {
 	int64_t version = reserve(name);
 	json_t *r = c_door_ok("secret_put", "alice",
-			      "{'name':'%s','version':%lld,'sealed':'AAA%lld','key_id':'k1','fingerprint':'f%lld','state':'%s'}",
+			      "{'name':'%s','version':%lld,'sealed':'AA%02lld','key_id':'k1','fingerprint':'f%lld','state':'%s'}",
 			      name, (long long)version, (long long)version, (long long)version, state);
 
 	ck_assert_str_eq(hp_json_str(r, "state"), state);
@@ -102,6 +102,12 @@ START_TEST(what_cannot_be_is_refused_with_a_sentence)
 		     "{'name':'A2345678901234567890123456789012345678901234567890123456789012_4'}");
 	c_door_fails(HP_E_CONFLICT, "version 1 is there already", "secret_put", "bob",
 		     "{'name':'API_KEY','version':1,'sealed':'AAAA','key_id':'k','fingerprint':'f'}");
+	c_door_fails(HP_E_CONFLICT, "version 2 is there already, or its value is malformed", "secret_put", "bob",
+		     "{'name':'API_KEY','version':2,'sealed':'A!AA','key_id':'k','fingerprint':'f'}");
+	c_door_fails(HP_E_CONFLICT, "version 2 is there already, or its value is malformed", "secret_put", "bob",
+		     "{'name':'API_KEY','version':2,'sealed':'AAAAA','key_id':'k','fingerprint':'f'}");
+	c_door_fails(HP_E_NOT_FOUND, "there is no secret NONE", "secret_reseal", "bob",
+		     "{'name':'NONE','version':1,'sealed':'BBBB','key_id':'k2','was':'k1'}");
 	c_door_fails(HP_E_NOT_FOUND, "there is no secret NONE", "secret_put", "bob",
 		     "{'name':'NONE','version':1,'sealed':'AAAA','key_id':'k','fingerprint':'f'}");
 	c_door_fails(HP_E_INVALID, "pending or current", "secret_put", "bob",
@@ -128,7 +134,7 @@ START_TEST(engines_read_values_only_when_something_changed)
 	r = live(before);
 	ck_assert_uint_eq(json_array_size(json_object_get(r, "versions")), 2);
 	ck_assert_str_eq(hp_json_str(json_array_get(json_object_get(r, "versions"), 0), "name"), "API_KEY");
-	ck_assert_str_eq(hp_json_str(json_array_get(json_object_get(r, "versions"), 0), "sealed"), "AAA1");
+	ck_assert_str_eq(hp_json_str(json_array_get(json_object_get(r, "versions"), 0), "sealed"), "AA01");
 	json_decref(r);
 	before = now;
 	json_decref(c_door_ok("secret_promote", "bob", "{'name':'OTHER'}"));
@@ -253,6 +259,84 @@ START_TEST(a_transition_is_written_with_its_secrets_or_not_at_all)
 }
 END_TEST
 
+static void refused(struct c_run *r, const char *doc, const char *words)
+{
+	struct hp_transition t;
+	struct c_result res;
+
+	c_begin(&t, r);
+	annex(&t, doc);
+	res = c_commit(&t);
+	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
+	ck_assert_msg(strstr(res.message, words) != NULL, "%s", res.message);
+}
+
+/* A word that says nothing here promotes and erases nothing. */
+START_TEST(a_run_names_no_other_version)
+{
+	struct c_run r = c_own();
+
+	put("API_KEY", "current");
+	put("API_KEY", "pending");
+	refused(&r, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"which\":\"previous\"}]}",
+		"a run cannot promote the previous version of API_KEY");
+	refused(&r, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"which\":\"current\"}]}",
+		"a run cannot promote the current version of API_KEY");
+	refused(&r, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"current\"}]}",
+		"a run cannot retire the current version of API_KEY");
+	refused(&r, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"old\"}]}",
+		"a run cannot retire the old version of API_KEY");
+	ck_assert_str_eq(versions("API_KEY"), "1 current, 2 pending");
+}
+END_TEST
+
+/* What one annex of a transition does, the next one finds. */
+START_TEST(two_annexes_of_one_transition)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	put("API_KEY", "current");
+	ck_assert_int_eq(reserve("API_KEY"), 2);
+	c_begin(&t, &r);
+	annex(&t, "{\"ops\":[" PUT(2) "]}");
+	annex(&t, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":2}]}");
+	c_commit_ok(&r, &t);
+	ck_assert_str_eq(versions("API_KEY"), "1 previous, 2 current");
+	ck_assert_int_eq(reserve("API_KEY"), 3);
+	c_begin(&t, &r);
+	annex(&t, "{\"ops\":[" PUT(3) "]}");
+	annex(&t, "{\"ops\":[" PUT(3) "]}");
+	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
+	ck_assert_str_eq(versions("API_KEY"), "1 previous, 2 current");
+}
+END_TEST
+
+START_TEST(old_versions_leave_the_list)
+{
+	put("API_KEY", "current");
+	for (int i = 0; i < 11; i++)
+		put("API_KEY", i == 0 ? "pending" : "current");
+	/* the ten newest of twelve, and any that lives */
+	ck_assert_str_eq(versions("API_KEY"),
+			 "3 retired, 4 retired, 5 retired, 6 retired, 7 retired, 8 retired, 9 retired, 10 retired, "
+			 "11 previous, 12 current");
+}
+END_TEST
+
+START_TEST(no_more_names_than_there_may_be)
+{
+	char name[32];
+
+	for (int i = 0; i < HP_SECRETS_MAX; i++) {
+		snprintf(name, sizeof name, "KEY_%d", i);
+		reserve(name);
+	}
+	c_door_fails(HP_E_TOO_LARGE, "there are 1000 secrets already", "secret_reserve", "engine", "{'name':'ONE_MORE'}");
+	ck_assert_int_eq(reserve("KEY_7"), 2);
+}
+END_TEST
+
 TCase *contract_secrets(void)
 {
 	TCase *t = tcase_create("secrets");
@@ -264,5 +348,9 @@ TCase *contract_secrets(void)
 	tcase_add_test(t, a_run_saves_promotes_and_retires_in_its_commit);
 	tcase_add_test(t, a_run_retires_what_is_there);
 	tcase_add_test(t, a_transition_is_written_with_its_secrets_or_not_at_all);
+	tcase_add_test(t, a_run_names_no_other_version);
+	tcase_add_test(t, two_annexes_of_one_transition);
+	tcase_add_test(t, old_versions_leave_the_list);
+	tcase_add_test(t, no_more_names_than_there_may_be);
 	return t;
 }
