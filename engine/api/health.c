@@ -118,7 +118,6 @@ static void limits(struct hp_buf *out, const json_t *root)
 	      "Runs that may not start yet: exclusive, concurrency, fair.", 1);
 	gauge(out, root, "calls_waiting", "holdpoint_calls_waiting", "Runs that wait for a place of a call or a connector.", 1);
 	of_budgets(out, budgets, "limit", "holdpoint_budget_limit", "How much there is in a window.");
-	of_budgets(out, budgets, "used", "holdpoint_budget_used", "How much is used now, of the key that uses most.");
 	of_budgets(out, budgets, "waiting", "holdpoint_budget_waiting", "Runs that wait for it.");
 }
 

@@ -209,20 +209,24 @@ create type holdpoint.refusal as (
 create function holdpoint.gates_on() returns boolean
 language plpgsql stable set search_path = holdpoint, pg_temp as $$
 begin
-	return breakers_on();
+	return exists (select from breaker where state in ('open', 'half_open', 'forced_open'));
 end $$;
 
 -- All gates in turn; each is asked only for what those before it let pass. The caller
 -- holds the state rows. A gate takes what it gives (a probe's place, tokens) here; what
 -- a later gate refuses is given back at the end.
-create function holdpoint.gate(p_asks holdpoint.admission[], p_now bigint) returns holdpoint.refusal[]
+create function holdpoint.gate(p_asks holdpoint.admission[], p_run bigint[], p_epoch bigint[], p_rev bigint[],
+	p_visit bigint[], p_from_visit bigint[], p_annex_ord bigint[], p_annex_kind text[], p_annex jsonb[], p_now bigint)
+returns holdpoint.refusal[]
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
-	v_refused refusal[] := '{}';
+	v_refused refusal[] := gate_breakers(p_asks, p_now); -- 0014
 begin
-	v_refused := v_refused || gate_breakers(p_asks, p_now); -- breakers
-	delete from breaker_probe p using unnest(v_refused) r, unnest(p_asks) a
-		where a.ord = r.ord and p.run_id = a.run_id;
+	if 'limits' = any(p_annex_kind) then
+		v_refused := v_refused || gate_limits(p_run, p_epoch, p_rev, p_visit, p_from_visit, p_annex_ord, p_annex_kind,
+			p_annex, v_refused, p_now); -- 0019
+	end if;
+	delete from breaker_probe p using unnest(v_refused) r where p.run_id = p_run[r.ord];
 	return v_refused;
 end $$;
 
@@ -327,12 +331,7 @@ begin
 		v_asks := admissions(p_run, p_epoch, p_rev, p_move, p_visit, p_state, p_attempt, p_flags);
 		perform lock_breakers(p_run, v_asks); -- breakers
 		perform breaker_outcomes(p_run, p_epoch, p_rev, p_move, p_status, p_outcome, p_code, v_now);
-		v_refused := gate(v_asks, v_now);
-		if 'limits' = any(p_annex_kind) then
-			v_refused := v_refused || gate_limits(p_run, p_epoch, p_rev, p_visit, p_from_visit, p_annex_ord, p_annex_kind,
-				p_annex, v_refused, v_now); -- 0019
-			delete from breaker_probe p using unnest(v_refused) r where p.run_id = p_run[r.ord];
-		end if;
+		v_refused := gate(v_asks, p_run, p_epoch, p_rev, p_visit, p_from_visit, p_annex_ord, p_annex_kind, p_annex, v_now);
 		for v_row in select r.*, s.first_sent_at, s.request_hash from unnest(v_refused) r
 				join run_state s on s.run_id = p_run[r.ord] loop
 			v_i := v_row.ord;

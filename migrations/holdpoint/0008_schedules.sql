@@ -304,13 +304,11 @@ end $$;
 
 -- ---- numbers ----
 
-alter function holdpoint.door_metrics(text, jsonb) rename to metrics_of_runs;
-
-create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb
+create function holdpoint.metrics_schedules() returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select metrics_of_runs(p_principal, p_args) || (select jsonb_build_object('schedules', count(*),
+	select jsonb_build_object('schedules', count(*),
 		'schedules_paused', count(*) filter (where paused_at is not null), 'schedule_ticks_started', coalesce(sum(started), 0),
-		'schedule_ticks_skipped', coalesce(sum(skipped), 0), 'schedule_late_us', coalesce(max(late_us), 0)) from schedule)
+		'schedule_ticks_skipped', coalesce(sum(skipped), 0), 'schedule_late_us', coalesce(max(late_us), 0)) from schedule
 $$;
 
 reset role;

@@ -22,7 +22,7 @@ begin
 	case p_kind
 		when 'arms' then perform annex_arms(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0011
 		when 'undo' then perform undo_annex(p_run, p_rev, p_state, p_from_visit, p_from_state, p_doc, p_now); -- 0012
-		when 'sweep' then perform sweep_put(p_run, p_from_visit, p_from_state, p_doc, p_now); -- 0016
+		when 'sweep' then perform sweep_put(p_run, p_from_visit, p_doc, p_now); -- 0016
 		when 'sweep_row' then perform sweep_row(p_run, p_from_visit, p_doc);
 		when 'sweep_failure' then perform sweep_failure(p_run, p_from_visit, p_doc, p_now);
 		when 'children' then perform annex_children(p_run, p_visit, p_from_visit, p_doc, p_now); -- 0010

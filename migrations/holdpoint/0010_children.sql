@@ -615,11 +615,9 @@ end $$;
 
 -- ---- numbers ----
 
-alter function holdpoint.door_metrics(text, jsonb) rename to metrics_without_children;
-
-create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb
+create function holdpoint.metrics_children() returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select metrics_without_children(p_principal, p_args) || jsonb_build_object(
+	select jsonb_build_object(
 		'children_running', (select count(*) from (select from child where status = 1 limit 100000) x))
 $$;
 

@@ -75,11 +75,6 @@ create table holdpoint.breaker_streak (
 	in_row bigint not null
 ) with (fillfactor = 50);
 
-create function holdpoint.breakers_on() returns boolean
-language sql stable set search_path = holdpoint, pg_temp as $$
-	select exists (select from breaker where state in ('open', 'half_open', 'forced_open'))
-$$;
-
 -- Every change of state goes through here: the row, its version, and a line in the log.
 create function holdpoint.breaker_set(b holdpoint.breaker, p_state text, p_reason text, p_by text, p_now bigint)
 returns holdpoint.breaker
@@ -333,14 +328,14 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	from breaker_names() n left join breaker b on b.name = n
 $$;
 
--- The row, locked, or one that is closed; an endpoint nobody knows is a mistake.
+-- The row, or one that is closed; an endpoint nobody knows is a mistake.
 create function holdpoint.find_breaker(p_args jsonb) returns holdpoint.breaker
-language plpgsql set search_path = holdpoint, pg_temp as $$
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
 	v_name text := arg_text(p_args, 'breaker', true, 129);
 	b breaker;
 begin
-	select * into b from breaker where name = v_name for no key update;
+	select * into b from breaker where name = v_name;
 	if not found then
 		if split_part(v_name, '.', 1) not in (select breaker_names()) then
 			perform fail('HP404', format('no deployed workflow calls "%s"', v_name), 'holdpoint breakers lists what they call.');
@@ -353,7 +348,7 @@ begin
 end $$;
 
 create function holdpoint.door_breaker(p_principal text, p_args jsonb) returns jsonb
-language plpgsql set search_path = holdpoint, pg_temp as $$
+language plpgsql stable set search_path = holdpoint, pg_temp as $$
 declare
 	b breaker := find_breaker(p_args);
 begin
@@ -377,12 +372,12 @@ declare
 	v_now bigint := now_us();
 	b breaker := find_breaker(p_args);
 begin
+	perform breaker_make(b.name, v_now);
+	select * into strict b from breaker where name = b.name for no key update;
 	if b.state = p_state then
 		perform fail('HP409', format('the breaker of %s is %s already%s', b.name, breaker_word(p_state),
 			case when b.version > 0 then format(', since %s by %s', say_time(b.since), b.changed_by) else '' end));
 	end if;
-	perform breaker_make(b.name, v_now);
-	select * into strict b from breaker where name = b.name for no key update;
 	b.reopened := 0;
 	b := breaker_set(b, p_state, v_reason, p_principal, v_now);
 	perform tend_breakers(v_now);
@@ -402,11 +397,9 @@ language sql set search_path = holdpoint, pg_temp as $$
 	select breaker_force(p_principal, p_args, 'closed')
 $$;
 
-alter function holdpoint.door_metrics(text, jsonb) rename to metrics_before_breakers;
-
-create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb
+create function holdpoint.metrics_breakers() returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select metrics_before_breakers(p_principal, p_args) || jsonb_build_object('breakers', (
+	select jsonb_build_object('breakers', (
 		select coalesce(jsonb_agg(jsonb_build_object('breaker', b.name, 'state', b.state, 'changes', b.version,
 			'waiting', (select count(*) from gated g where g.kind = 'breaker' and g.name = b.name)) order by b.name), '[]')
 		from breaker b))

@@ -12,7 +12,6 @@ set local role holdpoint_owner;
 create table holdpoint.sweep (
 	run_id bigint not null,
 	visit int not null,
-	state int not null,
 	cursor jsonb,               -- key of the last row looked at
 	row_in_hand jsonb,          -- with a call: looked at, and not done yet
 	done bigint not null,
@@ -47,15 +46,15 @@ grant execute on function holdpoint.replication_lag to holdpoint_workflow;
 
 -- Figures are absolute, and the transition that brings them is written once. The rate
 -- follows the last ten seconds or so.
-create function holdpoint.sweep_put(p_run bigint, p_visit int, p_state int, p_doc jsonb, p_now bigint) returns void
+create function holdpoint.sweep_put(p_run bigint, p_visit int, p_doc jsonb, p_now bigint) returns void
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_done bigint := (p_doc ->> 'done')::bigint;
 	v_total bigint := nullif((p_doc ->> 'total')::bigint, -1);
 	v_ended bigint := case when (p_doc ->> 'ended')::boolean then p_now end;
 begin
-	insert into sweep as w (run_id, visit, state, cursor, done, changed, pages, failed, total, started_at, at, ended_at)
-		values (p_run, p_visit, p_state, p_doc -> 'cursor', v_done, (p_doc ->> 'changed')::bigint,
+	insert into sweep as w (run_id, visit, cursor, done, changed, pages, failed, total, started_at, at, ended_at)
+		values (p_run, p_visit, p_doc -> 'cursor', v_done, (p_doc ->> 'changed')::bigint,
 			(p_doc ->> 'pages')::bigint, (p_doc ->> 'failed')::bigint, v_total, p_now, p_now, v_ended)
 		on conflict (run_id, visit) do update set cursor = excluded.cursor, row_in_hand = null, done = excluded.done,
 			changed = excluded.changed, pages = excluded.pages, failed = excluded.failed, total = excluded.total,

@@ -244,7 +244,7 @@ begin
 	end if;
 	if p.at is null or p.at > p_now then
 		o_refused := (a.ord, m.kind, case m.kind when 'budget' then format('the budget %s of %s is used up', m.name, m.max)
-				when 'rate' then format('no more than %s in %s s of %s', m.max, m.per_us / 1000000.0, m.name)
+				when 'rate' then format('no more than %s in %s s of %s', m.max, trim_scale(m.per_us / 1000000.0), m.name)
 				else format('%s of %s calls of %s are going', m.used, m.max, m.name) end,
 			coalesce(p.at, 0), m.kind, m.name)::refusal;
 	end if;
@@ -398,8 +398,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			(select count(*) from permit p where p.limiter_id = l.id and p.at > p_now) as waiting
 		from limiter l where l.kind = 'budget' and l.name = b.name
 			and case when b.key <> '' then l.key_hash = hash(b.key)
-				else not exists (select from budget o where o.name = b.name and o.key = l.key and o.key <> '') end
-		order by l.id limit 1000)
+				else not exists (select from budget o where o.name = b.name and o.key = l.key and o.key <> '') end)
 	select jsonb_strip_nulls(jsonb_build_object('budget', b.name, 'key', nullif(b.key, ''), 'limit', (x.v ->> 'max')::bigint,
 		'window_us', (x.v ->> 'per_us')::bigint, 'kind', case when (x.v ->> 'bucket')::boolean then 'bucket' else 'window' end,
 		'declared_by', b.declared_by, 'declared_limit', case when b.set_to is not null then (b.declared ->> 'max')::bigint end,
@@ -559,17 +558,16 @@ end $$;
 
 -- ---- numbers ----
 
-alter function holdpoint.door_metrics(text, jsonb) rename to metrics_before_limits;
-
-create function holdpoint.door_metrics(p_principal text, p_args jsonb) returns jsonb
+create function holdpoint.metrics_limits() returns jsonb
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select metrics_before_limits(p_principal, p_args) || jsonb_build_object(
-		'starts_waiting', (select coalesce(sum(waiting), 0) from (select waiting from limiter
-			where kind in ('exclusive', 'start_slots', 'turn') limit 100000) x),
-		'calls_waiting', (select coalesce(sum(waiting), 0) from (select waiting from limiter where kind = 'slots' limit 100000) x),
-		'budgets', (select coalesce(jsonb_agg(jsonb_build_object('budget', b.name, 'used', j -> 'used', 'limit', j -> 'limit',
-			'waiting', j -> 'waiting')), '[]') from (select * from budget where key = '' order by name limit 200) b,
-			lateral budget_json(b, now_us()) j))
+	select jsonb_build_object(
+		'starts_waiting', (select count(*) from (select from permit where at is null and visit = 0 limit 100000) x),
+		'calls_waiting', (select count(*) from (select from permit where at is null and visit > 0 limit 100000) x),
+		'budgets', (select coalesce(jsonb_agg(jsonb_build_object('budget', b.name,
+				'limit', (coalesce(b.set_to, b.declared) ->> 'max')::bigint,
+				'waiting', (select count(*) from (select from gated g where g.kind = 'budget' and g.name = b.name limit 100000) x))
+				order by b.name), '[]')
+			from (select * from budget where key = '' order by name limit 200) b))
 $$;
 
 -- What a lost lock or a killed process left: permits that nobody will give back any more. And

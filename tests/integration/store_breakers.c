@@ -103,6 +103,23 @@ START_TEST(closed_breakers_gate_nothing)
 }
 END_TEST
 
+/* Who looks at a breaker waits for nobody who changes it. */
+START_TEST(looking_takes_no_lock)
+{
+	PGconn *c;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	door("breaker_open", "{\"breaker\":\"stripe\",\"reason\":\"x\"}");
+	c = fx_session(&f, "postgres");
+	ck_assert_str_eq(fx_state(&f, c, "begin"), "");
+	ck_assert_str_eq(fx_state(&f, c, "select from holdpoint.breaker for update"), "");
+	door("breaker", "{\"breaker\":\"stripe\"}");
+	PQfinish(c);
+	fx_close(&f);
+}
+END_TEST
+
 /* The log is only ever added to, by the engine's role too. */
 START_TEST(who_changed_what_stays_written)
 {
@@ -126,6 +143,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, ten_thousand_behind_one_breaker);
 	tcase_add_test(t, closed_breakers_gate_nothing);
+	tcase_add_test(t, looking_takes_no_lock);
 	tcase_add_test(t, who_changed_what_stays_written);
 	return hp_run_case("store breakers", t);
 }

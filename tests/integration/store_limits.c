@@ -379,6 +379,32 @@ START_TEST(a_new_limit_counts_for_who_waits_for_its_lock)
 }
 END_TEST
 
+/* Of many keys the fullest one counts, wherever it stands. */
+START_TEST(a_budget_of_many_keys)
+{
+	struct hp_error err = { 0 };
+	const char *answer;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", summary);
+	fx_sql(&f, "insert into holdpoint.limiter (kind, name, key_hash, key, max, per_us, at, used, now_at, now_used)"
+		   " select 'budget', 'sms', holdpoint.hash(i::text), i::text, 10, 315360000000000, x, case i when 1500 then 7 else 1 end,"
+		   " x, case i when 1500 then 7 else 1 end"
+		   " from generate_series(1, 1500) i, holdpoint.window_start(holdpoint.now_us(), 315360000000000) x");
+	answer = fx_door(&f, "budgets", "alice", "{}", &err);
+	ck_assert_msg(answer != NULL, "%s", err.message);
+	ck_assert_msg(strstr(answer, "\"used\": 7") || strstr(answer, "\"used\":7"), "%s", answer);
+	ck_assert_msg(strstr(answer, "\"keys\": 1500") || strstr(answer, "\"keys\":1500"), "%s", answer);
+	fx_sql(&f, "insert into holdpoint.gated select i, 'budget', 'sms', 1, 'm' from generate_series(1, 3) i");
+	answer = fx_door(&f, "metrics", "alice", "{}", &err);
+	ck_assert_msg(answer != NULL, "%s", err.message);
+	ck_assert_msg(strstr(answer, "\"waiting\": 3") || strstr(answer, "\"waiting\":3"), "%s", answer);
+	ck_assert_ptr_nonnull(strstr(answer, "children_running"));
+	ck_assert_ptr_nonnull(strstr(answer, "schedules_paused"));
+	fx_close(&f);
+}
+END_TEST
+
 /* ---- fairness ---- */
 
 static const char fair[] = "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"limits\":{\"fair\":[[\"tenant\"]]}}";
@@ -453,6 +479,7 @@ int main(void)
 	tcase_add_test(t, what_is_free_is_given_on_at_once);
 	tcase_add_test(t, a_visit_left_behind_gives_its_place);
 	tcase_add_test(t, a_new_limit_counts_for_who_waits_for_its_lock);
+	tcase_add_test(t, a_budget_of_many_keys);
 	tcase_add_test(t, a_key_with_very_many_does_not_starve_another);
 	return hp_run_case("store limits", t);
 }

@@ -147,7 +147,7 @@ int64_t mem_own_events(const struct mem_store *m, const struct mem_run *r)
 static const char *say_text_time(const char *text, char buf[32])
 {
 	if (!text || strlen(text) < 19)
-		return "?";
+		return NULL;
 	memcpy(buf, text, 19);
 	buf[10] = ' ';
 	memcpy(buf + 19, " UTC", 5);
@@ -158,7 +158,7 @@ static void why_arm(const json_t *arm, struct hp_buf *out)
 {
 	const char *kind = hp_json_str(arm, "kind"), *code = hp_json_str(arm, "code");
 	int64_t failures = hp_json_int(arm, "failures", 0);
-	char at[32];
+	char at[32], every[32];
 	const char *due = say_text_time(hp_json_str(arm, "due_at"), at);
 
 	hp_buf_printf(out, "to \"%s\" ", hp_json_str(arm, "next"));
@@ -166,10 +166,10 @@ static void why_arm(const json_t *arm, struct hp_buf *out)
 		hp_buf_printf(out, "when the event %s with key \"%s\" arrives", hp_json_str(arm, "event"),
 			      hp_json_str(arm, "key"));
 	} else if (strcmp(kind, "timer") == 0) {
-		hp_buf_printf(out, "at %s", due);
+		hp_buf_printf(out, "at %s", due ? due : "a time that is not known");
 	} else {
-		hp_buf_printf(out, "when the check %s says so (every %g s, next at %s", hp_json_str(arm, "operation"),
-			      (double)hp_json_int(arm, "every_us", 0) / 1e6, due);
+		hp_buf_printf(out, "when the check %s says so (every %s s, next at %s", hp_json_str(arm, "operation"),
+			      mem_say_seconds(hp_json_int(arm, "every_us", 0), every), due ? due : "?");
 		if (failures > 0)
 			hp_buf_printf(out, "; %lld failed in a row, the last with %s", (long long)failures,
 				      code ? code : "no code");

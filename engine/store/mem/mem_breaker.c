@@ -11,6 +11,7 @@
 #include "store/mem/mem_private.h"
 
 #define NAME_MAX_BYTES (2 * HP_NAME_MAX + 1)
+#define LOG_SHOWN 20                     /* changes in the answer about one breaker */
 #define PROBE_GRACE (30 * HP_SECOND) /* beyond its request's timeout */
 
 static const char *const state_names[] = { "closed", "open", "half_open", "forced_open", "forced_closed" };
@@ -402,6 +403,8 @@ static int show(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 		mem_put_time(line, "at", l->at);
 		json_array_insert_new(log, 0, line);
 	}
+	while (json_array_size(log) > LOG_SHOWN) /* the newest are first */
+		json_array_remove(log, LOG_SHOWN);
 	json_object_set_new(row, "log", log);
 	rc = hp_json_write(out, row, err);
 	json_decref(row);

@@ -7,6 +7,8 @@
 #include "base/mutant.h"
 #include "store/mem/mem_private.h"
 
+#define BYTES(b) (int)(b).n, (b).p ? (b).p : ""
+
 /* ---- budgets ---- */
 
 static struct mem_budget *find_budget(const struct mem_store *m, struct hp_bytes name)
@@ -228,26 +230,33 @@ static int read_demand(const struct mem_store *m, const json_t *d, struct demand
 	if (strcmp(out->kind, "budget") != 0)
 		return 0;
 	b = find_budget(m, out->name);
-	if (b)
-		out->quota = b->quota;
+	out->quota = b ? b->quota : (struct hp_quota){ 0 };
 	return b ? 0 : -1;
 }
 
-static void refuse(struct mem_refusal *out, const struct demand *d, const char *code, int64_t due_at)
+/* used: of slots, how many are taken. */
+static void refuse(struct mem_refusal *out, const struct demand *d, const char *code, int64_t due_at, int64_t used)
 {
+	const long long max = d->quota.max;
+	char per[32];
+
 	out->code = code;
 	out->kind = d->kind;
 	out->name = d->name;
 	out->due_at = due_at;
-	if (strcmp(d->kind, "budget") == 0)
-		snprintf(out->message, sizeof out->message, "the budget %.*s of %lld is used up", (int)d->name.n, d->name.p,
-			 (long long)d->quota.max);
+	if (max == 0)
+		snprintf(out->message, sizeof out->message, "nobody has set the budget %.*s", BYTES(d->name));
+	else if (d->amount > max)
+		snprintf(out->message, sizeof out->message, "it asks for %lld of the budget %.*s, which has %lld",
+			 (long long)d->amount, BYTES(d->name), max);
+	else if (strcmp(d->kind, "budget") == 0)
+		snprintf(out->message, sizeof out->message, "the budget %.*s of %lld is used up", BYTES(d->name), max);
 	else if (strcmp(d->kind, "rate") == 0)
-		snprintf(out->message, sizeof out->message, "no more than %lld in %lld us of %.*s", (long long)d->quota.max,
-			 (long long)d->quota.per_us, (int)d->name.n, d->name.p);
+		snprintf(out->message, sizeof out->message, "no more than %lld in %s s of %.*s", max,
+			 mem_say_seconds(d->quota.per_us, per), BYTES(d->name));
 	else
-		snprintf(out->message, sizeof out->message, "%lld of %lld calls of %.*s are going", (long long)d->quota.max,
-			 (long long)d->quota.max, (int)d->name.n, d->name.p);
+		snprintf(out->message, sizeof out->message, "%lld of %lld calls of %.*s are going", (long long)used, max,
+			 BYTES(d->name));
 }
 
 /* One limiter for one admission; out->code NULL: it may go. */
@@ -260,14 +269,14 @@ static void ask(struct mem_store *m, const struct hp_transition *t, const struct
 
 	if (strcmp(d->kind, "slots") == 0) {
 		if (!mem_take_slot(m, i, t->run_id, t->after.visit, *m->now))
-			refuse(out, d, "slots", 0);
+			refuse(out, d, "slots", 0, mem_limiter_at(m, i)->meter.used);
 		return;
 	}
 	if (strcmp(d->kind, "budget") == 0)
 		roll(m, i);
 	if (p && !HP_MUTANT(budget_once)) { /* the same visit pays once */
 		if (p->at > *m->now)
-			refuse(out, d, d->kind, p->at);
+			refuse(out, d, d->kind, p->at, 0);
 		else if (rate)
 			p->run = 0;
 		return;
@@ -275,11 +284,11 @@ static void ask(struct mem_store *m, const struct hp_transition *t, const struct
 	at = d->amount > d->quota.max ? -1
 				      : hp_budget_take(&d->quota, &mem_limiter_at(m, i)->meter, d->amount, d->parks, *m->now);
 	if (at < 0) {
-		refuse(out, d, "over_budget", *m->now);
+		refuse(out, d, "over_budget", *m->now, 0);
 		return;
 	}
 	if (!HP_GUARD(budget, at <= *m->now))
-		refuse(out, d, d->kind, at);
+		refuse(out, d, d->kind, at, 0);
 	else if (rate)
 		return;
 	p = mem_add(&m->w, T_PERMIT);
@@ -296,7 +305,7 @@ static void ask_all(struct mem_store *m, const struct hp_transition *t, const js
 		struct demand d;
 
 		if (read_demand(m, x, &d) < 0)
-			refuse(out, &d, "budget", *m->now + 60 * INT64_C(1000000));
+			refuse(out, &d, "budget", *m->now + 60 * INT64_C(1000000), 0);
 		else
 			ask(m, t, &d, out);
 		if (out->code) {

@@ -10,6 +10,8 @@
 #include "base/mutant.h"
 #include "store/mem/mem_private.h"
 
+#define LISTED_MAX 20 /* families of a run, and parents, in its row */
+
 #define DEPTH_MAX 32
 #define RESULTS_MAX 200
 #define RESULTS_BYTES 131072
@@ -472,19 +474,28 @@ static json_t *family_json(const struct mem_store *m, const struct mem_family *f
 			 "closed", f->closed);
 }
 
+/* The next of its parents after `last`; 0: none. */
+static int64_t parent_after(const struct mem_store *m, int64_t run, int64_t last)
+{
+	int64_t next = 0;
+
+	MEM_EACH(&m->w, T_CHILD, struct mem_child, c)
+		if (c->child == run && c->run > last && (next == 0 || c->run < next))
+			next = c->run;
+	return next;
+}
+
 void mem_families_json(const struct mem_store *m, int64_t run, json_t *root)
 {
 	json_t *families = json_array(), *parents = json_array();
-	int64_t last = 0;
 
 	MEM_EACH(&m->w, T_FAMILY, struct mem_family, f)
 		if (f->run == run)
 			json_array_insert_new(families, 0, family_json(m, f));
-	MEM_EACH(&m->w, T_CHILD, struct mem_child, c)
-		if (c->child == run && c->run != last) {
-			json_array_append_new(parents, json_integer(c->run));
-			last = c->run;
-		}
+	while (json_array_size(families) > LISTED_MAX) /* the newest are first */
+		json_array_remove(families, LISTED_MAX);
+	for (int64_t p = parent_after(m, run, 0); p && json_array_size(parents) < LISTED_MAX; p = parent_after(m, run, p))
+		json_array_append_new(parents, json_integer(p));
 	if (json_array_size(families))
 		json_object_set(root, "children", families);
 	if (json_array_size(parents))

@@ -20,6 +20,17 @@ const char *mem_say_time(int64_t us, char *buf)
 	return buf;
 }
 
+const char *mem_say_seconds(int64_t us, char *buf)
+{
+	int n = snprintf(buf, 32, "%lld.%06lld", (long long)(us / HP_SECOND), (long long)(us % HP_SECOND));
+
+	while (buf[n - 1] == '0')
+		buf[--n] = 0;
+	if (buf[n - 1] == '.')
+		buf[n - 1] = 0;
+	return buf;
+}
+
 /* ---- reading arguments ---- */
 
 int mem_arg_text(const json_t *args, const char *name, bool required, size_t max,

@@ -277,6 +277,28 @@ int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct 
 	return first ? first->run : 0;
 }
 
+void mem_dump_limits(const struct mem_store *m, json_t *root)
+{
+	json_t *limiters = json_array(), *permits = json_array(), *budgets = json_array();
+
+	MEM_EACH(&m->w, T_LIMITER, struct mem_limiter, l)
+		json_array_append_new(limiters, json_pack("[s%, s%, s%, I, I, I, I, I, I]", l->kind.p, l->kind.n,
+							  l->name.p ? l->name.p : "", l->name.n, l->key.p ? l->key.p : "",
+							  l->key.n, (json_int_t)l->quota.max, (json_int_t)l->meter.at,
+							  (json_int_t)l->meter.used, (json_int_t)l->waiting,
+							  (json_int_t)l->meter.now_at, (json_int_t)l->meter.now_used));
+	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
+		json_array_append_new(permits, json_pack("[I, i, i, I, I, I]", (json_int_t)p->run, (int)p->visit,
+							 (int)p->limiter, (json_int_t)p->amount, (json_int_t)p->at,
+							 (json_int_t)p->rank));
+	MEM_EACH(&m->w, T_BUDGET, struct mem_budget, b)
+		json_array_append_new(budgets, json_pack("[s%, I, I, b]", b->name.p, b->name.n, (json_int_t)b->quota.max,
+							 (json_int_t)b->quota.per_us, b->quota.bucket));
+	json_object_set_new(root, "limiters", limiters);
+	json_object_set_new(root, "permits", permits);
+	json_object_set_new(root, "budgets", budgets);
+}
+
 /* Gives back what a run has of its own: of one kind, or (NULL) all. Who stood behind it
  * goes on, maybe into the next queue. */
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind)

@@ -398,6 +398,7 @@ bool mem_start_limited(struct mem_store *m, struct mem_run *r);
 void mem_go_on(struct mem_store *m, struct mem_run *r); /* it left a queue, or was resumed before its start */
 int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
+void mem_dump_limits(const struct mem_store *m, json_t *root);
 
 /* mem_budget.c */
 int mem_budgets_check(const struct mem_store *m, const char *workflow, const json_t *summary, struct hp_error *err);
@@ -413,7 +414,7 @@ void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct me
 /* mem_gate.c */
 struct mem_refusal {
 	const char *code;             /* NULL: let in */
-	char message[512];
+	char message[HP_REASON_MAX + 512]; /* a breaker's brings a person's reason */
 	int64_t due_at;               /* 0: who opens the gate wakes it */
 	const char *kind;
 	struct hp_bytes name;
@@ -497,6 +498,7 @@ int mem_arg_int(const json_t *args, const char *name, const int64_t *fallback, i
 struct mem_run *mem_run_get(struct mem_store *m, int64_t id, struct hp_error *err);
 struct hp_bytes mem_approvers(const struct mem_store *m, const struct mem_approval *a);
 const char *mem_say_time(int64_t us, char *buf); /* for sentences: whole seconds; buf ≥ 32 */
+const char *mem_say_seconds(int64_t us, char *buf); /* "0.5"; buf ≥ 32 */
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err);
 int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out,
 		     struct hp_error *err);

@@ -378,6 +378,7 @@ int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *e
 	dump_rest(m, root);
 	mem_dump_schedules(m, root);
 	mem_dump_breakers(m, root);
+	mem_dump_limits(m, root);
 	mem_dump_secrets(m, root);
 	mem_dump_undo(m, root);
 	mem_dump_children(m, root);

@@ -109,6 +109,7 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 
 	if (r->outcome == HP_PG_OK) {
 		HP_ASSERT(PQntuples(r->results[0]) == 1); /* else it would have raised */
+		HP_ASSERT(PQgetisnull(r->results[0], 0, 5)); /* no gate: it admits nothing */
 		res.outcome = HP_COMMIT_OK;
 		res.cancel = hp_pg_bool(r->results[0], 0, 1);
 		res.pause = hp_pg_bool(r->results[0], 0, 4);

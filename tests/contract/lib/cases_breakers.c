@@ -386,6 +386,38 @@ START_TEST(an_unsigned_request_takes_no_place)
 }
 END_TEST
 
+START_TEST(the_last_changes_are_shown)
+{
+	json_t *b, *log;
+
+	for (int i = 0; i < 21; i++)
+		json_decref(c_door_ok(i % 2 ? "breaker_reset" : "breaker_open", "alice", "{'breaker':'stripe','reason':'x'}"));
+	b = c_door_ok("breaker", "alice", "{'breaker':'stripe'}");
+	log = json_object_get(b, "log");
+	ck_assert_uint_eq(json_array_size(log), 20);
+	ck_assert_int_eq(hp_json_int(json_array_get(log, 0), "version", 0), 21);
+	ck_assert_int_eq(hp_json_int(json_array_get(log, 19), "version", 0), 2);
+	json_decref(b);
+}
+END_TEST
+
+/* A person may give a long reason, and all of it is told. */
+START_TEST(a_long_reason_is_told)
+{
+	char reason[1001];
+	struct c_run r;
+	json_t *history;
+
+	memset(reason, 'x', sizeof reason - 1);
+	reason[sizeof reason - 1] = 0;
+	json_decref(c_door_ok("breaker_open", "alice", "{'breaker':'stripe','reason':'%s'}", reason));
+	ck_assert(!new_asks(&r));
+	history = c_history(r.row.id);
+	ck_assert_ptr_nonnull(strstr(hp_json_str(json_array_get(history, json_array_size(history) - 1), "message"), reason));
+	json_decref(history);
+}
+END_TEST
+
 TCase *contract_breakers(void)
 {
 	TCase *t = tcase_create("breakers");
@@ -405,5 +437,7 @@ TCase *contract_breakers(void)
 	tcase_add_test(t, half_open_wakes_as_many_as_may_probe);
 	tcase_add_test(t, a_transition_that_cannot_be_written_closes_nothing);
 	tcase_add_test(t, an_unsigned_request_takes_no_place);
+	tcase_add_test(t, the_last_changes_are_shown);
+	tcase_add_test(t, a_long_reason_is_told);
 	return t;
 }

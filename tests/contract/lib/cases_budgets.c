@@ -555,6 +555,54 @@ START_TEST(a_budget_that_is_declared_no_more_stays)
 }
 END_TEST
 
+static void assert_said(int64_t run, const char *words)
+{
+	json_t *history = c_history(run);
+
+	ck_assert_str_eq(hp_json_str(json_array_get(history, json_array_size(history) - 1), "message"), words);
+	json_decref(history);
+}
+
+/* The same words whichever store refuses. */
+START_TEST(a_refusal_says_what_is_used_up)
+{
+	struct c_run r[4];
+
+	deploy();
+	r[0] = c_own();
+	ck_assert(!admit(&r[0], BUDGET("", "4", "park")));
+	assert_said(r[0].row.id, "it asks for 4 of the budget sms, which has 3");
+	r[0] = c_own();
+	ck_assert(admit(&r[0], BUDGET("", "3", "park")));
+	r[1] = c_own();
+	ck_assert(!admit(&r[1], ONE));
+	assert_said(r[1].row.id, "the budget sms of 3 is used up");
+	r[1] = c_own();
+	ck_assert(!admit(&r[1], BUDGET("", "1", "fail")));
+	assert_said(r[1].row.id, "the budget sms of 3 is used up");
+	r[1] = c_own();
+	ck_assert(!admit(&r[1], "{'demands':[{'kind':'budget','name':'other','amount':1,'over':'park'}]}"));
+	assert_said(r[1].row.id, "nobody has set the budget other");
+	for (int i = 0; i < 2; i++) {
+		r[i] = c_own();
+		ck_assert(admit(&r[i], SLOTS));
+	}
+	r[2] = c_own();
+	ck_assert(!admit(&r[2], SLOTS));
+	assert_said(r[2].row.id, "2 of 2 calls of connector:bank are going");
+	r[2] = c_own(); /* with another limit than those before it */
+	ck_assert(!admit(&r[2], "{'demands':[{'kind':'slots','name':'connector:bank','max':1}]}"));
+	assert_said(r[2].row.id, "2 of 1 calls of connector:bank are going");
+	r[3] = c_own();
+	ck_assert(admit(&r[3], RATE));
+	ck_assert(!admit(&r[3], RATE));
+	assert_said(r[3].row.id, "no more than 2 in 1 s of connector:bank");
+	r[3] = c_own();
+	ck_assert(!admit(&r[3], "{'demands':[{'kind':'rate','name':'connector:bank','max':1,'per_us':1500000,'burst':1}]}"));
+	assert_said(r[3].row.id, "no more than 1 in 1.5 s of connector:bank");
+}
+END_TEST
+
 TCase *contract_budgets(void)
 {
 	TCase *t = tcase_create("budgets");
@@ -576,6 +624,7 @@ TCase *contract_budgets(void)
 	tcase_add_test(t, one_who_waits_for_a_place_may_go_away);
 	tcase_add_test(t, every_request_has_its_instant);
 	tcase_add_test(t, demands_are_met_one_after_the_other);
+	tcase_add_test(t, a_refusal_says_what_is_used_up);
 	tcase_add_test(t, a_new_version_changes_the_limit);
 	tcase_add_test(t, a_window_becomes_a_bucket);
 	tcase_add_test(t, a_budget_that_is_declared_no_more_stays);
