@@ -44,6 +44,20 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *r)
 	s->done = 1;
 }
 
+/* The transaction of a swept row that was called. */
+static struct seen run_page(const struct hp_claimed *c, const char *rows, const char *exec)
+{
+	struct seen s = { 0 };
+	struct hp_sql_page page = { .rows = rows, .column = "id", .cursor = hp_bytes_of("7"), .limit = 1, .each_row = true,
+				    .row = hp_bytes_of("{\"id\":7}"), .reply = hp_bytes_of("{}") };
+	struct hp_sql_state st = { .run_id = c->run.id, .epoch = c->run.epoch, .token = c->token, .mode = HP_SQL_SWEEP,
+				   .text = exec, .args = hp_bytes_of("{\"args\":[]}"), .timeout_us = 600000, .page = &page };
+
+	f.store->ops->sql_run(f.store, &st, on_rows, &s);
+	fx_until(&f, &s.done);
+	return s;
+}
+
 static struct seen run(const struct hp_claimed *c, enum hp_sql_mode mode, const char *text, const char *args)
 {
 	struct seen s = { 0 };
@@ -122,6 +136,29 @@ START_TEST(statement_and_transition_are_one)
 	f.store->ops->sql_abort(f.store, s.tx);
 	fx_turn(&f, 0.05);
 	ck_assert_int_eq(in_ledger(), 1);
+	fx_close(&f);
+}
+END_TEST
+
+/* The class decides whether a sweep may count it as a failure of the row in hand. */
+START_TEST(a_swept_row_answers_for_its_own_statement_only)
+{
+	static const char exec[] = "insert into ledger select ($1::jsonb ->> 'id')::int where $2::jsonb is not null";
+	struct hp_claimed c;
+	struct seen s;
+
+	open_fx();
+	c = own();
+	s = run_page(&c, "select $1::int + 1 as id limit $2", "insert into ledger select 1 / 0 where $1::jsonb <> $2::jsonb");
+	ck_assert_int_eq(s.outcome, HP_TERMINAL);
+	ck_assert_str_eq(s.code, "division_by_zero");
+	s = run_page(&c, "select $1::int / 0 as id limit $2", exec);
+	ck_assert_int_eq(s.outcome, HP_NEEDS_PERSON);
+	ck_assert_str_eq(s.code, "division_by_zero");
+	s = run_page(&c, "select $1::int as other limit $2", exec);
+	ck_assert_int_eq(s.outcome, HP_NEEDS_PERSON);
+	ck_assert_str_eq(s.code, "cursor_missing");
+	ck_assert_int_eq(in_ledger(), 0);
 	fx_close(&f);
 }
 END_TEST
@@ -365,6 +402,7 @@ END_TEST
 START_TEST(lost_commit_has_not_happened) { lost_commit(CUT_BEFORE, HP_COMMIT_CONFLICT, 0); }
 END_TEST
 
-HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json, errors_have_their_class,
+HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json,
+	 a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
 	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
 	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)

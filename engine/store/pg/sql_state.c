@@ -228,12 +228,15 @@ bool pgs_statement_allowed(const char *text)
 
 static void classify(struct hp_sql_tx *tx, const struct hp_pg_reply *r)
 {
+	/* what cannot find the next row is no failure of the one in hand, which a sweep may tolerate */
+	enum hp_class for_good = pgs_page_looks(tx->page) ? HP_NEEDS_PERSON : HP_TERMINAL;
+
 	if (r->outcome == HP_PG_LOST || r->outcome == HP_PG_UNSENT)
 		pgs_tx_failed(tx, HP_RETRYABLE, "connection_lost", r->error.message); /* no commit was sent */
 	else if (strcmp(r->sqlstate, "57014") == 0)
 		pgs_tx_failed(tx, HP_RETRYABLE, "timeout", r->error.message);
 	else
-		pgs_tx_failed(tx, pgs_transient(r->sqlstate) ? HP_RETRYABLE : HP_TERMINAL,
+		pgs_tx_failed(tx, pgs_transient(r->sqlstate) ? HP_RETRYABLE : for_good,
 			  pgs_condition(r->sqlstate), r->error.message);
 }
 

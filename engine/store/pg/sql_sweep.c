@@ -21,6 +21,7 @@ struct pgs_page {
 	struct hp_arena *a;
 	struct hp_sql_page q; /* texts are ours */
 	int lag_at, total_at, done_at; /* which result of BEGIN; 0: none */
+	bool looking; /* BEGIN and what is done for the row in hand went well */
 	struct hp_swept swept;
 	struct hp_buf cursor;
 };
@@ -67,6 +68,11 @@ void pgs_page_free(struct pgs_page *p)
 		return;
 	hp_buf_free(&p->cursor);
 	hp_arena_free(p->a);
+}
+
+bool pgs_page_looks(const struct pgs_page *p)
+{
+	return p && p->looking && p->q.row.n > 0;
 }
 
 bool pgs_page_allowed(const struct pgs_page *p)
@@ -318,6 +324,7 @@ static void look_for_rows(struct hp_sql_tx *tx)
 	json_t *page = json_array(), *cursor;
 	int rc = -1;
 
+	p->looking = true;
 	if (p->q.dry && p->q.each_row)
 		p->q.limit = SAMPLE_ROWS;
 	cursor = hp_json_parse(p->q.cursor.p, p->q.cursor.n, "cursor", &c->error);

@@ -51,6 +51,8 @@ void pgs_tx_broken(struct hp_sql_tx *tx, const struct hp_pg_reply *r);
 struct pgs_page *pgs_page_new(const struct hp_sql_page *p, struct hp_error *err);
 void pgs_page_free(struct pgs_page *p); /* NULL is fine */
 bool pgs_page_allowed(const struct pgs_page *p);
+/* What is done for the row in hand is done, and the next row is looked for. NULL: no. */
+bool pgs_page_looks(const struct pgs_page *p);
 void pgs_page_send(struct hp_sql_tx *tx);
 
 #endif
