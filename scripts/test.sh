@@ -2,8 +2,9 @@
 # test.sh [SUITE...]: runs the test suites (all of them without an argument),
 # one after the other, every one even when another failed.
 #
-# Prints the output of a suite's first failure, then a table with the seconds
-# and the budget of each suite, and as its last line "N passed, M failed".
+# Prints what a suite's first failure says, then the name of every check that
+# failed, a table with the seconds and the budget of each suite, and as its
+# last line "N passed, M failed".
 # Exits non-zero when anything failed, was not built, or ran no check.
 #
 # HP_BUILD (the build directory) comes from make. HP_TEST_PG, the superuser's
@@ -46,7 +47,9 @@ passed=0
 failed=0
 shown=
 table=$work/table
+names=$work/names # of what failed
 : >"$table"
+: >"$names"
 
 budget_of() {
 	case $1 in
@@ -60,13 +63,26 @@ budget_of() {
 	echo $((seconds * factor))
 }
 
-# A failure: counted, and the first one of a suite shown in full.
+# What a log says of the checks that failed: TAP's "not ok" with its
+# explanation up to "...", Check's "file:line:F:…" and ":E:…".
+failures() {
+	awk '
+	/^ *not ok / { on = 1 }
+	on || /:[FE]:/ { print }
+	/^ *\.\.\.$/ { on = 0 }' "$1"
+}
+
+# A failure: counted and named; of a suite's first one all that its log says,
+# and the end of the log, where an abort or a sanitizer has the word.
 fail() { # NAME LOG COUNT
 	failed=$((failed + $3))
 	echo "  FAILED $1"
+	echo "FAILED $1" >>"$names"
+	failures "$2" >"$work/failures"
+	grep -E '^ *not ok |:[FE]:' "$work/failures" | cut -c 1-300 >>"$names"
 	if [ -z "$shown" ]; then
 		shown=yes
-		sed 's/^/  | /' "$2" | tail -n 200
+		{ head -n 300 "$work/failures" && echo ... && tail -n 60 "$2"; } | sed 's/^/  | /'
 	fi
 }
 
@@ -213,6 +229,7 @@ done
 
 mkdir -p "$HP_BUILD"
 {
+	[ ! -s "$names" ] || { echo && cat "$names"; }
 	printf '\n%-12s %8s %8s %8s %8s\n' suite passed failed seconds budget
 	cat "$table"
 	printf '%-12s %8s %8s %8s\n' total "$total_passed" "$total_failed" "$total_seconds"

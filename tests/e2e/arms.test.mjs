@@ -154,8 +154,8 @@ test('a child that an arm overtakes is told to end, also by an event while a wor
   const run = await start('r7', 'roll_out')
   const child = await childOf('r7')
   await asked('r7', 2)
-  const why = (await engine.api('GET', `/api/v1/runs/${run}/why`)).body
-  assert.match(why.sentence, /when the event roll\.stop with key "r7" arrives, by arm "stop"|in the hands of|is ready/)
+  await waitFor('it says what stops it', async () =>
+    /when the event roll\.stop with key "r7" arrives, by arm "stop"/.test((await engine.api('GET', `/api/v1/runs/${run}/why`)).body.sentence))
   release('r7').rate = 0.5
   await engine.until(run, 'failed')
   await engine.until(child.run, 'cancelled')

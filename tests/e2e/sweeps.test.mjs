@@ -96,9 +96,7 @@ test('a call for each row: killed at every step of it, each row once, one mail e
     engine.log.length = 0
     await engine.start({ env: { HP_CRASH: death } })
     run ??= await start('greet_members')
-    if (death)
-      await waitFor(`the worker dies at ${death}`, () => engine.log.some((l) => l.message === 'server ended and is started again' &&
-        l.server === 'worker-1' && /signal 9/.test(l.how)))
+    if (death) await engine.killed(death)
   }
   await engine.until(run, 'succeeded', 60000)
   const d = await doc(run)

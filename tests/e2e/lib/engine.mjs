@@ -8,6 +8,7 @@
 //   engine.pids()      { supervisor, postgres, 'worker-1', …, stripe, duffel, resend }: who runs now
 //   engine.kill(what, signal = 'SIGKILL')   one of these by its process id; returns the id
 //   await engine.gone(pid)                  until that process has ended
+//   await engine.killed(label)              until the supervisor has said that a worker died by signal 9
 //   await engine.stop()                     SIGTERM, waits for the orderly end, removes the directory;
 //                                           whatever is left is killed by its id. Safe to call twice.
 //                                           Throws when a process failed an assertion or a sanitizer spoke.
@@ -140,6 +141,12 @@ class Engine {
     if (!pid) throw new Error(`${what} does not run: ${JSON.stringify(this.pids())}`)
     process.kill(pid, signal)
     return pid
+  }
+
+  /** For tests that crash a worker somewhere: without this they would pass with nobody killed. */
+  killed(what, ms = 15000) {
+    return waitFor(`a worker dies at ${what}`, () => this.log.some((l) => l.message === 'server ended and is started again' &&
+      /^worker-/.test(l.server) && /signal 9/.test(l.how)), ms)
   }
 
   gone(pid, ms = 15000) { return waitFor(`process ${pid} ends`, () => !alive(pid), ms) }
