@@ -38,9 +38,7 @@ static void out_of_memory(struct hp_event *ev)
 static void reply(struct hp_owned *r, struct hp_event *ev)
 {
 	ev->type = HP_EV_REPLY;
-	if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep_text(r, &ev->code) != 0 ||
-	    hp_w_keep_text(r, &ev->message) != 0 || hp_w_keep(r, &ev->swept.cursor) != 0 ||
-	    hp_w_keep(r, &ev->swept.row) != 0)
+	if (hp_w_keep(r, ev) != 0)
 		out_of_memory(ev);
 	hp_w_deliver(r, ev);
 }

@@ -185,8 +185,7 @@ void hp_w_drive(struct hp_owned *r, const struct hp_event *ev);
 void hp_w_saved(struct hp_owned *r, const struct hp_transition *t);
 void hp_w_kept(struct hp_owned *r, const struct hp_transition *t);
 void hp_w_next_turn(struct hp_owned *r);
-int hp_w_keep(struct hp_owned *r, struct hp_bytes *b);
-int hp_w_keep_text(struct hp_owned *r, const char **s);
+int hp_w_keep(struct hp_owned *r, struct hp_event *ev); /* out of w->scratch; -1: no memory, and ev is of no use */
 void hp_w_load(struct hp_owned *r, const struct hp_claimed *c);
 void hp_w_hold(struct hp_owned *r, const char *code, const char *message);
 

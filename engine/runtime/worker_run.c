@@ -72,22 +72,23 @@ static bool copy(struct hp_arena *a, struct hp_bytes from, struct hp_bytes *to)
 	return to->p != NULL;
 }
 
-int hp_w_keep(struct hp_owned *r, struct hp_bytes *b)
+/* Every place of an event that an evaluation or a reply fills. The scratch is wiped, so
+ * that a place that is missing here is missed by every test, and no secret stays in it. */
+int hp_w_keep(struct hp_owned *r, struct hp_event *ev)
 {
-	struct hp_bytes kept;
+	struct hp_bytes *const bytes[] = {&ev->value,   &ev->demands,	   &ev->key,
+					  &ev->secrets, &ev->swept.cursor, &ev->swept.row};
+	const char **const texts[] = {&ev->code, &ev->message};
+	struct hp_arena *a = r->step[r->turn];
+	bool whole = true;
 
-	if (!copy(r->step[r->turn], *b, &kept))
-		return -1;
-	*b = kept;
-	return 0;
-}
-
-int hp_w_keep_text(struct hp_owned *r, const char **s)
-{
-	if (!*s)
-		return 0;
-	*s = hp_arena_strdup(r->step[r->turn], *s);
-	return *s ? 0 : -1;
+	for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
+		whole &= copy(a, *bytes[i], bytes[i]);
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (*texts[i])
+			whole &= (*texts[i] = hp_arena_strdup(a, *texts[i])) != NULL;
+	hp_buf_wipe(&r->w->scratch);
+	return whole ? 0 : -1;
 }
 
 void hp_w_next_turn(struct hp_owned *r)
@@ -329,11 +330,10 @@ void hp_w_hold(struct hp_owned *r, const char *code, const char *message)
 
 static void no_memory(struct hp_event *ev)
 {
-	ev->ok = false;
-	ev->outcome = HP_RETRYABLE;
-	ev->code = "out_of_memory";
-	ev->message = "no memory left for a value of this run";
-	ev->value = ev->key = (struct hp_bytes){NULL, 0};
+	*ev = (struct hp_event){.outcome = HP_RETRYABLE,
+				.code = "out_of_memory",
+				.message = "no memory left for a value of this run",
+				.retry_after_us = -1};
 }
 
 static void evaluate(struct hp_owned *r, const struct hp_action *act, struct hp_event *ev)
@@ -362,8 +362,7 @@ static void evaluate(struct hp_owned *r, const struct hp_action *act, struct hp_
 	} else {
 		hp_buf_clear(&w->scratch);
 		hp_workflow_eval(hp_loaded_workflow(r->loaded), &data, run, act, &w->scratch, ev);
-		if (hp_w_keep(r, &ev->value) != 0 || hp_w_keep(r, &ev->key) != 0 || hp_w_keep(r, &ev->secrets) != 0 ||
-		    hp_w_keep_text(r, &ev->code) != 0 || hp_w_keep_text(r, &ev->message) != 0)
+		if (hp_w_keep(r, ev) != 0)
 			no_memory(ev);
 	}
 	ev->type = HP_EV_VALUE;

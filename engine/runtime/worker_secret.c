@@ -60,7 +60,7 @@ static int finish(struct sealing *s, struct hp_error *err)
 		goto out;
 	s->ev.value = hp_buf_bytes(&w->scratch);
 	s->ev.secrets = hp_buf_bytes(&text);
-	rc = hp_w_keep(s->r, &s->ev.value) | hp_w_keep(s->r, &s->ev.secrets);
+	rc = hp_w_keep(s->r, &s->ev);
 	if (rc != 0)
 		hp_fail(err, HP_E_NOMEM, "no memory for a reply with secrets");
 out:

@@ -583,6 +583,28 @@ START_TEST(retries_beyond_the_budget_are_put_off)
 }
 END_TEST
 
+static const char limited_call[] =
+	"local toy = connector 'toy'\n"
+	"return workflow 'limited' {\n"
+	"  call 'make' { toy.things.make, with = { what = '{input.what}' }, timeout = '5s', concurrency = { max = 1 } },\n"
+	"  succeed 'done' {},\n"
+	"}\n";
+
+/* They are the run's own, whatever else has been evaluated before they are committed. */
+START_TEST(what_a_call_asks_of_its_limits_is_kept)
+{
+	struct world w;
+
+	world_open(&w);
+	deploy(&w, "limited", limited_call);
+	world_start(&w, 0);
+	start_run(&w, "limited");
+	ends_as(&w, "succeeded");
+	ck_assert_int_eq(w.calls, 1);
+	world_close(&w);
+}
+END_TEST
+
 START_TEST(an_idle_worker_asks_at_most_twice_a_second)
 {
 	struct world w;
@@ -620,7 +642,7 @@ int main(void)
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
 	 a_definition_nobody_can_load_holds_the_run_in_the_end,
 	 a_statement_is_retried_and_commits_with_its_transition, a_lost_commit_of_a_statement_is_found_out,
-	 retries_beyond_the_budget_are_put_off, an_idle_worker_asks_at_most_twice_a_second};
+	 retries_beyond_the_budget_are_put_off, what_a_call_asks_of_its_limits_is_kept, an_idle_worker_asks_at_most_twice_a_second};
 
 	setenv("CK_DEFAULT_TIMEOUT", "20", 0); /* time is real here */
 	return hp_run_suite("runtime worker", tests, sizeof tests / sizeof tests[0]);
