@@ -85,9 +85,10 @@ test('a parent that waits says for whom; cancelled, it ends after its child', as
   assert.match((await engine.api('GET', `/api/v1/runs/${child}/why`)).body.sentence, new RegExp(`with run ${run}, which had started it`))
 })
 
-// One worker, so that it is the one that gets there. Each that is started again dies there again.
-for (const label of ['claim_acked', 'commit_before', 'commit_acked', 'park_acked', 'sql_ran', 'sql_committed'])
-  for (const n of [1, 3, 5])
+// One worker, so that it is the one that gets there; n: as far as it surely gets before it is over.
+const deaths = { claim_acked: [1, 3], commit_before: [1, 3], park_acked: [1, 3], sql_ran: [1, 3], sql_committed: [1, 3] }
+for (const [label, times] of Object.entries(deaths))
+  for (const n of times)
     test(`a worker killed at ${label}:${n} neither loses nor repeats a child`, async () => {
       const user = `${label}${n}`
       engine.kill('supervisor', 'SIGTERM')

@@ -58,11 +58,13 @@ test('a hundred runs, killed workers: never more than the budget', async () => {
   await waitFor('ten have sent, ninety wait', async () => {
     const done = await count(`r.workflow = 'remind' and s.status = 4`)
     const waiting = await count(`r.workflow = 'remind' and s.phase = 7`)
-    if (done !== 10 || waiting !== 90) throw new Error(`${done} done, ${waiting} wait`)
-    return true
+    if (done === 10 && waiting === 90) return true
+    const rest = await engine.sql(`select to_jsonb(s) from holdpoint.run_state s where status <> 4 and phase <> 7`)
+    throw new Error(`${done} done, ${waiting} wait; ${JSON.stringify(rest)}`)
   }, 60000)
   assert.equal(await keys(), 10)
-  const waits = await engine.sql(`select s.run_id from holdpoint.run_state s where s.phase = 7 order by s.due_at, s.run_id`)
+  const waits = await engine.sql(`select p.run_id from holdpoint.permit p join holdpoint.limiter l on l.id = p.limiter_id
+    join holdpoint.run_state s on s.run_id = p.run_id where s.phase = 7 and l.kind = 'budget' order by p.at, p.rank, p.run_id`)
   assert.equal(waits.length, 90)
   const last = (await engine.api('GET', `/api/v1/runs/${waits.at(-1)[0]}/why`)).body
   assert.match(last.sentence, /waits in state "send" for the budget reminders: all 10 are used until .*; 89 before it/)
