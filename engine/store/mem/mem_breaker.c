@@ -278,11 +278,6 @@ static void sentence(const struct mem_store *m, const struct mem_breaker *b, str
 		      b->reason.p);
 }
 
-static json_t *text_of(struct hp_bytes b)
-{
-	return json_stringn(b.p ? b.p : "", b.n);
-}
-
 static json_t *row_of(const struct mem_store *m, const struct mem_breaker *b)
 {
 	struct hp_buf text;
@@ -297,11 +292,11 @@ static json_t *row_of(const struct mem_store *m, const struct mem_breaker *b)
 	else
 		hp_buf_printf(&text, "The breaker of %.*s is closed and never was anything else.",
 			      (int)b->name.n, b->name.p);
-	row = json_pack("{s:o, s:s, s:I, s:i, s:s}", "breaker", text_of(b->name), "state", state_names[b->state],
+	row = json_pack("{s:o, s:s, s:I, s:i, s:s}", "breaker", mem_text_json(b->name), "state", state_names[b->state],
 			"version", (json_int_t)b->version, "waiting", waiting, "sentence", hp_buf_str(&text));
 	if (b->version > 0) {
-		json_object_set_new(row, "reason", text_of(b->reason));
-		json_object_set_new(row, "by", text_of(b->by));
+		json_object_set_new(row, "reason", mem_text_json(b->reason));
+		json_object_set_new(row, "by", mem_text_json(b->by));
 		mem_put_time(row, "since", b->since);
 		mem_put_time(row, "until", b->until);
 	}
@@ -355,8 +350,6 @@ static int force(struct mem_store *m, enum mem_breaker_state state, const char *
 	struct mem_breaker made, *b;
 	const char *reason;
 	char at[32];
-	json_t *row;
-	int rc;
 
 	if (mem_arg_reason(args, &reason, err) < 0)
 		return -1;
@@ -375,17 +368,13 @@ static int force(struct mem_store *m, enum mem_breaker_state state, const char *
 	b->reopened = 0;
 	set(m, b, state, reason, principal);
 	mem_breakers_tend(m);
-	row = row_of(m, b);
-	rc = hp_json_write(out, row, err);
-	json_decref(row);
-	return rc;
+	return mem_write_and_drop(row_of(m, b), out, err);
 }
 
 static int show(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	struct mem_breaker made, *b = arg_breaker(m, args, &made, err);
 	json_t *row, *log = json_array();
-	int rc;
 
 	if (!b) {
 		json_decref(log);
@@ -398,17 +387,15 @@ static int show(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 		if (!mem_same(l->name, b->name))
 			continue;
 		line = json_pack("{s:I, s:s, s:s, s:o, s:o}", "version", (json_int_t)l->version, "was",
-				 state_names[l->was], "state", state_names[l->state], "reason", text_of(l->reason),
-				 "by", text_of(l->by));
+				 state_names[l->was], "state", state_names[l->state], "reason", mem_text_json(l->reason),
+				 "by", mem_text_json(l->by));
 		mem_put_time(line, "at", l->at);
 		json_array_insert_new(log, 0, line);
 	}
 	while (json_array_size(log) > LOG_SHOWN) /* the newest are first */
 		json_array_remove(log, LOG_SHOWN);
 	json_object_set_new(row, "log", log);
-	rc = hp_json_write(out, row, err);
-	json_decref(row);
-	return rc;
+	return mem_write_and_drop(row, out, err);
 }
 
 /* ---- for engines ---- */
@@ -537,7 +524,7 @@ void mem_dump_breakers(const struct mem_store *m, json_t *root)
 		json_array_append_new(rows, row);
 	}
 	MEM_EACH(&m->w, T_PROBE, struct mem_probe, p)
-		json_array_append_new(probes, json_pack("[I, o, I]", (json_int_t)p->run, text_of(p->name),
+		json_array_append_new(probes, json_pack("[I, o, I]", (json_int_t)p->run, mem_text_json(p->name),
 							(json_int_t)p->until));
 	json_object_set_new(root, "breakers", rows);
 	json_object_set_new(root, "probes", probes);

@@ -57,14 +57,6 @@ static void roll(struct mem_store *m, int32_t limiter)
 		hp_budget_roll(&l->quota, &l->meter, promised(m, limiter, window_of(l, *m->now)), *m->now);
 }
 
-/* Who comes first, of those that wait for one limiter. */
-static bool comes_before(const struct mem_permit *a, const struct mem_permit *b)
-{
-	if (a->at != b->at)
-		return a->at < b->at;
-	return a->rank != b->rank ? a->rank < b->rank : a->run < b->run;
-}
-
 /* Takes back what one of them was promised; NULL: nobody was. */
 static struct mem_run *take_back(struct mem_store *m, int32_t limiter)
 {
@@ -72,7 +64,7 @@ static struct mem_run *take_back(struct mem_store *m, int32_t limiter)
 	int64_t run;
 
 	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
-		if (p->run && p->limiter == limiter && p->at > *m->now && (!first || comes_before(p, first)))
+		if (p->run && p->limiter == limiter && p->at > *m->now && (!first || mem_permit_before(p, first)))
 			first = p;
 	if (!first)
 		return NULL;
@@ -138,7 +130,7 @@ static struct mem_permit *first_behind(const struct mem_store *m, int32_t limite
 
 	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
 		if (p->run && p->limiter == limiter && p->at >= window + l->quota.per_us && p->amount <= amount &&
-		    (!first || comes_before(p, first)))
+		    (!first || mem_permit_before(p, first)))
 			first = p;
 	return first;
 }

@@ -304,18 +304,6 @@ static void open_family(struct mem_store *m, const struct mem_run *r, const json
 	f->concurrency = (int32_t)hp_json_int(doc, "concurrency", 1);
 }
 
-static struct hp_bytes text_of(struct mem_store *m, const json_t *v)
-{
-	struct hp_bytes kept = { NULL, 0 };
-	struct hp_buf b;
-
-	hp_buf_init(&b, 2 * HP_INPUT_MAX);
-	if (v && !json_is_null(v) && hp_json_write(&b, v, NULL) == 0)
-		kept = mem_intern(m, hp_buf_bytes(&b));
-	hp_buf_free(&b);
-	return kept;
-}
-
 void mem_children_put(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc)
 {
 	const char *op = hp_json_str(doc, "op");
@@ -342,27 +330,20 @@ void mem_children_put(struct mem_store *m, struct mem_run *r, const struct hp_tr
 		c->n = ++f->total;
 		c->own = true;
 		c->key = mem_intern_s(m, hp_json_str(one, "key"));
-		c->input = text_of(m, json_object_get(one, "input"));
+		c->input = mem_json_kept(m, json_object_get(one, "input"));
 		f->queued++;
 	}
-	f->cursor = text_of(m, json_object_get(doc, "cursor"));
+	f->cursor = mem_json_kept(m, json_object_get(doc, "cursor"));
 	f->complete = hp_json_bool(doc, "end", 0);
 	start_children(m, run, visit);
 }
 
 /* ---- reading ---- */
 
-static json_t *parsed(struct hp_bytes b)
-{
-	json_t *v = b.n ? hp_json_parse(b.p, b.n, "stored value", NULL) : NULL;
-
-	return v ? v : json_null();
-}
-
 static void put_code(const struct mem_store *m, const struct mem_child *c, json_t *row)
 {
 	const struct mem_run *r = c->child ? mem_run_find(&m->w, c->child) : NULL;
-	json_t *result = r ? parsed(r->result) : NULL;
+	json_t *result = r ? mem_parsed(r->result) : NULL;
 	const char *message = hp_json_str(result, "message");
 
 	if (c->code.n)
@@ -406,7 +387,7 @@ static json_t *child_json(const struct mem_store *m, const struct mem_child *c, 
 	if (c->status == HP_FAILED || c->status == HP_CANCELLED)
 		put_code(m, c, row);
 	if (with_result && c->status == HP_SUCCEEDED && r && r->result.n)
-		json_object_set_new(row, "result", parsed(r->result));
+		json_object_set_new(row, "result", mem_parsed(r->result));
 	return row;
 }
 
@@ -440,14 +421,14 @@ json_t *mem_children_found(const struct mem_store *m, const struct mem_run *r)
 	v = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:i,s:b,s:o}", "total", (json_int_t)f->total, "queued",
 		      (json_int_t)f->queued, "running", (json_int_t)f->running, "succeeded", (json_int_t)f->succeeded,
 		      "failed", (json_int_t)f->failed, "cancelled", (json_int_t)f->cancelled, "closed", f->closed,
-		      "outcome", outcome, "page", wants_page(f), "cursor", parsed(f->cursor));
+		      "outcome", outcome, "page", wants_page(f), "cursor", mem_parsed(f->cursor));
 	if (outcome == 1 && !f->single)
 		json_object_set_new(v, "items", results(m, f));
 	MEM_EACH(&m->w, T_CHILD, struct mem_child, c) {
 		if (!in_family(c, f->run, f->visit))
 			continue;
 		if (outcome == 1 && f->single)
-			json_object_set_new(v, "result", parsed(mem_run_find(&m->w, c->child)->result));
+			json_object_set_new(v, "result", mem_parsed(mem_run_find(&m->w, c->child)->result));
 		if (outcome != 2 || c->n != f->first_failed)
 			continue;
 		row = json_object();

@@ -268,6 +268,38 @@ void mem_ready(struct mem_store *m, struct mem_run *r)
 	r->ready_at = *m->now;
 }
 
+json_t *mem_text_json(struct hp_bytes b)
+{
+	return b.n ? json_stringn(b.p, b.n) : json_null();
+}
+
+json_t *mem_parsed(struct hp_bytes b)
+{
+	json_t *v = b.n ? hp_json_parse(b.p, b.n, "stored value", NULL) : NULL;
+
+	return v ? v : json_null();
+}
+
+struct hp_bytes mem_json_kept(struct mem_store *m, const json_t *v)
+{
+	struct hp_bytes kept = { NULL, 0 };
+	struct hp_buf b;
+
+	hp_buf_init(&b, HP_RUN_DATA_MAX);
+	if (v && !json_is_null(v) && hp_json_write(&b, v, NULL) == 0)
+		kept = mem_intern(m, hp_buf_bytes(&b));
+	hp_buf_free(&b);
+	return kept;
+}
+
+int mem_write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
+{
+	int rc = hp_json_write(out, v, err);
+
+	json_decref(v);
+	return rc;
+}
+
 static const struct mem_saved *latest_after(const struct mem_store *m, int64_t run, int32_t rev,
 					    struct hp_bytes after, bool first)
 {

@@ -45,6 +45,13 @@ struct mem_permit *mem_permit(const struct mem_store *m, int64_t run, int32_t vi
 	return NULL;
 }
 
+bool mem_permit_before(const struct mem_permit *a, const struct mem_permit *b)
+{
+	if (a->at != b->at)
+		return a->at < b->at;
+	return a->rank != b->rank ? a->rank < b->rank : a->run < b->run;
+}
+
 static bool is_gone(const void *row, int64_t unused)
 {
 	(void)unused;
@@ -89,7 +96,7 @@ int64_t mem_admit_waiting(struct mem_store *m, int32_t limiter)
 		return 0;
 	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
 		if (p->limiter == limiter && p->at == MEM_QUEUED &&
-		    (!first || p->rank < first->rank || (p->rank == first->rank && p->run < first->run)))
+		    (!first || mem_permit_before(p, first)))
 			first = p;
 	HP_ASSERT(first);
 	first->at = *m->now;

@@ -338,6 +338,11 @@ const char *mem_state_name(const struct mem_world *w, const struct mem_run *r, i
 struct mem_history *mem_log(struct mem_store *m, const struct mem_run *r, enum hp_move move,
 			    const char *by, const char *message);
 void mem_ready(struct mem_store *m, struct mem_run *r);
+/* Between JSON and kept bytes; empty is null. Owner: caller. */
+json_t *mem_text_json(struct hp_bytes b);
+json_t *mem_parsed(struct hp_bytes b);
+struct hp_bytes mem_json_kept(struct mem_store *m, const json_t *v);
+int mem_write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err); /* drops v */
 /* Of each name the latest value, up to that rev. */
 void mem_saved_json(const struct mem_store *m, int64_t run, int32_t rev, struct hp_buf *out);
 
@@ -394,6 +399,8 @@ bool mem_take_slot(struct mem_store *m, int32_t limiter, int64_t run, int32_t vi
 int64_t mem_admit_waiting(struct mem_store *m, int32_t limiter); /* the run, 0: nobody */
 void mem_permit_drop(struct mem_store *m, struct mem_permit *p);
 void mem_permits_sweep(struct mem_store *m); /* after drops */
+/* Who comes first, of those that wait for one limiter. */
+bool mem_permit_before(const struct mem_permit *a, const struct mem_permit *b);
 bool mem_start_limited(struct mem_store *m, struct mem_run *r);
 void mem_go_on(struct mem_store *m, struct mem_run *r); /* it left a queue, or was resumed before its start */
 int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);

@@ -9,18 +9,6 @@
 
 #define DUMP_MAX ((size_t)256 * 1024 * 1024)
 
-static json_t *text_of(struct hp_bytes b)
-{
-	return b.n ? json_stringn(b.p, b.n) : json_null();
-}
-
-static json_t *json_of(struct hp_bytes b)
-{
-	json_t *v = b.n ? hp_json_parse(b.p, b.n, "stored value", NULL) : NULL;
-
-	return v ? v : json_null();
-}
-
 static json_t *time_of(int64_t us)
 {
 	char buf[32];
@@ -47,7 +35,7 @@ static json_t *state_of(const struct mem_store *m, int64_t run, int32_t state)
 static void put_text(json_t *row, const char *name, struct hp_bytes b)
 {
 	if (b.n)
-		json_object_set_new(row, name, text_of(b));
+		json_object_set_new(row, name, mem_text_json(b));
 }
 
 void mem_put_time(json_t *row, const char *name, int64_t us)
@@ -71,19 +59,19 @@ static const char *const approval_words[] = { "open", "approved", "rejected", "e
 static json_t *approval_row(const struct mem_store *m, const struct mem_approval *a)
 {
 	const struct mem_run *r = mem_run_find(&m->w, a->run);
-	json_t *doc = json_of(a->document), *row, *votes = json_array();
+	json_t *doc = mem_parsed(a->document), *row, *votes = json_array();
 
 	MEM_EACH(&m->w, T_VOTE, struct mem_vote, v)
 		if (v->approval == a->id)
 			json_array_append_new(votes,
 					      json_pack("{s:o, s:s, s:o, s:o}", "by",
-							text_of(v->by), "decision",
+							mem_text_json(v->by), "decision",
 							v->yes ? "approve" : "reject", "reason",
-							text_of(v->reason), "at", time_of(v->at)));
+							mem_text_json(v->reason), "at", time_of(v->at)));
 	row = json_pack("{s:I, s:I, s:i, s:o, s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "approval",
 			(json_int_t)a->id, "run", (json_int_t)a->run, "visit", (int)a->visit,
-			"workflow", text_of(r->workflow), "state", state_of(m, a->run, a->state),
-			"approvers", text_of(mem_approvers(m, a)), "requester", text_of(r->requester),
+			"workflow", mem_text_json(r->workflow), "state", state_of(m, a->run, a->state),
+			"approvers", mem_text_json(mem_approvers(m, a)), "requester", mem_text_json(r->requester),
 			"status", approval_words[a->status], "opened_at", time_of(a->opened_at),
 			"deadline_at", time_of(a->deadline), "votes", votes);
 	put_text(row, "decided_by", a->decided_by);
@@ -123,40 +111,32 @@ static json_t *run_row(const struct mem_store *m, const struct mem_run *r)
 {
 	const struct hp_run *x = &r->row;
 	json_t *row = json_pack("{s:I, s:o, s:o, s:s, s:s, s:o, s:i, s:i, s:i, s:i, s:i, s:o, s:o, s:b}",
-				"run", (json_int_t)x->id, "workflow", text_of(r->workflow), "key",
-				text_of(r->key), "status", hp_status_name(x->status), "phase",
+				"run", (json_int_t)x->id, "workflow", mem_text_json(r->workflow), "key",
+				mem_text_json(r->key), "status", hp_status_name(x->status), "phase",
 				phase_word(x->phase), "state", state_of(m, x->id, x->state), "visit",
 				(int)x->visit, "rev", (int)x->rev, "epoch", (int)x->epoch, "attempt",
 				(int)x->attempt, "failures", (int)x->failures, "due_at",
 				time_of(x->due_at), "created_at", time_of(r->created_at), "cancel",
 				x->cancel ? 1 : 0);
 
-	json_object_set_new(row, "input", json_of(r->input));
+	json_object_set_new(row, "input", mem_parsed(r->input));
 	if (x->pause)
-		json_object_set_new(row, "paused", json_pack("{s:o, s:o, s:o}", "by", text_of(r->paused_by), "at",
-							     time_of(r->paused_at), "reason", text_of(r->paused_reason)));
-	json_object_set_new(row, "requester", text_of(r->requester));
+		json_object_set_new(row, "paused", json_pack("{s:o, s:o, s:o}", "by", mem_text_json(r->paused_by), "at",
+							     time_of(r->paused_at), "reason", mem_text_json(r->paused_reason)));
+	json_object_set_new(row, "requester", mem_text_json(r->requester));
 	json_object_set_new(row, "entered_at", time_of(x->entered_at));
 	if (x->code[0])
 		json_object_set_new(row, "code", json_string(x->code));
 	if (r->message.n)
-		json_object_set_new(row, "message", text_of(r->message));
+		json_object_set_new(row, "message", mem_text_json(r->message));
 	if (r->finished_at) {
 		json_object_set_new(row, "finished_at", time_of(r->finished_at));
-		json_object_set_new(row, "result", json_of(r->result));
+		json_object_set_new(row, "result", mem_parsed(r->result));
 	}
 	return row;
 }
 
 /* ---- doors ---- */
-
-static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
-{
-	int rc = hp_json_write(out, v, err);
-
-	json_decref(v);
-	return rc;
-}
 
 int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
@@ -175,10 +155,10 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	waits = json_array();
 	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w)
 		if (w->run == r->row.id)
-			json_array_append_new(waits, json_pack("{s:o, s:s%}", "name", text_of(w->name), "key",
+			json_array_append_new(waits, json_pack("{s:o, s:s%}", "name", mem_text_json(w->name), "key",
 							       w->key.n ? w->key.p : "", w->key.n));
 	arms = mem_arms_json(m, r);
-	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "run", run_row(m, r), "saved", json_of(hp_buf_bytes(&saved)),
+	root = json_pack("{s:o, s:o, s:o, s:o, s:o}", "run", run_row(m, r), "saved", mem_parsed(hp_buf_bytes(&saved)),
 			 "approvals", approvals, "waits", waits, "arms", arms ? arms : json_array());
 	mem_families_json(m, r->row.id, root);
 	hp_buf_free(&saved);
@@ -188,7 +168,7 @@ int mem_read_run(struct mem_store *m, const json_t *args, struct hp_buf *out, st
 	sweeps = mem_sweeps_json(m, r);
 	if (sweeps)
 		json_object_set_new(root, "sweeps", sweeps);
-	return write_and_drop(root, out, err);
+	return mem_write_and_drop(root, out, err);
 }
 
 /* Pages by rev: `after` is the last rev of the page before. Notes stay with their rev. */
@@ -222,7 +202,7 @@ int mem_read_history(struct mem_store *m, const json_t *args, struct hp_buf *out
 		json_array_append_new(rows, history_row(m, h));
 		last = h->rev;
 	}
-	return write_and_drop(root, out, err);
+	return mem_write_and_drop(root, out, err);
 }
 
 int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *out,
@@ -236,7 +216,7 @@ int mem_read_approval(struct mem_store *m, const json_t *args, struct hp_buf *ou
 	a = mem_approval_find(&m->w, id);
 	if (!a)
 		return hp_fail(err, HP_E_NOT_FOUND, "there is no approval %lld", (long long)id);
-	return write_and_drop(approval_row(m, a), out, err);
+	return mem_write_and_drop(approval_row(m, a), out, err);
 }
 
 /* ---- the dump ---- */
@@ -259,19 +239,19 @@ static void dump_runs(const struct mem_store *m, json_t *root)
 		json_object_set_new(row, "signed_visit", json_integer(x->signed_visit));
 		json_object_set_new(row, "held_class", json_integer(x->held_class));
 		json_object_set_new(row, "command", json_integer(x->command));
-		json_object_set_new(row, "command_value", json_of(r->command_value));
+		json_object_set_new(row, "command_value", mem_parsed(r->command_value));
 		json_object_set_new(row, "claims", json_integer(x->claims));
-		json_object_set_new(row, "request", text_of(r->request));
-		json_object_set_new(row, "effect_key", text_of(r->effect_key));
+		json_object_set_new(row, "request", mem_text_json(r->request));
+		json_object_set_new(row, "effect_key", mem_text_json(r->effect_key));
 		json_object_set_new(row, "request_hash", hex_of(x->request_hash));
 		if (r->gate_kind.n)
-			json_object_set_new(row, "gate", json_pack("[o, o, I]", text_of(r->gate_kind),
-							   text_of(r->gate_name), (json_int_t)r->gated_since));
+			json_object_set_new(row, "gate", json_pack("[o, o, I]", mem_text_json(r->gate_kind),
+							   mem_text_json(r->gate_name), (json_int_t)r->gated_since));
 		json_array_append_new(runs, row);
 	}
 	MEM_EACH(&m->w, T_SAVED, struct mem_saved, v)
 		json_array_append_new(saved, json_pack("[I, i, o, o]", (json_int_t)v->run, (int)v->rev,
-						       text_of(v->name), json_of(v->value)));
+						       mem_text_json(v->name), mem_parsed(v->value)));
 	MEM_EACH(&m->w, T_HISTORY, struct mem_history, h) {
 		json_t *row = history_row(m, h);
 
@@ -291,17 +271,17 @@ static void dump_mail(const struct mem_store *m, json_t *root)
 	       *inbox = json_array();
 
 	MEM_EACH(&m->w, T_MAIL, struct mem_mail, x)
-		json_array_append_new(mail, json_pack("[I, o, o, I, o]", (json_int_t)x->id, text_of(x->name),
-						      text_of(x->key), (json_int_t)x->expires_at,
-						      json_of(x->payload)));
+		json_array_append_new(mail, json_pack("[I, o, o, I, o]", (json_int_t)x->id, mem_text_json(x->name),
+						      mem_text_json(x->key), (json_int_t)x->expires_at,
+						      mem_parsed(x->payload)));
 	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w)
 		json_array_append_new(waits, json_pack("[I, i, o, o]", (json_int_t)w->run, (int)w->index,
-						       text_of(w->name), text_of(w->key)));
+						       mem_text_json(w->name), mem_text_json(w->key)));
 	MEM_EACH(&m->w, T_CURSOR, struct mem_cursor, c)
-		json_array_append_new(cursors, json_pack("[I, o, o, I]", (json_int_t)c->run, text_of(c->name),
-							 text_of(c->key), (json_int_t)c->mail));
+		json_array_append_new(cursors, json_pack("[I, o, o, I]", (json_int_t)c->run, mem_text_json(c->name),
+							 mem_text_json(c->key), (json_int_t)c->mail));
 	MEM_EACH(&m->w, T_INBOX, struct mem_inbox, x)
-		json_array_append_new(inbox, json_pack("[o, o]", text_of(x->source), text_of(x->event_id)));
+		json_array_append_new(inbox, json_pack("[o, o]", mem_text_json(x->source), mem_text_json(x->event_id)));
 	json_object_set_new(root, "mail", mail);
 	json_object_set_new(root, "waits", waits);
 	json_object_set_new(root, "cursors", cursors);
@@ -314,11 +294,11 @@ static void dump_rest(const struct mem_store *m, json_t *root)
 	       *engines = json_array();
 
 	MEM_EACH(&m->w, T_KEY, struct mem_key, k)
-		json_array_append_new(keys, json_pack("[o, o, i, I, b]", text_of(k->workflow),
-						      text_of(k->key), (int)k->generation,
+		json_array_append_new(keys, json_pack("[o, o, i, I, b]", mem_text_json(k->workflow),
+						      mem_text_json(k->key), (int)k->generation,
 						      (json_int_t)k->run, k->freed ? 1 : 0));
 	MEM_EACH(&m->w, T_EFFECT, struct mem_effect, e)
-		json_array_append_new(effects, json_pack("[o, o, I, i, I]", text_of(e->scope), text_of(e->key),
+		json_array_append_new(effects, json_pack("[o, o, I, i, I]", mem_text_json(e->scope), mem_text_json(e->key),
 							 (json_int_t)e->run, (int)e->visit,
 							 (json_int_t)e->first_sent_at));
 	MEM_EACH(&m->w, T_APPROVAL, struct mem_approval, a)

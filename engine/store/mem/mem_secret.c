@@ -293,14 +293,6 @@ static json_t *version_json(const struct mem_secret_version *v)
 	return row;
 }
 
-static int write_and_drop(json_t *v, struct hp_buf *out, struct hp_error *err)
-{
-	int rc = hp_json_write(out, v, err);
-
-	json_decref(v);
-	return rc;
-}
-
 static int reserve(struct mem_store *m, const char *name, struct hp_buf *out, struct hp_error *err)
 {
 	struct mem_secret *s = find_name(m, name);
@@ -375,7 +367,7 @@ static int list(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 		if ((!name || mem_same(v->name, hp_bytes_of(name))) &&
 		    (v->state != MEM_RETIRED || newer(m, v) < HP_SECRETS_LISTED))
 			insert_sorted(rows, v, version_json(v), true);
-	return write_and_drop(json_pack("{s:o}", "secrets", rows), out, err);
+	return mem_write_and_drop(json_pack("{s:o}", "secrets", rows), out, err);
 }
 
 static int live(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
@@ -399,7 +391,7 @@ static int live(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 	if (serial != hp_json_int(args, "serial", 0))
 		json_object_set(doc, "versions", rows);
 	json_decref(rows);
-	return write_and_drop(doc, out, err);
+	return mem_write_and_drop(doc, out, err);
 }
 
 int mem_secret_door(struct mem_store *m, const char *door, const char *principal, const json_t *args,
@@ -426,7 +418,7 @@ int mem_secret_door(struct mem_store *m, const char *door, const char *principal
 		v = retire(m, args, name, principal, MEM_PREVIOUS, err);
 	else
 		return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", door);
-	return v ? write_and_drop(version_json(v), out, err) : -1;
+	return v ? mem_write_and_drop(version_json(v), out, err) : -1;
 }
 
 void mem_dump_secrets(const struct mem_store *m, json_t *root)

@@ -5,18 +5,6 @@
 
 #include <string.h>
 
-static struct hp_bytes json_text(struct mem_store *m, const json_t *v)
-{
-	struct hp_bytes kept = { NULL, 0 };
-	struct hp_buf b;
-
-	hp_buf_init(&b, HP_VALUE_MAX);
-	if (v && !json_is_null(v) && hp_json_write(&b, v, NULL) == 0)
-		kept = mem_intern(m, hp_buf_bytes(&b));
-	hp_buf_free(&b);
-	return kept;
-}
-
 /* The annexes of a page belong to the visit that swept it. */
 static struct mem_sweep *of_visit(const struct mem_store *m, int64_t run, int32_t visit)
 {
@@ -49,7 +37,7 @@ void mem_sweep_put(struct mem_store *m, struct mem_run *r, const struct hp_trans
 		w->state = t->from_state;
 		w->started_at = *m->now;
 	}
-	w->cursor = json_text(m, json_object_get(doc, "cursor"));
+	w->cursor = mem_json_kept(m, json_object_get(doc, "cursor"));
 	w->row = (struct hp_bytes){ NULL, 0 };
 	w->done = hp_json_int(doc, "done", 0);
 	w->changed = hp_json_int(doc, "changed", 0);
@@ -65,7 +53,7 @@ void mem_sweep_put_row(struct mem_store *m, struct mem_run *r, const struct hp_t
 	struct mem_sweep *w = of_visit(m, r->row.id, t->from_visit);
 
 	if (w)
-		w->row = json_text(m, doc);
+		w->row = mem_json_kept(m, doc);
 }
 
 void mem_sweep_put_failure(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc)
@@ -79,13 +67,8 @@ void mem_sweep_put_failure(struct mem_store *m, struct mem_run *r, const struct 
 	f->run = r->row.id;
 	f->visit = t->from_visit;
 	f->cursor = w->cursor;
-	f->error = json_text(m, doc);
+	f->error = mem_json_kept(m, doc);
 	f->at = *m->now;
-}
-
-static json_t *parsed(struct hp_bytes b)
-{
-	return b.n ? hp_json_parse(b.p, b.n, "sweep", NULL) : json_null();
 }
 
 json_t *mem_sweep_found(const struct mem_store *m, const struct mem_run *r)
@@ -95,7 +78,7 @@ json_t *mem_sweep_found(const struct mem_store *m, const struct mem_run *r)
 
 	if (!w)
 		return NULL;
-	v = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "cursor", parsed(w->cursor), "row", parsed(w->row), "done",
+	v = json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "cursor", mem_parsed(w->cursor), "row", mem_parsed(w->row), "done",
 		      (json_int_t)w->done, "changed", (json_int_t)w->changed, "pages", (json_int_t)w->pages, "failed",
 		      (json_int_t)w->failed);
 	json_object_set_new(v, "total", w->total >= 0 ? json_integer(w->total) : json_null());
@@ -111,8 +94,8 @@ static json_t *failures(const struct mem_store *m, const struct mem_sweep *w)
 
 		if (f->run != w->run || f->visit != w->visit)
 			continue;
-		error = parsed(f->error);
-		row = json_pack("{s:o, s:s*, s:s*}", "cursor", parsed(f->cursor), "code", hp_json_str(error, "code"),
+		error = mem_parsed(f->error);
+		row = json_pack("{s:o, s:s*, s:s*}", "cursor", mem_parsed(f->cursor), "code", hp_json_str(error, "code"),
 				"message", hp_json_str(error, "message"));
 		mem_put_time(row, "at", f->at);
 		json_array_append_new(rows, row);
@@ -135,7 +118,7 @@ static json_t *sweep_json(const struct mem_store *m, const struct mem_run *r, co
 	if (w->total >= 0)
 		json_object_set_new(v, "total", json_integer(w->total));
 	if (w->cursor.n)
-		json_object_set_new(v, "cursor", parsed(w->cursor));
+		json_object_set_new(v, "cursor", mem_parsed(w->cursor));
 	mem_put_time(v, "started_at", w->started_at);
 	mem_put_time(v, "at", w->at);
 	mem_put_time(v, "ended_at", w->ended_at);
@@ -187,7 +170,7 @@ void mem_dump_sweeps(const struct mem_store *m, json_t *root)
 		json_t *row = sweep_json(m, r, w);
 
 		json_object_set_new(row, "run", json_integer(w->run));
-		json_object_set_new(row, "row", parsed(w->row));
+		json_object_set_new(row, "row", mem_parsed(w->row));
 		json_array_append_new(rows, row);
 	}
 	json_object_set_new(root, "sweeps", rows);

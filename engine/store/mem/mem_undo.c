@@ -133,8 +133,6 @@ static json_t *doc_of(const struct mem_undo *e)
 	return doc ? doc : json_object();
 }
 
-static json_t *text_of(struct hp_bytes b) { return b.n ? json_stringn(b.p, b.n) : json_null(); }
-
 static const char *name_of(const struct mem_store *m, const struct mem_undo *e, char buf[HP_NAME_MAX + 1])
 {
 	return mem_state_name(&m->w, mem_run_find(&m->w, e->run), e->state, buf, HP_NAME_MAX + 1);
@@ -216,9 +214,9 @@ json_t *mem_undo_found(const struct mem_store *m, const struct mem_run *r)
 	hp_buf_init(&names, HP_VALUE_MAX);
 	say_left(m, u, &names);
 	found = json_pack("{s:i, s:i, s:o, s:o, s:i, s:o}", "ends", (int)u->ends, "from", (int)u->from_state, "code",
-			  text_of(u->code), "message", text_of(u->message), "left",
+			  mem_text_json(u->code), "message", mem_text_json(u->message), "left",
 			  u->answered_at ? 0 : count(m, u->run, MEM_UNDO_IMPOSSIBLE), "names",
-			  text_of(hp_buf_bytes(&names)));
+			  mem_text_json(hp_buf_bytes(&names)));
 	hp_buf_free(&names);
 	if (u->result.n)
 		json_object_set_new(found, "result", hp_json_parse(u->result.p, u->result.n, "result", NULL));

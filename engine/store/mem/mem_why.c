@@ -258,9 +258,7 @@ static const char *why_limit(struct why *y)
 	}
 	l = mem_limiter_at(y->m, mine->limiter);
 	MEM_EACH(&y->m->w, T_PERMIT, struct mem_permit, p)
-		before += p->limiter == mine->limiter && p->at > *y->m->now &&
-			  (p->at < mine->at || (p->at == mine->at && (p->rank < mine->rank ||
-			   (p->rank == mine->rank && p->run < mine->run))));
+		before += p->limiter == mine->limiter && p->at > *y->m->now && mem_permit_before(p, mine);
 	y->until = mine->at == MEM_QUEUED ? 0 : mine->at;
 	if (mine->at == MEM_QUEUED) {
 		hp_buf_printf(&y->text, "Run %lld waits in state \"%s\" for a place: %lld of %lld calls of %.*s%s%.*s are going; %lld "
@@ -340,7 +338,7 @@ static const char *why_start(struct why *y)
 			continue;
 		if (p->at != MEM_QUEUED)
 			other = p->run;
-		else if (p->rank < mine->rank || (p->rank == mine->rank && p->run < mine->run))
+		else if (mem_permit_before(p, mine))
 			before++;
 	}
 	if (strcmp(l->kind.p, "exclusive") == 0) {

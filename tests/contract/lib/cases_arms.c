@@ -10,15 +10,10 @@
 
 static char clocks[512]; /* what the transition brings must live until it is committed */
 
-static void annex(struct hp_transition *t, const char *doc)
-{
-	t->annexes[t->n_annexes++] = (struct hp_annex){ "arms", hp_bytes_of(doc) };
-}
-
 static void bring_clocks(struct hp_transition *t, int64_t check, int64_t timer, int64_t main)
 {
 	snprintf(clocks, sizeof clocks, CLOCKS, (long long)check, (long long)timer, (long long)main);
-	annex(t, clocks);
+	c_annex(t, "arms", clocks);
 }
 
 /* An approval with an event arm and two clocks, open; wakes for the check. → its id */
@@ -65,7 +60,7 @@ static struct c_result go(const struct c_run *r, const char *doc)
 	c_enter(&t, S_LOOK);
 	t.code = "arm";
 	t.consume_mail = r->mail_id;
-	annex(&t, doc);
+	c_annex(&t, "arms", doc);
 	return c_commit(&t);
 }
 

@@ -32,7 +32,7 @@ static const char *json(const char *text)
 
 static void annex(struct hp_transition *t, const char *doc)
 {
-	t->annexes[t->n_annexes++] = (struct hp_annex){ "limits", hp_bytes_of(json(doc)) };
+	c_annex(t, "limits", json(doc));
 }
 
 static char gated[HP_CODE_MAX]; /* what the last admission was refused with */
@@ -59,15 +59,6 @@ static void leave(struct c_run *r, const char *end)
 	c_commit_ok(r, &t);
 }
 
-static void assert_why(int64_t run, const char *cause, const char *words)
-{
-	json_t *v = c_door_ok("why", "alice", "{'run':%lld}", (long long)run);
-
-	ck_assert_str_eq(hp_json_str(v, "cause"), cause);
-	ck_assert_msg(strstr(hp_json_str(v, "sentence"), words) != NULL, "%s", hp_json_str(v, "sentence"));
-	json_decref(v);
-}
-
 START_TEST(a_window_lets_its_limit_in_and_the_rest_waits_in_order)
 {
 	struct c_run r[9], back[9];
@@ -79,9 +70,9 @@ START_TEST(a_window_lets_its_limit_in_and_the_rest_waits_in_order)
 		c_advance(1);
 	}
 	c_claim_none();
-	assert_why(r[3].row.id, "budget", "for the budget sms: all 3 are used until 2023-11-14 23:00:00 UTC; 0 before it");
-	assert_why(r[5].row.id, "budget", "; 2 before it");
-	assert_why(r[6].row.id, "budget", "until 2023-11-15 00:00:00 UTC; 3 before it");
+	c_assert_why(r[3].row.id, "budget", "for the budget sms: all 3 are used until 2023-11-14 23:00:00 UTC; 0 before it");
+	c_assert_why(r[5].row.id, "budget", "; 2 before it");
+	c_assert_why(r[6].row.id, "budget", "until 2023-11-15 00:00:00 UTC; 3 before it");
 	c_advance(NEXT_HOUR - 1 - c_now);
 	c_claim_none();
 	c_advance(1);
@@ -220,7 +211,7 @@ START_TEST(one_that_waits_and_is_cancelled_leaves_its_place)
 	back = c_claim_one();
 	ck_assert_int_eq(back.row.id, r[2].row.id);
 	ck_assert(!admit(&back, BUDGET("", "3", "park")));
-	assert_why(back.row.id, "budget", "until 2023-11-14 23:00:00 UTC; 0 before it");
+	c_assert_why(back.row.id, "budget", "until 2023-11-14 23:00:00 UTC; 0 before it");
 	c_advance(NEXT_HOUR - c_now);
 	back = c_claim_one();
 	ck_assert_int_eq(back.row.id, r[2].row.id);
@@ -332,7 +323,7 @@ START_TEST(places_are_held_until_the_outcome)
 		c_advance(1);
 	}
 	c_claim_none();
-	assert_why(r[3].row.id, "concurrency", "for a place: 2 of 2 calls of connector:bank are going; 1 before it");
+	c_assert_why(r[3].row.id, "concurrency", "for a place: 2 of 2 calls of connector:bank are going; 1 before it");
 	ck_assert(admit(&r[0], SLOTS)); /* again: it has its place */
 	leave(&r[0], "{'end':'keep'}");
 	back[0] = c_claim_one();
@@ -440,7 +431,7 @@ START_TEST(every_request_has_its_instant)
 		r[i] = c_own();
 		ck_assert_int_eq(admit(&r[i], RATE), i < 1);
 	}
-	assert_why(r[2].row.id, "rate", "the rate of connector:bank; 1 before it");
+	c_assert_why(r[2].row.id, "rate", "the rate of connector:bank; 1 before it");
 	for (int i = 1; i < 4; i++) {
 		c_advance(HP_SECOND / 2 - 1);
 		c_claim_none();
@@ -465,8 +456,8 @@ START_TEST(demands_are_met_one_after_the_other)
 		ck_assert_int_eq(admit(&r[i], both), i < 1);
 	}
 	/* two have paid and wait for the place; two wait for the budget and do not stand in the queue */
-	assert_why(r[2].row.id, "concurrency", "; 1 before it");
-	assert_why(r[3].row.id, "budget", "; 0 before it");
+	c_assert_why(r[2].row.id, "concurrency", "; 1 before it");
+	c_assert_why(r[3].row.id, "budget", "; 0 before it");
 	leave(&r[0], "{'end':'keep'}");
 	back = c_claim_one();
 	ck_assert_int_eq(back.row.id, r[1].row.id);
@@ -505,10 +496,10 @@ START_TEST(a_new_version_changes_the_limit)
 	c_deploy_budgets("spends", 202, OF("1")); /* five of one: nobody more this hour, one in the next */
 	r[5] = c_claim_one();
 	ck_assert(!admit(&r[5], ONE));
-	assert_why(r[5].row.id, "budget", "all 1 are used until 2023-11-14 23:00:00 UTC; 0 before it");
+	c_assert_why(r[5].row.id, "budget", "all 1 are used until 2023-11-14 23:00:00 UTC; 0 before it");
 	r[0] = c_own();
 	ck_assert(!admit(&r[0], ONE));
-	assert_why(r[0].row.id, "budget", "all 1 are used until 2023-11-15 00:00:00 UTC; 1 before it");
+	c_assert_why(r[0].row.id, "budget", "all 1 are used until 2023-11-15 00:00:00 UTC; 1 before it");
 }
 END_TEST
 
@@ -551,7 +542,7 @@ START_TEST(a_budget_that_is_declared_no_more_stays)
 	r = c_own();
 	ck_assert(!admit(&r, ONE));
 	ck_assert_str_eq(gated, "budget");
-	assert_why(r.row.id, "budget", "all 3 are used");
+	c_assert_why(r.row.id, "budget", "all 3 are used");
 }
 END_TEST
 

@@ -40,15 +40,6 @@ static void finish(struct c_run *r)
 	c_commit_ok(r, &t);
 }
 
-static void assert_why(int64_t run, const char *cause, const char *words)
-{
-	json_t *v = c_door_ok("why", "alice", "{'run':%lld}", (long long)run);
-
-	ck_assert_str_eq(hp_json_str(v, "cause"), cause);
-	ck_assert_msg(strstr(hp_json_str(v, "sentence"), words) != NULL, "%s", hp_json_str(v, "sentence"));
-	json_decref(v);
-}
-
 START_TEST(one_at_a_time_in_order)
 {
 	int64_t first, second, third, other;
@@ -63,8 +54,8 @@ START_TEST(one_at_a_time_in_order)
 	other = start("bob");
 	a = c_claim_one_of(first, other);
 	ck_assert_int_eq(a.row.id, first);
-	assert_why(second, "exclusive", "\"user:ann\" belongs to run 1; 0 before it");
-	assert_why(third, "exclusive", "; 1 before it");
+	c_assert_why(second, "exclusive", "\"user:ann\" belongs to run 1; 0 before it");
+	c_assert_why(third, "exclusive", "; 1 before it");
 	finish(&a);
 	b = c_claim_one();
 	ck_assert_int_eq(b.row.id, second);
@@ -135,7 +126,7 @@ START_TEST(who_waits_can_be_cancelled)
 	ck_assert(b.row.cancel);
 	finish(&b);
 	c_claim_none(); /* it had nothing to give on */
-	assert_why(third, "exclusive", "; 0 before it");
+	c_assert_why(third, "exclusive", "; 0 before it");
 	finish(&a);
 	b = c_claim_one();
 	ck_assert_int_eq(b.row.id, third);
@@ -175,7 +166,7 @@ START_TEST(so_many_at_once_for_each_key)
 	ck_assert_int_eq(r[0].row.id, 1);
 	ck_assert_int_eq(r[1].row.id, 2);
 	ck_assert_int_eq(r[2].row.id, 6);
-	assert_why(last, "concurrency", "2 of 2 runs of few for ann are going; 2 before it");
+	c_assert_why(last, "concurrency", "2 of 2 runs of few for ann are going; 2 before it");
 	finish(&r[1]);
 	r[1] = c_claim_one();
 	ck_assert_int_eq(r[1].row.id, 3);
@@ -195,7 +186,7 @@ START_TEST(so_many_starts_in_a_time)
 	start("bob");
 	last = start("cis");
 	ck_assert_int_eq(c_claim(c_engine, 4, r), 1);
-	assert_why(last, "rate", "starts at 2023-11-14 22:14:20 UTC");
+	c_assert_why(last, "rate", "starts at 2023-11-14 22:14:20 UTC");
 	c_advance(30 * HP_SECOND - 1);
 	c_claim_none();
 	c_advance(1);
@@ -220,7 +211,7 @@ START_TEST(a_key_with_many_does_not_starve_others)
 	n = c_claim(c_engine, TURNS + 8, r);
 	ck_assert_int_eq(n, TURNS + 1);
 	ck_assert_int_eq(r[n - 1].row.id, bob);
-	assert_why(TURNS + 2, "turn", "; 1 before it");
+	c_assert_why(TURNS + 2, "turn", "; 1 before it");
 	/* the first transition gives the turn to the next; the run itself goes on */
 	c_begin(&t, &r[0]);
 	c_enter(&t, S_CONFIRM);
@@ -280,7 +271,7 @@ START_TEST(from_one_queue_into_the_next)
 	third = start("bob");
 	start("cis");
 	a = c_claim_one_of(1, third);
-	assert_why(4, "concurrency", "2 of 2 runs of few are going; 0 before it");
+	c_assert_why(4, "concurrency", "2 of 2 runs of few are going; 0 before it");
 	finish(&a); /* ann's second leaves the first queue, and is older than who stands in the next */
 	b = c_claim_one();
 	ck_assert_int_eq(b.row.id, 2);
@@ -306,7 +297,7 @@ START_TEST(a_rate_gives_each_run_one_instant)
 	pause_and_resume(1);
 	ck_assert_int_eq(c_claim_one().row.id, 1);
 	pause_and_resume(2);
-	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	c_assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
 	c_advance(30 * HP_SECOND - 2);
 	ck_assert_int_eq(c_claim_one().row.id, 2);
 	c_advance(30 * HP_SECOND);
@@ -326,9 +317,9 @@ START_TEST(a_rate_behind_a_queue_gives_each_run_one_instant)
 	ck_assert_int_eq(a.row.id, 1);
 	finish(&a);
 	c_claim_none();
-	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	c_assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
 	pause_and_resume(2);
-	assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
+	c_assert_why(2, "rate", "starts at 2023-11-14 22:13:50 UTC");
 	c_advance(30 * HP_SECOND - 3);
 	c_claim_none();
 	c_advance(1);
@@ -337,7 +328,7 @@ START_TEST(a_rate_behind_a_queue_gives_each_run_one_instant)
 	ck_assert_int_eq(a.row.due_at, c_now);
 	finish(&a);
 	start("ann"); /* what it had of the limits is gone with it */
-	assert_why(3, "rate", "starts at 2023-11-14 22:14:20 UTC");
+	c_assert_why(3, "rate", "starts at 2023-11-14 22:14:20 UTC");
 }
 END_TEST
 

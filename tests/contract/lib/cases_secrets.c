@@ -168,11 +168,6 @@ START_TEST(another_key_seals_what_is_there_still)
 }
 END_TEST
 
-static void annex(struct hp_transition *t, const char *doc)
-{
-	t->annexes[t->n_annexes++] = (struct hp_annex){ "secrets", hp_bytes_of(doc) };
-}
-
 #define PUT(version) \
 	"{\"op\":\"put\",\"name\":\"API_KEY\",\"version\":" #version \
 	",\"sealed\":\"AAAA\",\"key_id\":\"k1\",\"fingerprint\":\"f\"}"
@@ -188,7 +183,7 @@ START_TEST(a_run_saves_promotes_and_retires_in_its_commit)
 	ck_assert_int_eq(reserve("API_KEY"), 2);
 	c_begin(&t, &r);
 	c_save(&t, "key", "{\"secret\":\"API_KEY\",\"version\":2}");
-	annex(&t, "{\"ops\":[" PUT(2) "]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(2) "]}");
 	c_commit_ok(&r, &t);
 	ck_assert_str_eq(versions("API_KEY"), "1 current, 2 pending");
 	list = c_door_ok("secrets", "alice", "{'name':'API_KEY'}");
@@ -196,11 +191,11 @@ START_TEST(a_run_saves_promotes_and_retires_in_its_commit)
 	ck_assert_str_eq(hp_json_str(json_array_get(json_object_get(list, "secrets"), 0), "created_by"), by);
 	json_decref(list);
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":2}]}");
+	c_annex(&t, "secrets", "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":2}]}");
 	c_commit_ok(&r, &t);
 	ck_assert_str_eq(versions("API_KEY"), "1 previous, 2 current");
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\"}]}");
+	c_annex(&t, "secrets", "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\"}]}");
 	c_commit_ok(&r, &t);
 	ck_assert_str_eq(versions("API_KEY"), "1 retired, 2 current");
 }
@@ -215,12 +210,12 @@ START_TEST(a_run_retires_what_is_there)
 	put("API_KEY", "current");
 	put("API_KEY", "pending");
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\"},"
+	c_annex(&t, "secrets", "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\"},"
 		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"pending\"}]}");
 	c_commit_ok(&r, &t);
 	ck_assert_str_eq(versions("API_KEY"), "1 current, 2 retired");
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"pending\"},"
+	c_annex(&t, "secrets", "{\"ops\":[{\"op\":\"retire\",\"name\":\"API_KEY\",\"which\":\"pending\"},"
 		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"version\":2},"
 		  "{\"op\":\"retire\",\"name\":\"API_KEY\",\"version\":1}]}");
 	c_commit_ok(&r, &t);
@@ -240,7 +235,7 @@ START_TEST(a_transition_is_written_with_its_secrets_or_not_at_all)
 	ck_assert_int_eq(reserve("API_KEY"), 2);
 	c_begin(&t, &r);
 	c_save(&t, "key", "1");
-	annex(&t, "{\"ops\":[" PUT(2) ",{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":9}]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(2) ",{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":9}]}");
 	c_begin(&good, &other);
 	c_save(&good, "key", "1");
 	c_commit_many(both, 2, res);
@@ -253,7 +248,7 @@ START_TEST(a_transition_is_written_with_its_secrets_or_not_at_all)
 	/* nor has a worker that lost the run any say */
 	c_begin(&t, &r);
 	t.rev--;
-	annex(&t, "{\"ops\":[" PUT(2) "]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(2) "]}");
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_CONFLICT);
 	ck_assert_str_eq(versions("API_KEY"), "1 current");
 }
@@ -265,7 +260,7 @@ static void refused(struct c_run *r, const char *doc, const char *words)
 	struct c_result res;
 
 	c_begin(&t, r);
-	annex(&t, doc);
+	c_annex(&t, "secrets", doc);
 	res = c_commit(&t);
 	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
 	ck_assert_msg(strstr(res.message, words) != NULL, "%s", res.message);
@@ -299,14 +294,14 @@ START_TEST(two_annexes_of_one_transition)
 	put("API_KEY", "current");
 	ck_assert_int_eq(reserve("API_KEY"), 2);
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[" PUT(2) "]}");
-	annex(&t, "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":2}]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(2) "]}");
+	c_annex(&t, "secrets", "{\"ops\":[{\"op\":\"promote\",\"name\":\"API_KEY\",\"version\":2}]}");
 	c_commit_ok(&r, &t);
 	ck_assert_str_eq(versions("API_KEY"), "1 previous, 2 current");
 	ck_assert_int_eq(reserve("API_KEY"), 3);
 	c_begin(&t, &r);
-	annex(&t, "{\"ops\":[" PUT(3) "]}");
-	annex(&t, "{\"ops\":[" PUT(3) "]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(3) "]}");
+	c_annex(&t, "secrets", "{\"ops\":[" PUT(3) "]}");
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
 	ck_assert_str_eq(versions("API_KEY"), "1 previous, 2 current");
 }

@@ -2,20 +2,6 @@
  * fenced page leaves nothing. */
 #include "contract.h"
 
-static void bring(struct hp_transition *t, const char *kind, const char *doc)
-{
-	t->annexes[t->n_annexes++] = (struct hp_annex){ kind, hp_bytes_of(doc) };
-}
-
-static json_t *found(const struct c_run *r)
-{
-	json_t *all = r->annex[0] ? hp_json_parse(r->annex, strlen(r->annex), "annex", NULL) : NULL;
-	json_t *sweep = json_incref(json_object_get(all, "sweep"));
-
-	json_decref(all);
-	return sweep;
-}
-
 static json_t *first_sweep(int64_t run)
 {
 	json_t *doc = c_door_ok("run", "alice", "{'run':%lld}", (long long)run);
@@ -39,12 +25,12 @@ START_TEST(a_claim_brings_the_place_of_the_visit)
 
 	ck_assert_str_eq(r.annex, "");
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":3,\"changed\":2,\"pages\":3,\"failed\":1,\"total\":9,\"ended\":false}");
-	bring(&t, "sweep_row", "{\"id\":8,\"email\":null}");
-	bring(&t, "sweep_failure", "{\"class\":\"terminal\",\"code\":\"gone\",\"message\":\"no such row\"}");
+	c_annex(&t, "sweep", "{\"cursor\":7,\"done\":3,\"changed\":2,\"pages\":3,\"failed\":1,\"total\":9,\"ended\":false}");
+	c_annex(&t, "sweep_row", "{\"id\":8,\"email\":null}");
+	c_annex(&t, "sweep_failure", "{\"class\":\"terminal\",\"code\":\"gone\",\"message\":\"no such row\"}");
 	c_commit_ok(&r, &t);
 	r = reclaimed(&r);
-	w = found(&r);
+	w = c_found(&r, "sweep");
 	ck_assert_int_eq(hp_json_int(w, "cursor", 0), 7);
 	ck_assert_int_eq(hp_json_int(w, "done", 0), 3);
 	ck_assert_int_eq(hp_json_int(w, "changed", 0), 2);
@@ -71,14 +57,14 @@ START_TEST(the_next_page_takes_the_row_out_of_hand)
 	json_t *w;
 
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0,\"total\":-1,\"ended\":false}");
-	bring(&t, "sweep_row", "{\"id\":7}");
+	c_annex(&t, "sweep", "{\"cursor\":7,\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0,\"total\":-1,\"ended\":false}");
+	c_annex(&t, "sweep_row", "{\"id\":7}");
 	c_commit_ok(&r, &t);
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":9,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
+	c_annex(&t, "sweep", "{\"cursor\":9,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
 	c_commit_ok(&r, &t);
 	r = reclaimed(&r);
-	w = found(&r);
+	w = c_found(&r, "sweep");
 	ck_assert_int_eq(hp_json_int(w, "cursor", 0), 9);
 	ck_assert(!json_is_object(json_object_get(w, "row")));
 	ck_assert_int_eq(hp_json_int(w, "done", 0), 1);
@@ -95,11 +81,11 @@ START_TEST(another_visit_begins_anew)
 	json_t *w;
 
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":true}");
+	c_annex(&t, "sweep", "{\"cursor\":7,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":true}");
 	c_enter(&t, S_RECORD);
 	c_commit_ok(&r, &t);
 	r = reclaimed(&r);
-	w = found(&r);
+	w = c_found(&r, "sweep");
 	ck_assert_ptr_null(w);
 	w = first_sweep(r.row.id);
 	ck_assert_int_eq(hp_json_int(w, "visit", 0), 1);
@@ -116,10 +102,10 @@ START_TEST(a_fenced_page_leaves_no_place)
 
 	r = reclaimed(&old);
 	c_begin(&t, &old);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
+	c_annex(&t, "sweep", "{\"cursor\":7,\"done\":1,\"changed\":1,\"pages\":1,\"failed\":0,\"total\":-1,\"ended\":false}");
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_CONFLICT);
 	r = reclaimed(&r);
-	w = found(&r);
+	w = c_found(&r, "sweep");
 	ck_assert_ptr_null(w);
 }
 END_TEST
@@ -131,7 +117,7 @@ START_TEST(why_says_how_far_it_is)
 	json_t *why;
 
 	c_begin(&t, &r);
-	bring(&t, "sweep", "{\"cursor\":7,\"done\":12,\"changed\":9,\"pages\":3,\"failed\":1,\"total\":50,\"ended\":false}");
+	c_annex(&t, "sweep", "{\"cursor\":7,\"done\":12,\"changed\":9,\"pages\":3,\"failed\":1,\"total\":50,\"ended\":false}");
 	t.after.status = HP_WAITING;
 	t.after.phase = HP_PH_OPEN;
 	t.after.due_at = c_now + HP_MINUTE;

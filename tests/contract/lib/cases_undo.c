@@ -7,11 +7,6 @@
 
 #define REQUEST "{\"connector\":\"stripe\",\"operation\":\"refunds.create\"}"
 
-static void annex(struct hp_transition *t, const char *doc)
-{
-	t->annexes[t->n_annexes++] = (struct hp_annex){ "undo", hp_bytes_of(doc) };
-}
-
 /* A visit whose effect succeeds; NULL: it says nothing of undo. */
 static void effect(struct c_run *r, const char *doc, const char *value)
 {
@@ -27,7 +22,7 @@ static void effect(struct c_run *r, const char *doc, const char *value)
 	if (value)
 		c_save(&t, "v", value);
 	if (doc)
-		annex(&t, doc);
+		c_annex(&t, "undo", doc);
 	c_commit_ok(r, &t);
 }
 
@@ -47,7 +42,7 @@ static struct c_run back(struct c_run *r, enum hp_status ends)
 	t.code = "no_trip";
 	t.message = "not to be had";
 	t.result = hp_bytes_of("{\"code\":\"no_trip\"}");
-	annex(&t, doc);
+	c_annex(&t, "undo", doc);
 	c_commit_ok(r, &t);
 	return c_claim_one();
 }
@@ -65,23 +60,14 @@ static struct c_run close_entry(struct c_run *r, int entry, const char *as)
 	t.after.phase = HP_PH_UNDOING;
 	t.after.due_at = c_now;
 	t.after.unresolved = false;
-	annex(&t, doc);
+	c_annex(&t, "undo", doc);
 	c_commit_ok(r, &t);
 	return c_claim_one();
 }
 
-static json_t *found(const struct c_run *r)
-{
-	json_t *all = r->annex[0] ? hp_json_parse(r->annex, strlen(r->annex), "annex", NULL) : NULL;
-	json_t *u = json_incref(json_object_get(all, "undo"));
-
-	json_decref(all);
-	return u;
-}
-
 static int next_of(const struct c_run *r)
 {
-	json_t *u = found(r);
+	json_t *u = c_found(r, "undo");
 	int n = (int)hp_json_int(json_object_get(u, "next"), "entry", 0);
 
 	ck_assert_ptr_nonnull(u);
@@ -98,7 +84,7 @@ START_TEST(a_claim_is_told_of_the_newest_open_entry)
 	effect(&r, "{\"add\":{\"state\":10,\"request\":\"b\",\"key\":\"k2\",\"probe\":\"p\"}}", "2");
 	effect(&r, NULL, "3");
 	r = back(&r, HP_FAILED);
-	u = found(&r);
+	u = c_found(&r, "undo");
 	next = json_object_get(u, "next");
 	ck_assert_int_eq(hp_json_int(u, "ends", 0), HP_FAILED);
 	ck_assert_int_eq(hp_json_int(u, "left", -1), 0);
@@ -145,7 +131,7 @@ START_TEST(a_closed_entry_is_not_closed_again)
 	r = back(&r, HP_FAILED);
 	r = close_entry(&r, 1, "done");
 	c_begin(&t, &r);
-	annex(&t, "{\"close\":1,\"as\":\"done\"}");
+	c_annex(&t, "undo", "{\"close\":1,\"as\":\"done\"}");
 	res = c_commit(&t);
 	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
 	ck_assert_ptr_nonnull(strstr(res.message, "entry 1 of its undo log is not open"));
@@ -159,7 +145,7 @@ START_TEST(a_fenced_worker_keeps_nothing)
 	json_t *doc;
 
 	c_begin(&t, &r);
-	annex(&t, "{\"add\":{\"state\":10,\"request\":\"a\",\"key\":\"k1\"}}");
+	c_annex(&t, "undo", "{\"add\":{\"state\":10,\"request\":\"a\",\"key\":\"k1\"}}");
 	t.epoch--;
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_CONFLICT);
 	ck_assert(c_reload(c_engine, r.row.id, r.row.epoch, &again));
@@ -176,7 +162,7 @@ START_TEST(one_effect_is_one_entry)
 
 	for (int i = 0; i < 2; i++) { /* held after its success, and retried */
 		c_begin(&t, &r);
-		annex(&t, i ? "{\"add\":{\"state\":10,\"request\":\"new\",\"key\":\"k\"}}"
+		c_annex(&t, "undo", i ? "{\"add\":{\"state\":10,\"request\":\"new\",\"key\":\"k\"}}"
 			    : "{\"add\":{\"state\":10,\"request\":\"old\",\"key\":\"k\"}}");
 		c_commit_ok(&r, &t);
 	}
@@ -194,7 +180,7 @@ START_TEST(an_annex_that_says_nothing_is_refused)
 	struct hp_transition t;
 
 	c_begin(&t, &r);
-	annex(&t, "{\"say\":1}");
+	c_annex(&t, "undo", "{\"say\":1}");
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
 }
 END_TEST
@@ -208,7 +194,7 @@ START_TEST(what_cannot_be_undone_is_left_until_somebody_answers)
 	effect(&r, "{\"add\":{\"text\":\"a mail cannot be taken back\"}}", NULL);
 	effect(&r, "{\"add\":{\"code\":\"script_error\",\"error\":\"this run has no {x}\"}}", NULL);
 	r = back(&r, HP_FAILED);
-	u = found(&r);
+	u = c_found(&r, "undo");
 	ck_assert_int_eq(hp_json_int(u, "left", 0), 1);
 	ck_assert_int_eq(hp_json_int(json_object_get(u, "next"), "state", 0), 0);
 	ck_assert_str_eq(hp_json_str(u, "names"),
@@ -216,10 +202,10 @@ START_TEST(what_cannot_be_undone_is_left_until_somebody_answers)
 	json_decref(u);
 	r = close_entry(&r, 2, "skipped");
 	c_begin(&t, &r);
-	annex(&t, "{\"answered\":true}");
+	c_annex(&t, "undo", "{\"answered\":true}");
 	c_commit_ok(&r, &t);
 	ck_assert(c_reload(c_engine, r.row.id, r.row.epoch, &r));
-	u = found(&r);
+	u = c_found(&r, "undo");
 	ck_assert_int_eq(hp_json_int(u, "left", -1), 0);
 	ck_assert_int_eq(next_of(&r), 0);
 	json_decref(u);

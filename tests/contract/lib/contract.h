@@ -115,7 +115,6 @@ void c_hold(struct hp_transition *t, const char *code);
 void c_finish(struct hp_transition *t, enum hp_status status);
 void c_save(struct hp_transition *t, const char *name, const char *json);
 struct c_result c_commit(const struct hp_transition *t);
-struct c_result c_commit_at(int store, const struct hp_transition *t);
 /* Commits, demands OK, and moves r on. */
 struct c_result c_commit_ok(struct c_run *r, const struct hp_transition *t);
 void c_commit_many(const struct hp_transition *const *t, int n, struct c_result *res);
@@ -136,6 +135,12 @@ void c_door_fails(enum hp_code code, const char *words, const char *name, const 
 		  const char *args, ...) __attribute__((format(printf, 5, 6)));
 /* The same engines' door over both stores at the same time; args NULL: not over that one. */
 void c_door_two(const char *name, const char *args0, const char *args1, json_t *answers[2]);
+/* The transition brings that annex, too. */
+void c_annex(struct hp_transition *t, const char *kind, const char *doc);
+/* What a claim knows of that kind; NULL: nothing. To be dropped. */
+json_t *c_found(const struct c_run *r, const char *kind);
+/* `why` gives that cause, and these words in its sentence. */
+void c_assert_why(int64_t run, const char *cause, const char *words);
 json_t *c_run_json(int64_t run); /* the door `run`'s inner object; to be dropped */
 json_t *c_history(int64_t run);  /* array */
 int64_t c_event(const char *name, const char *key, const char *payload); /* → runs woken */

@@ -395,7 +395,7 @@ void c_commit_many(const struct hp_transition *const *t, int n, struct c_result 
 	commit_many(0, t, n, res);
 }
 
-struct c_result c_commit_at(int i, const struct hp_transition *t)
+static struct c_result commit_at(int i, const struct hp_transition *t)
 {
 	struct c_result res = { 0 };
 
@@ -405,7 +405,7 @@ struct c_result c_commit_at(int i, const struct hp_transition *t)
 
 struct c_result c_commit(const struct hp_transition *t)
 {
-	return c_commit_at(0, t);
+	return commit_at(0, t);
 }
 
 struct c_result c_commit_ok(struct c_run *r, const struct hp_transition *t)
@@ -552,6 +552,29 @@ void c_door_fails(enum hp_code code, const char *words, const char *name, const 
 		      hp_code_name(code), d.err.message);
 	ck_assert_msg(strstr(d.err.message, words) != NULL, "door %s says \"%s\", not \"%s\"", name,
 		      d.err.message, words);
+}
+
+void c_annex(struct hp_transition *t, const char *kind, const char *doc)
+{
+	t->annexes[t->n_annexes++] = (struct hp_annex){ kind, hp_bytes_of(doc) };
+}
+
+json_t *c_found(const struct c_run *r, const char *kind)
+{
+	json_t *all = r->annex[0] ? hp_json_parse(r->annex, strlen(r->annex), "annex", NULL) : NULL;
+	json_t *found = json_incref(json_object_get(all, kind));
+
+	json_decref(all);
+	return found;
+}
+
+void c_assert_why(int64_t run, const char *cause, const char *words)
+{
+	json_t *v = c_door_ok("why", "alice", "{'run':%lld}", (long long)run);
+
+	ck_assert_str_eq(hp_json_str(v, "cause"), cause);
+	ck_assert_msg(strstr(hp_json_str(v, "sentence"), words) != NULL, "%s", hp_json_str(v, "sentence"));
+	json_decref(v);
 }
 
 json_t *c_run_json(int64_t run)
