@@ -25,13 +25,8 @@ static void door(const char *name, const char *args)
 /* As the gate leaves them. */
 static void park_many(void)
 {
-	fx_sql(&f, "insert into holdpoint.run (workflow, input, digest, requester, created_at)"
-		   " select 'w', '{}', digest, 'bulk', 1 from holdpoint.workflow, generate_series(1, %d)", PARKED);
-	fx_sql(&f, "insert into holdpoint.run_state (run_id, epoch, rev, visit, state, attempt, failures, claims, signed_visit,"
-		   " status, phase, held_class, command, unresolved, cancel, waits, in_held, gated, entered_at, first_sent_at,"
-		   " sent_at, due_at, code)"
-		   " select id, 1, 2, 1, 0, 0, 0, 0, 0, 2, 7, 0, 0, false, false, false, false, true, 1, 0, 0, 0, 'breaker_open'"
-		   " from holdpoint.run");
+	fx_park_many(&f, PARKED, HP_PH_GATED, "0");
+	fx_sql(&f, "update holdpoint.run_state set gated = true, code = 'breaker_open'");
 	fx_sql(&f, "insert into holdpoint.gated select id, 'breaker', 'stripe', id, 'm' from holdpoint.run");
 	fx_sql(&f, "analyze holdpoint.run_state; analyze holdpoint.gated");
 }

@@ -62,19 +62,6 @@ static int turn(int64_t parent, int64_t *known, struct hp_buf *doc)
 	return children;
 }
 
-/* Pages a statement touches, by its plan; the session plans as an engine's does. */
-static int64_t pages(const char *sql)
-{
-	char *quoted = PQescapeLiteral(f.super, sql, strlen(sql));
-	int64_t n = fx_int(&f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
-			       " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
-			       " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
-			       " end $x$; select pg_temp.pages()", quoted);
-
-	PQfreemem(quoted);
-	return n;
-}
-
 static int64_t cost_of_an_end(void)
 {
 	char sql[128];
@@ -83,7 +70,7 @@ static int64_t cost_of_an_end(void)
 	fx_sql(&f, "update holdpoint.run_state set status = 4 where run_id = %lld; delete from holdpoint.ready where run_id = %lld",
 	       (long long)child, (long long)child);
 	snprintf(sql, sizeof sql, "select holdpoint.children_ended(array[%lld], 1)", (long long)child);
-	return pages(sql);
+	return fx_pages(&f, sql);
 }
 
 START_TEST(a_million_items_are_there_page_by_page)
@@ -117,14 +104,14 @@ START_TEST(a_million_items_are_there_page_by_page)
 	(void)cost_of_an_end(); /* the first one reads the catalogue */
 	end_before = cost_of_an_end();
 	snprintf(sql, sizeof sql, "select holdpoint.found_children(%lld, 1)", (long long)parent.run.id);
-	(void)pages(sql);
-	found_before = pages(sql);
+	(void)fx_pages(&f, sql);
+	found_before = fx_pages(&f, sql);
 	fx_sql(&f, "insert into holdpoint.child (run_id, visit, n, child, status) select %lld, 1, 500000 + i, 10000000 + i, 4"
 		   " from generate_series(1, %d) i", (long long)parent.run.id, ENDED);
 	fx_sql(&f, "update holdpoint.family set total = total + %d, succeeded = succeeded + %d", ENDED, ENDED);
 	/* their rows alone are some thousand pages */
 	ck_assert_int_lt(cost_of_an_end(), end_before + 500);
-	ck_assert_int_lt(pages(sql), found_before + 500);
+	ck_assert_int_lt(fx_pages(&f, sql), found_before + 500);
 	hp_buf_free(&doc);
 	fx_close(&f);
 }

@@ -14,31 +14,6 @@ static const char summary[] = "{\"states\":[{\"name\":\"pause\",\"kind\":\"wait\
 
 static struct fx f;
 
-static void park_many(void)
-{
-	fx_sql(&f, "insert into holdpoint.run (workflow, input, digest, requester, created_at)"
-		   " select 'w', '{}', digest, 'bulk', 1 from holdpoint.workflow, generate_series(1, %d)", PARKED);
-	fx_sql(&f, "insert into holdpoint.run_state (run_id, epoch, rev, visit, state, attempt, failures, claims, signed_visit,"
-		   " status, phase, held_class, command, unresolved, cancel, waits, in_held, entered_at, first_sent_at, sent_at, due_at)"
-		   " select id, 1, 2, 1, 0, 0, 0, 0, 0, 2, 6, 0, 0, false, false, false, false, 1, 0, 0,"
-		   " (select holdpoint.now_us()) + 3600000000 + id from holdpoint.run");
-	fx_sql(&f, "insert into holdpoint.timer select run_id, due_at from holdpoint.run_state");
-	fx_sql(&f, "analyze holdpoint.run_state; analyze holdpoint.timer");
-}
-
-/* Pages a statement touches, by its plan. */
-static int64_t pages(const char *sql)
-{
-	char *quoted = PQescapeLiteral(f.super, sql, strlen(sql));
-	int64_t n = fx_int(&f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
-			       " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
-			       " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
-			       " end $x$; select pg_temp.pages()", quoted);
-
-	PQfreemem(quoted);
-	return n;
-}
-
 START_TEST(parked_runs_cost_a_claim_nothing)
 {
 	char sql[128];
@@ -46,12 +21,14 @@ START_TEST(parked_runs_cost_a_claim_nothing)
 
 	fx_open(&f);
 	fx_deploy(&f, "w", summary);
-	park_many();
+	fx_park_many(&f, PARKED, HP_PH_OPEN, "(select holdpoint.now_us()) + 3600000000 + id");
+	fx_sql(&f, "insert into holdpoint.timer select run_id, due_at from holdpoint.run_state");
+	fx_sql(&f, "analyze holdpoint.run_state; analyze holdpoint.timer");
 	fx_claim(&f, f.store, f.engine, 256, &n);
 	ck_assert_int_eq(n, 0); /* every timer is an hour away */
 	snprintf(sql, sizeof sql, "select * from holdpoint.claim(%lld, 256, 0, '{}')", (long long)f.engine);
-	(void)pages(sql); /* the first call reads the catalogue for its plans */
-	ck_assert_int_lt(pages(sql), 60);
+	(void)fx_pages(&f, sql); /* the first call reads the catalogue for its plans */
+	ck_assert_int_lt(fx_pages(&f, sql), 60);
 	fx_start(&f, "w", "{}", NULL, false, NULL, NULL);
 	fx_claim(&f, f.store, f.engine, 256, &n);
 	ck_assert_int_eq(n, 1);

@@ -123,6 +123,10 @@ static int start_one(struct mem_store *m, const struct mem_family *f, size_t at)
 
 	if (obstacle(m, f, c))
 		return c->status;
+	if (c->input.n > HP_INPUT_MAX || c->key.n > HP_KEY_MAX) {
+		cannot(m, c, "too_large", "its input is larger than 256 KiB, or its key longer than 512 bytes");
+		return c->status;
+	}
 	r = mem_start_apply(m, &st, 0, &existed);
 	c->child = r->row.id;
 	c->own = !existed;

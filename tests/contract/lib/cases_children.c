@@ -1,5 +1,7 @@
 /* Children: started by the commit that parks their parent, counted where they end, told
  * to end when nobody waits for them any more. */
+#include <stdlib.h>
+
 #include "contract.h"
 
 #define PLAIN "'need':0,'tolerate':0,'percent':-1"
@@ -7,11 +9,10 @@
 /* Parks r with an annex: JSON with ' for ". */
 static struct c_result park_with(struct c_run *r, const char *doc)
 {
+	char *text = strdup(doc);
 	struct hp_transition t;
-	char text[4096];
 	struct c_result res;
 
-	snprintf(text, sizeof text, "%s", doc);
 	for (char *p = text; *p; p++)
 		if (*p == '\'')
 			*p = '"';
@@ -24,6 +25,7 @@ static struct c_result park_with(struct c_run *r, const char *doc)
 	t.n_annexes = 1;
 	res = c_commit(&t);
 	r->row = t.after;
+	free(text);
 	return res;
 }
 
@@ -270,10 +272,27 @@ START_TEST(a_share_of_failures_is_known_at_the_end)
 }
 END_TEST
 
+static void cancel(const struct c_run *r)
+{
+	json_decref(c_door_ok("cancel", "op", "{'run':%lld,'reason':'over'}", (long long)r->row.id));
+}
+
+/* A parent of two whose join the first one has decided; c[1] is still at work. */
+static struct c_run decided(struct c_run c[2])
+{
+	struct c_run p = c_own();
+
+	spawn(&p, "'need':1,'tolerate':0,'percent':-1", 2, TWO, END);
+	ck_assert_int_eq(c_claim(c_engine, 2, c), 2);
+	end_as(&c[0], HP_SUCCEEDED, "{}");
+	return c_claim_one();
+}
+
 START_TEST(closing_tells_its_own_to_end)
 {
 	struct c_run p = c_own(), c[3];
 	struct hp_transition t;
+	json_t *f;
 
 	spawn(&p, "'need':1,'tolerate':0,'percent':-1", 2, THREE, END);
 	ck_assert_int_eq(c_claim(c_engine, 5, c), 2);
@@ -290,20 +309,18 @@ START_TEST(closing_tells_its_own_to_end)
 	end_as(&c[1], HP_CANCELLED, "");
 	p = c_claim_one(); /* nothing of it is left */
 	ck_assert_int_eq(number(&p, "running"), 0);
-	ck_assert_int_eq(number(&p, "closed"), -1); /* a boolean */
+	f = found(&p);
+	ck_assert(json_is_true(json_object_get(f, "closed")));
+	json_decref(f);
 	c_claim_none(); /* the third was never started */
 }
 END_TEST
 
 START_TEST(a_child_that_parks_while_it_is_told_does_not_sleep)
 {
-	struct c_run p = c_own(), c[2];
+	struct c_run c[2], p = decided(c);
 	struct hp_transition t;
 
-	spawn(&p, "'need':1,'tolerate':0,'percent':-1", 2, TWO, END);
-	ck_assert_int_eq(c_claim(c_engine, 5, c), 2);
-	end_as(&c[0], HP_SUCCEEDED, "{}");
-	p = c_claim_one();
 	park_with(&p, "{'op':'close'}");
 	c_begin(&t, &c[1]); /* it does not know yet */
 	c_park(&t, S_PAUSE, 0);
@@ -315,13 +332,9 @@ END_TEST
 
 START_TEST(a_child_that_goes_on_hears_of_it)
 {
-	struct c_run p = c_own(), c[2];
+	struct c_run c[2], p = decided(c);
 	struct hp_transition t;
 
-	spawn(&p, "'need':1,'tolerate':0,'percent':-1", 2, TWO, END);
-	ck_assert_int_eq(c_claim(c_engine, 5, c), 2);
-	end_as(&c[0], HP_SUCCEEDED, "{}");
-	p = c_claim_one();
 	c_begin(&t, &c[1]);
 	c_enter(&t, S_LOOK);
 	ck_assert(!c_commit_ok(&c[1], &t).cancel);
@@ -339,7 +352,7 @@ START_TEST(a_held_child_stays_with_its_operator)
 	spawn(&p, PLAIN, 1, ONE, END);
 	c = c_claim_one();
 	c_held(&c);
-	c_door_ok("cancel", "op", "{'run':%lld,'reason':'over'}", (long long)p.row.id);
+	cancel(&p);
 	p = c_claim_one();
 	park_with(&p, "{'op':'close'}");
 	c_claim_none();
@@ -353,7 +366,7 @@ START_TEST(a_joined_run_is_left_alone)
 	struct hp_transition t;
 
 	spawn(&p, PLAIN, 1, "{'key':'user:1','input':{}}", END);
-	c_door_ok("cancel", "op", "{'run':%lld,'reason':'over'}", (long long)p.row.id);
+	cancel(&p);
 	p = c_claim_one();
 	park_with(&p, "{'op':'close'}");
 	p = c_claim_one(); /* nobody to wait for */
@@ -372,7 +385,7 @@ START_TEST(one_that_another_parent_waits_for_goes_on)
 	spawn(&p, PLAIN, 1, "{'key':'user:1','input':{}}", END);
 	spawn(&q, PLAIN, 1, "{'key':'user:1','input':{}}", END);
 	c = c_claim_one();
-	c_door_ok("cancel", "op", "{'run':%lld,'reason':'over'}", (long long)p.row.id);
+	cancel(&p);
 	p = c_claim_one();
 	park_with(&p, "{'op':'close'}");
 	c_begin(&t, &c);
@@ -501,6 +514,52 @@ START_TEST(the_doors_list_children_and_parents)
 }
 END_TEST
 
+START_TEST(what_is_too_large_for_a_start_is_a_failure_with_a_code)
+{
+	static char input[300 * 1024], doc[320 * 1024];
+	char key[600];
+	struct c_run p = c_own(), q = c_own();
+	json_t *f;
+
+	memset(input, 'x', sizeof input - 1);
+	snprintf(doc, sizeof doc, "{'op':'open','workflow':'other','single':true," PLAIN ",'concurrency':1,'children':"
+		 "[{'input':{'x':'%s'}}]" END "}", input);
+	ck_assert_int_eq(park_with(&p, doc).outcome, HP_COMMIT_OK);
+	p = c_claim_one();
+	f = found(&p);
+	ck_assert_str_eq(hp_json_str(json_object_get(f, "error"), "code"), "too_large");
+	json_decref(f);
+	memset(key, 'k', sizeof key - 1);
+	key[sizeof key - 1] = '\0';
+	snprintf(doc, sizeof doc, "{'key':'%s','input':{}}", key);
+	spawn(&q, PLAIN, 1, doc, END);
+	q = c_claim_one();
+	f = found(&q);
+	ck_assert_str_eq(hp_json_str(json_object_get(f, "error"), "code"), "too_large");
+	json_decref(f);
+}
+END_TEST
+
+/* Each once, ascending, whichever joined it first; the first twenty. */
+START_TEST(the_parents_of_a_run_are_listed)
+{
+	struct c_started s = c_start("other", "{}", "user:1", true);
+	struct c_run p[22];
+	json_t *run, *list;
+
+	for (int i = 0; i < 22; i++)
+		p[i] = c_own();
+	for (int i = 21; i >= 0; i--)
+		spawn(&p[i], PLAIN, 2, i % 2 ? "{'key':'user:1','input':{}},{'key':'user:1','input':{}}" : "{'key':'user:1','input':{}}", END);
+	run = c_door_ok("run", "tester", "{'run':%lld}", (long long)s.run);
+	list = json_object_get(run, "parents");
+	ck_assert_uint_eq(json_array_size(list), 20);
+	for (size_t i = 0; i < 20; i++)
+		ck_assert_int_eq(json_integer_value(json_array_get(list, i)), p[i].row.id);
+	json_decref(run);
+}
+END_TEST
+
 TCase *contract_children(void)
 {
 	TCase *tc = tcase_create("children");
@@ -530,5 +589,7 @@ TCase *contract_children(void)
 	tcase_add_test(tc, a_parents_key_is_free_only_without_its_childrens_effects);
 	tcase_add_test(tc, why_names_the_child_and_why_it_waits);
 	tcase_add_test(tc, the_doors_list_children_and_parents);
+	tcase_add_test(tc, the_parents_of_a_run_are_listed);
+	tcase_add_test(tc, what_is_too_large_for_a_start_is_a_failure_with_a_code);
 	return tc;
 }

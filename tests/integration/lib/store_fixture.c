@@ -156,6 +156,28 @@ int64_t fx_int(struct fx *f, const char *fmt, ...)
 	return strtoll(fx_sql(f, "%s", sql), NULL, 10);
 }
 
+int64_t fx_pages(struct fx *f, const char *sql)
+{
+	char *quoted = PQescapeLiteral(f->super, sql, strlen(sql));
+	int64_t n = fx_int(f, "create or replace function pg_temp.pages() returns bigint language plpgsql as $x$"
+			      " declare p json; begin execute 'explain (analyze, buffers, format json) ' || %s into p;"
+			      " return (p -> 0 -> 'Plan' ->> 'Shared Hit Blocks')::bigint + (p -> 0 -> 'Plan' ->> 'Shared Read Blocks')::bigint;"
+			      " end $x$; select pg_temp.pages()", quoted);
+
+	PQfreemem(quoted);
+	return n;
+}
+
+void fx_park_many(struct fx *f, int n, enum hp_phase phase, const char *due)
+{
+	fx_sql(f, "insert into holdpoint.run (workflow, input, digest, requester, created_at)"
+		  " select 'w', '{}', digest, 'bulk', 1 from holdpoint.workflow, generate_series(1, %d)", n);
+	fx_sql(f, "insert into holdpoint.run_state (run_id, epoch, rev, visit, state, attempt, failures, claims, signed_visit,"
+		  " status, phase, held_class, command, unresolved, cancel, waits, in_held, entered_at, first_sent_at, sent_at, due_at)"
+		  " select id, 1, 2, 1, 0, 0, 0, 0, 0, 2, %d, 0, 0, false, false, false, false, 1, 0, 0, %s from holdpoint.run",
+	       (int)phase, due);
+}
+
 PGconn *fx_session(struct fx *f, const char *user)
 {
 	char info[1024];

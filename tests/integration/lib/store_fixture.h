@@ -40,6 +40,10 @@ void fx_turn(struct fx *f, double seconds);
 /* SQL as superuser; the first field as text, "" when there is no row. */
 const char *fx_sql(struct fx *f, const char *fmt, ...) HP_PRINTF(2, 3);
 int64_t fx_int(struct fx *f, const char *fmt, ...) HP_PRINTF(2, 3);
+/* Pages a statement touches, by its plan. */
+int64_t fx_pages(struct fx *f, const char *sql);
+/* That many parked runs of workflow "w" in that phase; due: an expression over the run's id. */
+void fx_park_many(struct fx *f, int n, enum hp_phase phase, const char *due);
 /* A second session: other roles, lock holders. */
 PGconn *fx_session(struct fx *f, const char *user);
 /* SQLSTATE of a statement on that session, "" when it went well. */
