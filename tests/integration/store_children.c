@@ -324,6 +324,34 @@ START_TEST(a_key_that_an_open_transaction_has_is_not_waited_for)
 }
 END_TEST
 
+/* … nor for the limiter that a child starts by. */
+START_TEST(a_limiter_that_an_open_transaction_has_is_not_waited_for)
+{
+	struct hp_claimed parent, c;
+	struct hp_transition t;
+	PGconn *app;
+
+	fx_open(&f);
+	fx_deploy(&f, "p", summary);
+	fx_deploy(&f, "w", "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"limits\":{\"exclusive\":[\"one\"]}}");
+	fx_start(&f, "p", "{}", NULL, true, &parent, NULL);
+	app = fx_session(&f, "postgres");
+	ck_assert_str_eq(fx_state(&f, app, "begin; select holdpoint.start('w')"), "");
+	t = opens(&parent.run, false, "{\"input\":{}}");
+	commit_ok(&t);
+	ck_assert_int_eq(fx_int(&f, "select queued from holdpoint.family"), 1);
+	ck_assert_str_eq(fx_state(&f, app, "rollback"), "");
+	PQfinish(app);
+	c = next_ready();
+	ck_assert_int_eq(c.run.id, parent.run.id);
+	parks_again(&c.run);
+	c = next_ready(); /* the child */
+	ends(&c.run);
+	ck_assert_int_eq(next_ready().run.id, parent.run.id);
+	fx_close(&f);
+}
+END_TEST
+
 /* Each joined the other while that one was being written: the first to look finds out, and
  * is told all of it. */
 START_TEST(two_that_join_each_other_do_not_wait_for_ever)
@@ -393,6 +421,7 @@ int main(void)
 	tcase_add_test(t, a_run_that_a_siblings_end_joins_is_looked_at_again);
 	tcase_add_test(t, a_run_that_is_joined_by_a_look_is_looked_at_again);
 	tcase_add_test(t, a_key_that_an_open_transaction_has_is_not_waited_for);
+	tcase_add_test(t, a_limiter_that_an_open_transaction_has_is_not_waited_for);
 	tcase_add_test(t, two_that_join_each_other_do_not_wait_for_ever);
 	tcase_add_test(t, a_run_that_was_removed_is_no_success);
 	return hp_run_case("store children", t);
