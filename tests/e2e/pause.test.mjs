@@ -30,7 +30,7 @@ const parked = (run) => waitFor(`run ${run} is paused`, async () => {
 
 test('what is in flight resolves once although its worker is killed; then the run is paused', async () => {
   const b = await newBooking(engine)
-  await fault(engine, 'stripe', { match: 'POST /v1/refunds', kind: 'slow', seconds: 0.5, times: 1 })
+  await fault(engine, 'stripe', { match: 'POST /v1/refunds', kind: 'slow', seconds: 3, times: 1 })
   await refuse(engine, b)
   await approve(engine, b, bob)
   await waitFor('the refund is at Stripe', async () => await refunds(b) === 1)

@@ -59,17 +59,17 @@ test('200,000 rows, ten kills, each row once; a dry run before, progress on the 
   const place = async () => {
     const [row] = await engine.sql(`select w.done, w.ended_at is not null, coalesce((select e.pid from holdpoint.ready y
       join holdpoint.engine e on e.id = y.engine_id where y.run_id = w.run_id), 0)
-      from holdpoint.sweep w where w.run_id = ${run} and w.state = 2`)
+      from holdpoint.sweep w where w.run_id = ${run} and w.visit = 3`)
     return row && { done: Number(row[0]), ended: row[1] === 't', pid: Number(row[2]) }
   }
   const killed = []
-  for (let seen = 0; killed.length < 10;) {
+  for (let seen = 0, dead = 0; killed.length < 10;) {
     const s = await waitFor(`it goes on before kill ${killed.length + 1}`, async () => {
-      const now = await place()
-      return now && now.done > seen && (now.ended || now.pid > 0) && now
+      const now = await place() // the last commit of the one that died may be later than its death
+      return now && now.done > seen && (now.ended || (now.pid > 0 && now.pid !== dead)) && now
     })
     if (s.ended) break
-    process.kill(s.pid, 'SIGKILL')
+    process.kill(dead = s.pid, 'SIGKILL')
     await engine.gone(s.pid)
     killed.push(seen = (await place()).done)
   }
