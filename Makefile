@@ -267,7 +267,7 @@ $(foreach r,$(ROOMS),$(eval $(call unit_rules,$r)))
 $(BUILD)/obj/plugins/%.o: plugins/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
-$(BUILD)/tests/runtime_plugins: | $(TEST_PLUGINS)
+$(BUILD)/tests/runtime_plugins: | $(TEST_PLUGINS) $(NATIVE_PLUGINS)
 $(BUILD)/tests/plugin_dns: $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
 
 $(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,contract) $(call libs_up_to,store)
