@@ -113,7 +113,7 @@ static void read_arm(const struct arm_reader *ar, struct hp_extra *x, int i)
 
 	ar->arm->failed = HP_NO_STATE;
 	if (event + timer + check != 1)
-		hp_r_fail(&ar->r, "%s", event + timer + check
+		hp_r_fail(&ar->r, "%s", event + timer + check > 1
 			? "only one of event, after or at, and every may be given: write two arms"
 			: "it must be an event (event, key), a timer (after or at) or a check (every, call, when)");
 	if (event)
