@@ -130,9 +130,7 @@ static json_t *body_with_value(const struct cli_args *a, struct hp_error *err)
 	if (!body)
 		hp_fail(err, HP_E_INVALID, "the value is not UTF-8");
 out:
-	if (b.p)
-		explicit_bzero(b.p, b.n);
-	hp_buf_free(&b);
+	hp_buf_wipe(&b);
 	return body;
 }
 

@@ -295,9 +295,7 @@ static int put_value(struct hp_buf *out, const char *value, enum hp_secret_place
 		hp_buf_init(&quoted, 8 * HP_SECRET_MAX);
 		hp_buf_json(&quoted, value, strlen(value));
 		rc = quoted.failed ? -1 : hp_buf_add(out, quoted.p + 1, quoted.n - 2);
-		if (quoted.p)
-			explicit_bzero(quoted.p, quoted.n);
-		hp_buf_free(&quoted);
+		hp_buf_wipe(&quoted);
 		return rc;
 	case HP_SECRET_PLAIN:
 		break;
@@ -322,8 +320,6 @@ const char *hp_secret_fill(struct hp_arena *a, const char *text, const char *wor
 	}
 	hp_buf_adds(&out, text);
 	copy = out.failed ? NULL : hp_arena_strndup(a, hp_buf_str(&out), out.n);
-	if (out.p)
-		explicit_bzero(out.p, out.n);
-	hp_buf_free(&out);
+	hp_buf_wipe(&out);
 	return copy;
 }
