@@ -66,8 +66,8 @@ static int64_t clock_us(clockid_t id)
 
 static void start_clock(struct hp_sandbox *s)
 {
-	s->wall_end = clock_us(CLOCK_MONOTONIC) + s->time_max;
-	s->cpu_end = clock_us(CLOCK_THREAD_CPUTIME_ID) + s->time_max;
+	s->wall_end = clock_us(CLOCK_MONOTONIC) + s->time_max * HP_SLOWNESS;
+	s->cpu_end = clock_us(CLOCK_THREAD_CPUTIME_ID) + s->time_max * HP_SLOWNESS;
 }
 
 static bool time_is_up(struct hp_sandbox *s)
