@@ -3,7 +3,7 @@
 // A workflow is a chain of blocks; what fails takes the side road `gone`, which undoes
 // what was done. Every effect carries the tag "{run.id}/STATE", so the recorder's file
 // and the ledger table can be laid beside the engine's history. `full` has one block of
-// each kind; the others draw theirs.
+// each kind, and every limit; the others draw theirs.
 
 /** mulberry32: small, seeded, the same everywhere */
 export function random(seed) {
@@ -24,10 +24,24 @@ const arms = (r, s) => `on = {
       ill   = { every = "1s", call = recorder.health, when = function(reply) return reply.ok == false end, next = "${s.next}", failures = 3 },
     },`
 
+/** What a call waits for, and what a run does before it starts; all of it binds at times. */
+const limits = (r, s) => [
+  [0.5, 'budget = { "chaos", over = "park" },'],
+  [0.4, `concurrency = { max = ${1 + r.int(3)}, per = "{input.shared}" },`],
+  [0.3, `rate = { max = ${5 + r.int(20)}, every = "1s", burst = 3 },`],
+].filter(([p]) => s.full || r.chance(p)).map(([, text]) => text).join(' ')
+const starts = (r, full) => [
+  [1, 'budgets = { chaos = { limit = 12, window = "1s" } },'],
+  [0.5, `concurrency = { max = ${2 + r.int(3)}, per = "{input.shared}" },`],
+  [0.3, 'rate = { max = 10, every = "1s", burst = 4 },'],
+  [0.3, 'fair = "{input.shared}",'],
+  [0.3, 'priority = "{input.shared}",'],
+].filter(([p]) => full || r.chance(p)).map(([, text]) => text).join(' ')
+
 /** kind → text of the state; s: { name, next, full } */
 const blocks = {
   put: (r, s) => `  call "${s.name}" {
-    recorder.put, with = { tag = "{run.id}/${s.name}" }, save = "${s.name}", ${RETRY},
+    recorder.put, with = { tag = "{run.id}/${s.name}" }, save = "${s.name}", ${RETRY}, ${limits(r, s)}
     ${s.full || r.chance(0.7) ? `undo = { recorder.undo, with = { tag = "{run.id}/${s.name}" }, ${RETRY} },` : ''}
     catch = { refused = "${r.pick(['gone', s.next])}", otherwise = "gone" },
   },`,
@@ -76,6 +90,7 @@ function workflow(name, kinds, r, full) {
 
 return workflow "${name}" {
   doc = "Generated.", input = { n = integer, shared = integer }, on_cancel = "undo",
+  ${starts(r, full)}
 
 ${text.join('\n')}
   succeed "done" { result = { n = "{input.n}" } },
@@ -91,6 +106,7 @@ export function generate(seed, count) {
 
 return workflow "chaos_child" {
   doc = "Generated: what run and each start.", input = { n = integer },
+  concurrency = { max = 8 },
   call "put" { recorder.put, with = { tag = "{run.id}/put" }, save = "put", ${RETRY}, catch = { refused = "no", otherwise = "no" } },
   succeed "done" { result = { put = "{put.id}" } },
   fail "no" { code = "child_refused" },

@@ -261,6 +261,18 @@ async function checkUndo(storm, rows, bad) {
     if (!back.has(run)) bad(`run ${run} undid a statement without going back`)
 }
 
+/** Who has ended holds no place and no budget, and the engine never refused what was right. */
+async function checkLimits(storm, bad) {
+  await waitFor('what was left behind is given back', async () => (await storm.sql('select count(*) from holdpoint.permit'))[0][0] === '0')
+    .catch(async () => bad(`permits of runs that have ended: ${JSON.stringify(await storm.sql('select run_id, visit, limiter_id from holdpoint.permit limit 5'))}`))
+  for (const [kind, name, key, used, waiting] of await storm.sql(`select kind, name, key, used, waiting from holdpoint.limiter
+      where waiting <> 0 or (used <> 0 and kind not in ('budget', 'rate', 'start_rate'))`))
+    bad(`${kind} ${name} ${key}: ${used} used and ${waiting} wait, and nobody lives`)
+  for (const [run, code, message] of await storm.sql(`select run_id, code, left(message, 120) from holdpoint.history
+      where move = 8 and code in ('commit_refused', 'script_error', 'request_invalid')`))
+    bad(`run ${run} was held: ${code}: ${message}`)
+}
+
 async function main() {
   const o = options(process.argv.slice(2))
   console.log(`chaos: ${o.time} s, seed ${o.seed}, ${o.workers} workers, ${o.workflows + 1} workflows`)
@@ -273,6 +285,7 @@ async function main() {
     checkRecorder(rows, bad)
     await checkEngine(storm, rows, bad)
     await checkUndo(storm, rows, bad)
+    await checkLimits(storm, bad)
     for (const why of storm.unknown) bad(`why of run ${why.run}: ${why.cause}: ${why.sentence}`)
     const held = await storm.sql(`select h.code, left(h.message, 120), holdpoint.state_name(r.digest, h.state), count(*) from holdpoint.history h
       join holdpoint.run r on r.id = h.run_id where h.move = 8 group by 1, 2, 3 order by 4 desc limit 8`)
