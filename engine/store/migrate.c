@@ -187,7 +187,8 @@ static int compare_ledger(struct runner *r, struct hp_error *err)
 		} else if (strcmp(r->files[i].sha256, PQgetvalue(res, i, 2)) != 0) {
 			rc = hp_fail(err, HP_E_CONFLICT, "migration %s was changed after it had been applied",
 				     r->files[i].name);
-			hp_error_hint(err, "Restore the file and put the change into a new migration.");
+			hp_error_hint(err, "A version that was never released made this database: start that one, or with "
+					   "another --data or --database. If you wrote the change, put it into a new migration.");
 		} else {
 			r->files[i].applied = true;
 		}
