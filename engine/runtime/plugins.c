@@ -279,7 +279,7 @@ static void lose(struct process *x)
 	ev_io_stop(loop, &x->writable);
 	ev_timer_stop(loop, &x->beat);
 	if (x->pid > 0) /* before it can see that we are gone; an ending of its own it keeps */
-		hp_plugin_child_kill(x->pid);
+		kill(x->pid, SIGKILL);
 	close(x->fd);
 	x->fd = -1;
 }
@@ -332,7 +332,7 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *child, int events)
 	(void)events;
 	ev_child_stop(loop, child);
 	ev_timer_stop(loop, &x->load);
-	kill(-child->pid, SIGKILL); /* what it started: its group outlives it */
+	kill(-child->pid, SIGKILL); /* what it started, however it ended: its group outlives it */
 	x->pid = 0;
 	read_in(x); /* what it said before it ended counts */
 	lose(x);
@@ -734,10 +734,12 @@ static void process_free(struct process *x)
 	ev_child_stop(loop, &x->exit);
 	ev_io_stop(loop, &x->readable);
 	ev_io_stop(loop, &x->writable);
-	if (x->pid > 0 && x->fd >= 0)
+	if (x->pid > 0 && x->fd >= 0) {
 		hp_plugin_child_end(x->pid, x->fd, &status);
-	else if (x->pid > 0) /* killed already */
+	} else if (x->pid > 0) { /* killed already */
+		hp_plugin_child_kill(x->pid);
 		(void)waitpid(x->pid, &status, 0);
+	}
 	hp_plugin_output_close(&x->output);
 	hp_frames_free(&x->frames);
 	hp_buf_wipe(&x->out);

@@ -9,6 +9,7 @@
 #define TESTS_LIB_SUITE_H
 
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* Runs one case as the suite of that name: what main() returns. */
@@ -18,6 +19,8 @@ static inline int hp_run_case(const char *name, TCase *t)
 	SRunner *r;
 	int failed;
 
+	/* whole lines, also of a test that dies: the runner reads the closing one */
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
