@@ -35,7 +35,7 @@ static void walk_arms(struct hp_state *s, int n)
 					.next = (int)rnd((uint32_t)n + 1), .save = rnd(2) ? "y" : NULL,
 					.after_us = rnd(2) ? (int64_t)rnd(5000) * HP_SECOND : 0,
 					.every_us = (1 + (int64_t)rnd(100)) * HP_SECOND, .timeout_us = HP_SECOND,
-					.op = { "look", "up", HP_REPEAT_BY_NATURE, 0, true, false },
+					.op = { .connector = "look", .name = "up", .repeat = HP_REPEAT_BY_NATURE, .read = true },
 					.failures = (int)rnd(3), .failed = rnd(2) ? n : HP_NO_STATE };
 	}
 }
