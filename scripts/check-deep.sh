@@ -40,7 +40,7 @@ sanitizers() {
 
 valgrind_suites() {
 	HP_TIME_FACTOR=20 HP_TEST_WRAPPER='valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite,possible --trace-children=no --child-silent-after-fork=no' \
-		$make --no-print-directory BUILD=build-valgrind CFLAGS=-DHP_SLOWNESS=20 unit contract
+		$make -k --no-print-directory BUILD=build-valgrind CFLAGS=-DHP_SLOWNESS=20 unit contract
 }
 
 part "gcc without a warning" no_warnings gcc
