@@ -116,8 +116,10 @@ static void show(const json_t *reply)
 		putchar('\n');
 	}
 	json_array_foreach(json_object_get(reply, "keys"), i, x) {
+		const char *key = hp_json_str(x, "key");
+
 		printf("  ");
-		cli_put(*hp_json_str(x, "key") ? hp_json_str(x, "key") : "(no key)");
+		cli_put(key && *key ? key : "(no key)");
 		printf("  %lld of %lld used", (long long)hp_json_int(x, "used", 0), (long long)hp_json_int(x, "limit", 0));
 		if (hp_json_str(x, "until"))
 			printf(" until %s", cli_time(hp_json_str(x, "until"), at, sizeof at));

@@ -248,7 +248,7 @@ static void send_call(struct call *c)
 
 	if (left <= 0) /* its timer is about to say so */
 		return;
-	if (HP_GUARD(plugin_lease, !o->may_send || o->may_send(o->arg)) == 0) {
+	if (!HP_GUARD(plugin_lease, !o->may_send || o->may_send(o->arg))) {
 		c->late = true;
 		answer_soon(c);
 		return;

@@ -64,7 +64,6 @@ class Storm {
   async begin() {
     this.recorder = await new Recorder(this.dir, this.seed).start()
     this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: 'resend', // requests may then go to this machine
-     
       args: ['--poll', '200ms', '--base-url', `recorder=${this.recorder.url}`] })
     await this.sql(`create table public.chaos_ledger (run bigint, state text, undone int not null default 0);
       create table public.chaos_rows (id bigint primary key);

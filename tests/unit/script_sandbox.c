@@ -63,8 +63,7 @@ static void times_out(const char *src)
 	fails(src, "stopped after 50 ms");
 	took = now_us() - start;
 	ck_assert_msg(hp_sandbox_dead(s), "not dead after: %s", src);
-	/* Too short for a thousand costly
-	 * instructions between two looks at the clock. */
+	/* Too short for a thousand costly instructions between two looks at the clock. */
 	ck_assert_msg(took < 1000000 * HP_SLOWNESS, "%lld us for: %s", (long long)took, src);
 	if (getenv("HP_TEST_PRINT"))
 		printf("%6lld us  %.70s\n", (long long)took, src);
