@@ -84,6 +84,17 @@ void api_answer_error(struct api_request *rq, const struct hp_error *err)
 	hp_buf_free(&body);
 }
 
+void api_answer_not_read(struct api_request *rq, const struct hp_error *err)
+{
+	struct hp_error mine = *err;
+
+	if (mine.code == HP_E_TIMEOUT) {
+		mine.code = HP_E_UNAVAILABLE;
+		mine.hint[0] = 0;
+	}
+	api_answer_error(rq, &mine);
+}
+
 void api_answer_fail(struct api_request *rq, enum hp_code code, const char *hint, const char *fmt, ...)
 {
 	struct hp_error err;

@@ -110,6 +110,8 @@ struct hp_api {
 void api_answer(struct api_request *rq, int status, const char *content_type, struct hp_bytes body);
 void api_answer_json(struct api_request *rq, int status, struct hp_bytes json);
 void api_answer_error(struct api_request *rq, const struct hp_error *err);
+/* Of a question only: without its answer nothing was done, so 503 and not 504. */
+void api_answer_not_read(struct api_request *rq, const struct hp_error *err);
 void api_answer_fail(struct api_request *rq, enum hp_code code, const char *hint, const char *fmt, ...)
 	HP_PRINTF(4, 5);
 /* Appends {"error":{…}}. */

@@ -111,7 +111,7 @@ static void on_authenticate(void *arg, struct hp_bytes json, const struct hp_err
 		err = *failed;
 		if (err.code == HP_E_NOT_FOUND)
 			err.code = HP_E_UNAUTHORIZED;
-		api_answer_error(rq, &err);
+		api_answer_not_read(rq, &err);
 		return;
 	}
 	if (read_answer(&a, json, &err) < 0) {

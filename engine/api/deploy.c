@@ -139,7 +139,7 @@ static void on_versions(void *arg, struct hp_bytes json, const struct hp_error *
 
 	d->versions = err ? NULL : hp_arena_strndup(rq->arena, json.p, json.n);
 	if (err)
-		api_answer_error(rq, err);
+		api_answer_not_read(rq, err);
 	else if (!d->versions)
 		api_answer_fail(rq, HP_E_NOMEM, NULL, "no memory for the request");
 	else if (d->move_live)
@@ -189,7 +189,7 @@ static void on_current(void *arg, const struct hp_bundle *b, int n, const struct
 	struct hp_change c = { HP_ADDED, true, NULL, "a new workflow" };
 
 	if (err) {
-		api_answer_error(rq, err);
+		api_answer_not_read(rq, err);
 		return;
 	}
 	for (int i = 0; i < n; i++)

@@ -7,6 +7,10 @@ static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
 
 	if (rq->route->heard)
 		rq->route->heard(rq, err ? (struct hp_bytes){ NULL, 0 } : json);
+	if (err && rq->route->method[0] == 'G') {
+		api_answer_not_read(rq, err);
+		return;
+	}
 	if (err) {
 		api_answer_error(rq, err);
 		return;

@@ -45,7 +45,7 @@ static void on_workflows(void *arg, struct hp_bytes json, const struct hp_error 
 	size_t i, n = 0;
 
 	if (!root) {
-		api_answer_error(rq, failed ? failed : &err);
+		api_answer_not_read(rq, failed ? failed : &err);
 		return;
 	}
 	json_array_foreach(json_object_get(root, "workflows"), i, row) {

@@ -153,7 +153,7 @@ START_TEST(claim_lost_is_claimed_again)
 	cutter_arm(cutter, CUT_AFTER, "holdpoint.claim(");
 	through->ops->claim(through, f.engine, 10, on_claim, &s);
 	fx_until(&f, &s.done);
-	ck_assert_int_eq(s.code, HP_E_UNAVAILABLE);
+	ck_assert_int_eq(s.code, HP_E_TIMEOUT); /* nobody can know */
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.ready where engine_id is not null"), 1);
 	c = fx_claim(&f, through, f.engine, 10, &n);
 	ck_assert_int_eq(n, 1);
@@ -161,6 +161,49 @@ START_TEST(claim_lost_is_claimed_again)
 	ck_assert_int_eq(c->run.epoch, 2);
 	fx_claim(&f, through, f.engine, 10, &n);
 	ck_assert_int_eq(n, 0); /* what is in our hands stays there */
+	close_cut();
+}
+END_TEST
+
+struct door_seen {
+	int done;
+	struct hp_error err;
+};
+
+static void on_door(void *arg, struct hp_bytes json, const struct hp_error *err)
+{
+	struct door_seen *s = arg;
+
+	(void)json;
+	if (err)
+		s->err = *err;
+	s->done = 1;
+}
+
+/* "unavailable" means that nothing was done; who cannot know says "timeout". */
+START_TEST(a_lost_answer_is_not_a_no)
+{
+	struct door_seen lost = { 0 }, refused = { 0 };
+	const struct hp_bytes event = hp_bytes_of("{\"name\":\"a.b\",\"key\":\"k\",\"payload\":{}}");
+
+	open_cut();
+	cutter_arm(cutter, CUT_AFTER, "holdpoint.door_send_event(");
+	through->ops->door(through, "send_event", "tester", event, on_door, &lost);
+	fx_until(&f, &lost.done);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.mail"), 1);
+	ck_assert_int_eq(lost.err.code, HP_E_TIMEOUT);
+	ck_assert_ptr_nonnull(strstr(lost.err.hint, "may have been done"));
+
+	/* closed before it was sent: nothing was done */
+	through->ops->free(through);
+	fx_turn(&f, 0.05);
+	through = fx_store(&f, "host=/nonexistent-socket-directory dbname=x", false);
+	through->ops->door(through, "send_event", "tester", event, on_door, &refused);
+	fx_store_free(&f, through);
+	fx_until(&f, &refused.done);
+	ck_assert_int_eq(refused.err.code, HP_E_UNAVAILABLE);
+	through = fx_store(&f, NULL, false);
 	close_cut();
 }
 END_TEST
@@ -224,4 +267,4 @@ START_TEST(a_lost_refusal_of_a_state_entered) { lost_refusal(true); }
 END_TEST
 
 HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, culprit_is_found_by_bisecting)
+	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, culprit_is_found_by_bisecting)

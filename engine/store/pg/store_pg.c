@@ -147,10 +147,14 @@ static enum hp_code code_of(const char *sqlstate)
 int pgs_error(const struct hp_pg_reply *r, struct hp_error *err)
 {
 	*err = r->error;
-	if (r->outcome == HP_PG_FAILED)
+	if (r->outcome == HP_PG_FAILED) {
 		err->code = code_of(r->sqlstate);
-	else if (err->code == HP_OK)
+	} else if (r->outcome == HP_PG_LOST) { /* "unavailable" would say that nothing was done */
+		err->code = HP_E_TIMEOUT;
+		hp_error_hint(err, "It may have been done: look before you ask again, or ask with the same key.");
+	} else if (err->code == HP_OK || err->code == HP_E_TIMEOUT) {
 		err->code = HP_E_UNAVAILABLE;
+	}
 	if (err->code == HP_E_NOT_FOUND && strncmp(r->sqlstate, "HP", 2) != 0)
 		err->code = HP_E_INTERNAL;
 	return -1;
