@@ -131,10 +131,11 @@ check-deep: ## sanitizers over everything, valgrind over unit and contract (up t
 	$(call need,scripts/check-deep.sh)
 	@scripts/check-deep.sh
 
-chaos: ## generated workflows under kill -9 for TIME seconds (300); SEED=… repeats one
+chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TIME=… SEED=…
 	@sh scripts/bootstrap.sh test
 	@$(MAKE) --no-print-directory -j"$$(nproc)" all
-	@node tests/chaos/storm.mjs --time $(or $(TIME),300) $(if $(SEED),--seed $(SEED))
+	$(call need,scripts/chaos.sh)
+	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)
 
 mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test

@@ -1,4 +1,4 @@
--- The external recorder of the chaos suite (tests/chaos/recorder.mjs): a provider whose
+-- The external recorder of the chaos suite (tests/chaos/lib/recorder_process.mjs): a provider whose
 -- every request is on its disk before it answers, and which fails in every way.
 local function answer(res)
   if res.status == 200 then return ok(res.json) end

@@ -1,4 +1,4 @@
-// recorder.mjs FILE SEED: the outside world of the chaos suite, as a process of its own.
+// recorder_process.mjs FILE SEED: the outside world of the chaos suite, as a process of its own.
 //
 // Every request is appended to FILE (one JSON object a line) and fsynced before it has
 // any answer, so what the engine did is known whatever is killed. It acts like a
