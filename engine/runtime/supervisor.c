@@ -24,6 +24,8 @@
 #define SQL_ROLE "holdpoint_workflow"
 #define ENGINE_ROLE "holdpoint_engine"
 #define POSTGRES_PATIENCE (600 * HP_SECOND) /* recovery after a crash may take long */
+#define POSTGRES_WAIT_MIN (200 * HP_MSEC)   /* what is left of a killed one needs a moment to end */
+#define POSTGRES_WAIT_MAX (5 * HP_SECOND)
 #define DRAIN_SLACK 15.0                    /* seconds over the workers' own limit */
 #define ARENA_MAX ((size_t)4 * 1024 * 1024)
 #define ROLES_DEFAULT "payments"
@@ -106,13 +108,13 @@ static void on_signal(struct ev_loop *loop, struct ev_signal *w, int events)
 
 /* ---- PostgreSQL ---- */
 
-static void postgres_later(struct hp_supervisor *s)
+static void postgres_later(struct hp_supervisor *s, int64_t lived_us)
 {
-	s->postgres_backoff_us = s->postgres_backoff_us == 0 ? 200 * HP_MSEC : s->postgres_backoff_us * 2;
-	if (s->postgres_backoff_us > 5 * HP_SECOND)
-		s->postgres_backoff_us = 5 * HP_SECOND;
+	int64_t wait = hp_sup_wait(&s->postgres_deaths, lived_us);
+
+	wait = wait < POSTGRES_WAIT_MIN ? POSTGRES_WAIT_MIN : wait > POSTGRES_WAIT_MAX ? POSTGRES_WAIT_MAX : wait;
 	ev_timer_stop(s->loop, &s->postgres_again);
-	ev_timer_set(&s->postgres_again, (double)s->postgres_backoff_us / 1e6, 0.);
+	ev_timer_set(&s->postgres_again, (double)wait / 1e6, 0.);
 	ev_timer_start(s->loop, &s->postgres_again);
 }
 
@@ -124,7 +126,7 @@ static void on_postgres_death(void *arg)
 
 	hp_log(HP_ERROR, "PostgreSQL has died", "log", HP_STR(hp_postgres_log(s->postgres)), NULL);
 	if (s->postgres_wanted)
-		postgres_later(s);
+		postgres_later(s, hp_boottime_us() - s->postgres_started_at);
 }
 
 static void on_postgres_again(struct ev_loop *loop, struct ev_timer *t, int events)
@@ -134,9 +136,10 @@ static void on_postgres_again(struct ev_loop *loop, struct ev_timer *t, int even
 
 	(void)loop;
 	(void)events;
+	s->postgres_started_at = hp_boottime_us();
 	if (hp_postgres_start(s->postgres, &err) != 0) {
 		hp_log_error(HP_ERROR, "PostgreSQL cannot be started", &err);
-		postgres_later(s);
+		postgres_later(s, 0);
 	}
 }
 
@@ -188,6 +191,7 @@ static int start_postgres(struct hp_supervisor *s, struct hp_error *err)
 	if (!s->postgres)
 		return -1;
 	s->postgres_wanted = true;
+	s->postgres_started_at = hp_boottime_us();
 	if (hp_postgres_start(s->postgres, err) != 0 || wait_for_postgres(s, err) != 0 ||
 	    hp_postgres_check(s->postgres, err) != 0)
 		return -1;

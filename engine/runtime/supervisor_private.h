@@ -31,7 +31,7 @@ struct hp_kept {
 	int n_fds;
 	pid_t pid;                 /* 0: does not run */
 	int64_t started_at;        /* boot clock */
-	int64_t backoff_us;
+	int deaths;                /* in a row, none of them after a good life */
 	int starts;
 	struct ev_child exit;
 	struct ev_timer again;
@@ -55,7 +55,8 @@ struct hp_supervisor {
 	bool postgres_wanted;      /* restart it when it dies */
 	bool postgres_stopped;
 	struct ev_timer postgres_again;
-	int64_t postgres_backoff_us;
+	int64_t postgres_started_at; /* boot clock */
+	int postgres_deaths;         /* in a row, as those of servers */
 	char database[PATH_MAX + 256], sql_database[PATH_MAX + 256], admin_database[PATH_MAX + 256];
 
 	struct hp_simulated simulated[HP_SIMULATED_MAX];
@@ -82,6 +83,9 @@ int hp_sup_lock_orphans(struct hp_supervisor *s, struct hp_error *err) HP_MUST_C
 int hp_sup_lock_tell(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
 
 /* supervisor_servers.c */
+/* How long a process that has died waits for its next start, counted in its deaths in a
+ * row. One that lived for more than a second, and longer than that wait, begins anew. */
+int64_t hp_sup_wait(int *deaths, int64_t lived_us);
 int hp_sup_add_servers(struct hp_supervisor *s, struct hp_error *err) HP_MUST_CHECK;
 void hp_sup_start_kind(struct hp_supervisor *s, enum hp_server_kind kind);
 void hp_sup_signal_kind(struct hp_supervisor *s, enum hp_server_kind kind, int signal);

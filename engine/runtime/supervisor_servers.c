@@ -1,7 +1,8 @@
 /* supervisor_servers.c: workers and simulated providers: start, watch, restart.
  *
  * A server that dies is started again at once the first time, then after 0.2 s
- * doubling to 10 s; one that lived for a minute begins anew. Connection strings go
+ * doubling to 10 s. One that had lived for longer than that wait begins anew: only
+ * what cannot live is held back. Connection strings go
  * to workers through the environment: command lines can be read by everybody.
  */
 #include "runtime/supervisor_private.h"
@@ -17,9 +18,9 @@
 #include "base/log.h"
 #include "runtime/child.h"
 
-#define BACKOFF_FIRST (200 * HP_MSEC)
-#define BACKOFF_CAP (10 * HP_SECOND)
-#define LIVED_WELL (60 * HP_SECOND)
+#define WAIT_FIRST (200 * HP_MSEC)
+#define WAIT_CAP (10 * HP_SECOND)
+#define LIVED_WELL HP_SECOND
 
 /* ---- command lines ---- */
 
@@ -120,18 +121,25 @@ static void provider_args(struct hp_kept *k, const struct hp_simulated *x)
 
 /* ---- life ---- */
 
+int64_t hp_sup_wait(int *deaths, int64_t lived_us)
+{
+	int64_t wait = *deaths == 0 ? 0 : *deaths > 6 ? WAIT_CAP : WAIT_FIRST << (*deaths - 1);
+
+	if (lived_us > LIVED_WELL && lived_us > wait)
+		wait = *deaths = 0;
+	++*deaths;
+	return wait;
+}
+
 static void start(struct hp_kept *k);
 
-static void start_later(struct hp_kept *k)
+static void start_later(struct hp_kept *k, int64_t wait_us)
 {
 	struct hp_supervisor *s = k->s;
 
 	ev_timer_stop(s->loop, &k->again);
-	ev_timer_set(&k->again, (double)k->backoff_us / 1e6, 0.);
+	ev_timer_set(&k->again, (double)wait_us / 1e6, 0.);
 	ev_timer_start(s->loop, &k->again);
-	k->backoff_us = k->backoff_us == 0 ? BACKOFF_FIRST : k->backoff_us * 2;
-	if (k->backoff_us > BACKOFF_CAP)
-		k->backoff_us = BACKOFF_CAP;
 }
 
 static void on_again(struct ev_loop *loop, struct ev_timer *t, int events)
@@ -145,6 +153,7 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *c, int events)
 {
 	struct hp_kept *k = c->data;
 	struct hp_supervisor *s = k->s;
+	int64_t wait;
 	char how[64];
 
 	(void)events;
@@ -156,11 +165,10 @@ static void on_exit_of(struct ev_loop *loop, struct ev_child *c, int events)
 		hp_sup_step_down(s);
 		return;
 	}
-	if (hp_boottime_us() - k->started_at > LIVED_WELL)
-		k->backoff_us = 0;
+	wait = hp_sup_wait(&k->deaths, hp_boottime_us() - k->started_at);
 	hp_log(HP_WARN, "server ended and is started again", "server", HP_STR(k->name), "how", HP_STR(how),
-	       "after_ms", HP_I64(k->backoff_us / HP_MSEC), NULL);
-	start_later(k);
+	       "after_ms", HP_I64(wait / HP_MSEC), NULL);
+	start_later(k, wait);
 }
 
 static void write_pid(struct hp_kept *k)
@@ -190,7 +198,7 @@ static void start(struct hp_kept *k)
 	if (hp_child_start(&s->place, &spec, &k->pid, &err) != 0) {
 		k->pid = 0;
 		hp_log_error(HP_ERROR, "a server cannot be started", &err);
-		start_later(k);
+		start_later(k, hp_sup_wait(&k->deaths, 0));
 		return;
 	}
 	k->starts++;

@@ -6,10 +6,12 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "base/clock.h"
 #include "base/crash.h"
 #include "runtime/counters.h"
 #include "runtime/files.h"
 #include "runtime/secrets.h"
+#include "runtime/supervisor_private.h"
 #include "../lib/suite.h"
 
 static char dir[64];
@@ -239,6 +241,23 @@ START_TEST(a_crash_point_can_strike_another_process)
 }
 END_TEST
 
+/* Only what cannot live is held back: a worker that is killed now and then, or a
+ * PostgreSQL that is, waits no longer the hundredth time. */
+START_TEST(what_has_lived_is_started_again_at_once)
+{
+	static const int64_t waits_ms[] = {0, 200, 400, 800, 1600, 3200, 6400, 10000, 10000};
+	int deaths = 0;
+
+	for (size_t i = 0; i < sizeof waits_ms / sizeof *waits_ms; i++)
+		ck_assert_int_eq(hp_sup_wait(&deaths, 100 * HP_MSEC), waits_ms[i] * HP_MSEC);
+	ck_assert_int_eq(hp_sup_wait(&deaths, 9 * HP_SECOND), 10 * HP_SECOND); /* not longer than its wait */
+	for (int i = 0; i < 100; i++)
+		ck_assert_int_eq(hp_sup_wait(&deaths, 11 * HP_SECOND), 0);
+	ck_assert_int_eq(hp_sup_wait(&deaths, HP_SECOND), 200 * HP_MSEC); /* a second is not long enough */
+	ck_assert_int_eq(hp_sup_wait(&deaths, HP_SECOND + 1), 0);
+}
+END_TEST
+
 START_TEST(every_label_has_a_name_of_its_own)
 {
 	for (int i = 0; i < HP_CRASH__COUNT; i++) {
@@ -253,4 +272,4 @@ HP_SUITE("runtime parts", counters_are_summed_over_slots, too_many_series_are_co
 	 counters_refuse_what_is_no_counter_file, secrets_come_from_directory_file_and_environment,
 	 a_rotated_secret_is_read_again, files_are_replaced_whole_and_bounded_when_read,
 	 a_crash_point_strikes_at_the_visit_that_was_ordered, a_crash_point_can_strike_another_process,
-	 every_label_has_a_name_of_its_own)
+	 what_has_lived_is_started_again_at_once, every_label_has_a_name_of_its_own)
