@@ -507,7 +507,8 @@ begin
 	if v_moved then
 		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),
 			v_again || array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
-				where p_disposition[o] = 1 and p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0),
+				where p_disposition[o] = 1 and (p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0
+					or p_move[o] = 15 and not v_pause[n] and (p_status[o] <> 3 or p_command[o] <> 0))),
 			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
 	end if;
 	if cardinality(v_later) > 0 then
@@ -576,8 +577,8 @@ exception when lock_not_available then
 end $$;
 
 -- Parked and finished runs leave the ready list. One that parks although there
--- is something for it (mail, a due time that has passed, a cancel its worker did
--- not know of) stays on it, owned by nobody. One whose mailbox could not be looked
+-- is something for it (mail, a due time that has passed, a cancel or the end of a
+-- pause its worker did not know of) stays on it, owned by nobody. One whose mailbox could not be looked
 -- into stays on it, too, and looks again a second later. One that is paused has no
 -- row anywhere until it is resumed, unless it is to be cancelled.
 create function holdpoint.settle(p_parked bigint[], p_again bigint[], p_finished bigint[], p_now bigint)

@@ -348,8 +348,14 @@ static void free_key(struct mem_store *m, const struct mem_run *r)
 			k->freed = true;
 }
 
+/* The owner stops because of a pause that somebody has ended since. */
+static bool resumed_since(const struct hp_transition *t, const struct hp_run *row)
+{
+	return t->move == HP_MOVE_PAUSED && !row->pause && (row->status != HP_HELD || row->command != HP_CMD_NONE);
+}
+
 /* A parked run belongs to nobody. What came while it was still ours wakes it at once:
- * an event, a due time that has passed, or a cancel that its owner had not seen. */
+ * an event, a due time that has passed, a cancel or a resume that its owner had not seen. */
 static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, bool cancel)
 {
 	const struct hp_run *row = &r->row;
@@ -366,7 +372,8 @@ static void dispose(struct mem_store *m, struct mem_run *r, const struct hp_tran
 		return;
 	}
 	if ((row->due_at > 0 && row->due_at <= *m->now && !row->pause) ||
-	    (row->status != HP_HELD && cancel && !t->after.cancel) || (!row->pause && mem_family_calls(m, r)) ||
+	    (row->status != HP_HELD && cancel && !t->after.cancel) || resumed_since(t, row) ||
+	    (!row->pause && mem_family_calls(m, r)) ||
 	    (row->status == HP_WAITING && !row->pause && (row->phase == HP_PH_OPEN || row->phase == HP_PH_JOINING) &&
 	     mem_mail_first(m, r, &index)))
 		mem_ready(m, r);

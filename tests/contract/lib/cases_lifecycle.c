@@ -63,6 +63,25 @@ START_TEST(each_commit_tells_of_a_pause)
 }
 END_TEST
 
+/* Its worker was told of the pause and stops; before that is written somebody resumes it. */
+START_TEST(a_resume_that_overtakes_the_pause_counts)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	pause_run(r.row.id);
+	resume_run(r.row.id);
+	c_begin(&t, &r);
+	c_park(&t, S_LOOK, 0);
+	t.move = HP_MOVE_PAUSED;
+	t.after.phase = HP_PH_ENTER;
+	c_commit_ok(&r, &t);
+	r = c_claim_one();
+	ck_assert_int_eq(r.row.phase, HP_PH_ENTER);
+	ck_assert(!r.row.pause);
+}
+END_TEST
+
 START_TEST(a_timer_rests_in_a_pause)
 {
 	struct c_run r = c_own();
@@ -235,6 +254,7 @@ TCase *contract_lifecycle(void)
 
 	tcase_add_test(t, a_ready_run_that_is_paused_is_not_claimed);
 	tcase_add_test(t, each_commit_tells_of_a_pause);
+	tcase_add_test(t, a_resume_that_overtakes_the_pause_counts);
 	tcase_add_test(t, a_timer_rests_in_a_pause);
 	tcase_add_test(t, an_event_that_comes_in_a_pause_is_kept);
 	tcase_add_test(t, an_event_before_the_run_parks_paused_is_kept);
