@@ -27,7 +27,8 @@
 // options: workers (1), simulated ('stripe,duffel,resend'; '' for none), env (added to
 // the environment: HP_CRASH, HP_CRASH_LOG …), args (more words for `serve`), lease
 // ('2s': so that a test of a takeover is short), keep (true: the directory stays),
-// owner ({ host, user }: of a database that `args` name).
+// owner ({ host, user }: of a database that `args` name), listen, wrap (words before the
+// command, for a namespace).
 //
 // Works as root (servers then run as the user holdpoint, so the directory is made
 // open enough to be entered) and as an ordinary user. Every wait has an end. If the
@@ -72,7 +73,8 @@ const pidIn = (file) => Number(firstLine(file)) || 0
 
 class Engine {
   constructor(options) {
-    this.options = { workers: 1, simulated: 'stripe,duffel,resend', env: {}, args: [], lease: '2s', ...options }
+    this.options = { workers: 1, simulated: 'stripe,duffel,resend', env: {}, args: [], lease: '2s',
+      listen: '127.0.0.1:0', wrap: [], ...options }
     this.dir = mkdtempSync(join(tmpdir(), 'holdpoint-e2e.'))
     chmodSync(this.dir, 0o755)
     this.dataDir = join(this.dir, 'data')
@@ -82,9 +84,10 @@ class Engine {
 
   async start({ env = {} } = {}) {
     const o = this.options
-    const words = ['serve', '--data', this.dataDir, '--listen', '127.0.0.1:0', '--workers', String(o.workers),
+    const words = ['serve', '--data', this.dataDir, '--listen', o.listen, '--workers', String(o.workers),
       '--lease', o.lease, ...(o.simulated ? ['--simulated', o.simulated] : []), ...o.args]
-    const child = spawn(HP_BIN, words, { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'],
+    const [program, ...before] = [...o.wrap, HP_BIN]
+    const child = spawn(program, [...before, ...words], { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, HOLDPOINT_HOME: ROOT, ...o.env, ...env } })
     this.child = child
     this.url = null
