@@ -40,7 +40,7 @@
 #define PG_DEADLINE_DEFAULT INT64_C(10000000)
 #define PG_CONNECT_S 10.0   /* all hosts and setup_sql together */
 #define PG_BACKOFF_FIRST_S 0.1
-#define PG_BACKOFF_LAST_S 2.0
+#define PG_BACKOFF_LAST_S 0.5 /* a database that is back is in use within a second */
 
 enum pg_state { PG_DOWN, PG_CONNECTING, PG_SETUP, PG_UP, PG_CLOSING };
 

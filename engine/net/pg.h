@@ -6,7 +6,7 @@
  * flight. Each unit's callback is called exactly once, never from inside
  * hp_pg_submit() or hp_pg_close().
  *
- * The connection reconnects by itself (100 ms, doubling to 2 s, with jitter).
+ * The connection reconnects by itself (100 ms, doubling to 0.5 s, with jitter).
  * Units that were in flight when it broke end as HP_PG_LOST: they may or may
  * not have been committed and are never sent again from here. Units that were
  * only queued stay queued until the reconnect or their deadline.

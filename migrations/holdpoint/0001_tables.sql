@@ -42,6 +42,16 @@ alter role holdpoint_engine set enable_mergejoin = off;
 alter role holdpoint_engine set random_page_cost = 1.1;
 alter role holdpoint_workflow set jit = off;
 alter role holdpoint_workflow set idle_in_transaction_session_timeout = '60s';
+-- A client that vanishes without a word: its session would stay for hours (the system's
+-- default), with the locks of whatever it was in the middle of.
+alter role holdpoint_engine set tcp_keepalives_idle = 2;
+alter role holdpoint_engine set tcp_keepalives_interval = 1;
+alter role holdpoint_engine set tcp_keepalives_count = 3;
+alter role holdpoint_engine set tcp_user_timeout = 5000;
+alter role holdpoint_workflow set tcp_keepalives_idle = 2;
+alter role holdpoint_workflow set tcp_keepalives_interval = 1;
+alter role holdpoint_workflow set tcp_keepalives_count = 3;
+alter role holdpoint_workflow set tcp_user_timeout = 5000;
 
 alter schema holdpoint owner to holdpoint_owner;
 -- A start as holdpoint_engine sees that nothing is missing.

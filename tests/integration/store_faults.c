@@ -266,5 +266,16 @@ END_TEST
 START_TEST(a_lost_refusal_of_a_state_entered) { lost_refusal(true); }
 END_TEST
 
+/* Of what a partition leaves behind on the server (tests/chaos/partition.mjs shows it). */
+START_TEST(a_vanished_client_leaves_no_session)
+{
+	fx_open(&f);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from pg_roles where rolname in ('holdpoint_engine', 'holdpoint_workflow')"
+				    " and rolconfig @> array['tcp_keepalives_idle=2', 'tcp_keepalives_interval=1',"
+				    " 'tcp_keepalives_count=3', 'tcp_user_timeout=5000']"), 2);
+	fx_close(&f);
+}
+END_TEST
+
 HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, culprit_is_found_by_bisecting)
+	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)
