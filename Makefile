@@ -132,7 +132,7 @@ check-deep: ## sanitizers over everything, valgrind over unit and contract (up t
 	@scripts/check-deep.sh
 
 chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TIME=… SEED=…
-	@sh scripts/bootstrap.sh test
+	@sh scripts/bootstrap.sh chaos
 	@$(MAKE) --no-print-directory -j"$$(nproc)" all
 	$(call need,scripts/chaos.sh)
 	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)

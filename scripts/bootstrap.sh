@@ -1,5 +1,5 @@
 #!/bin/sh
-# bootstrap.sh [run|test|deep]: installs the Debian packages a target needs.
+# bootstrap.sh [run|test|chaos|deep]: installs the Debian packages a target needs.
 #
 # Works on a fresh Debian 12 with nothing but git and make, as root or as a user
 # with sudo (asked only when something is missing). Says what it installs and
@@ -32,6 +32,8 @@ wanted() {
 	test check                 unit test framework
 	test libsubunit-dev        needed to link check
 	test pgbouncer             one test goes through a connection pooler
+	chaos iproute2             network namespaces that can be cut off
+	chaos iptables             … in one direction, too
 	deep valgrind              memory checks
 	deep clang                 the second compiler
 	deep libclang-rt-14-dev    sanitizers for clang
@@ -56,9 +58,10 @@ missing() {
 	case $mode in
 	run) modes=' run ' ;;
 	test) modes=' run test ' ;;
+	chaos) modes=' run test chaos ' ;;
 	deep) modes=' run test deep ' ;;
 	*)
-		echo "bootstrap: unknown mode \"$mode\"; use run, test or deep" >&2
+		echo "bootstrap: unknown mode \"$mode\"; use run, test, chaos or deep" >&2
 		return 2
 		;;
 	esac

@@ -14,6 +14,8 @@ cd "$(dirname "$0")/.." || exit 1
 # To add one: its name, how long it may take at most, and in the short form ("-": it has none).
 scenarios='
 storm        1200   90
+database      420    -
+partition     420    -
 '
 
 HP_BUILD=${HP_BUILD:-build}

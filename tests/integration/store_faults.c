@@ -92,6 +92,22 @@ START_TEST(commit_never_arrived)
 }
 END_TEST
 
+/* It was not there when we looked, so it is sent again, and meets itself. */
+START_TEST(commit_arrives_late)
+{
+	struct hp_claimed c;
+	struct hp_transition t;
+
+	open_cut();
+	t = step(&c);
+	cutter_arm(cutter, CUT_LATE, "holdpoint.commit(");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_OK);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	written_once(c.run.id);
+	close_cut();
+}
+END_TEST
+
 START_TEST(lost_and_fenced_meanwhile)
 {
 	struct hp_claimed c;
@@ -266,6 +282,37 @@ END_TEST
 START_TEST(a_lost_refusal_of_a_state_entered) { lost_refusal(true); }
 END_TEST
 
+static void on_beat(void *arg, int64_t now, const struct hp_error *err)
+{
+	struct door_seen *s = arg;
+
+	(void)now;
+	if (err)
+		s->err = *err;
+	s->done = 1;
+}
+
+/* No reset, no data, as behind a pooler: our own deadline ends it, soon enough for a lease. */
+START_TEST(a_heartbeat_into_silence_ends)
+{
+	struct door_seen lost = { 0 }, good = { 0 };
+	ev_tstamp began;
+
+	open_cut();
+	began = ev_time();
+	cutter_arm(cutter, CUT_MUTE, "holdpoint.heartbeat(");
+	through->ops->heartbeat(through, f.engine, on_beat, &lost);
+	fx_until(&f, &lost.done);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	ck_assert_int_eq(lost.err.code, HP_E_TIMEOUT);
+	ck_assert_msg(ev_time() - began < 4, "%.1f s", ev_time() - began); /* 2 s, and a slow machine */
+	through->ops->heartbeat(through, f.engine, on_beat, &good);
+	fx_until(&f, &good.done);
+	ck_assert_int_eq(good.err.code, HP_OK);
+	close_cut();
+}
+END_TEST
+
 /* Of what a partition leaves behind on the server (tests/chaos/partition.mjs shows it). */
 START_TEST(a_vanished_client_leaves_no_session)
 {
@@ -277,5 +324,5 @@ START_TEST(a_vanished_client_leaves_no_session)
 }
 END_TEST
 
-HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)
+HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, commit_arrives_late, lost_and_fenced_meanwhile,
+	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)

@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "store/pg/pg_private.h"
 
-#define BEAT_DEADLINE_US (2 * HP_SECOND) /* with the heartbeat before it: a partition behind a pooler is seen in 5 s */
+#define BEAT_DEADLINE_US (2 * HP_SECOND) /* behind a pooler nothing else tells of a partition */
 #define WORK_DEADLINE_US (15 * HP_SECOND)
 /* Longer than the role's lock_timeout, and as long as a webhook's sender may wait. */
 #define INTAKE_DEADLINE_US (7 * HP_SECOND)

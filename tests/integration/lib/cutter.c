@@ -17,6 +17,7 @@ struct link {
 	struct cutter *c;
 	ev_io client, server;
 	bool used, swallow; /* swallow: the server's next answer is dropped and the link cut */
+	bool mute;          /* nothing is passed any more, in either direction */
 };
 
 struct cutter {
@@ -26,6 +27,9 @@ struct cutter {
 	enum cut how;
 	char text[64];
 	int cuts;
+	char late[16384]; /* CUT_LATE: what comes late, on its own connection */
+	size_t n_late;
+	int late_fd;
 	struct link links[LINKS_MAX];
 };
 
@@ -51,6 +55,26 @@ static bool pass(int to, const char *p, ssize_t n)
 	return true;
 }
 
+/* The connection is cut for its client; the server still has it. */
+static void hold(struct cutter *c, struct link *l, const char *p, ssize_t n)
+{
+	ck_assert_uint_le((size_t)n, sizeof c->late);
+	memcpy(c->late, p, (size_t)n);
+	c->n_late = (size_t)n;
+	c->late_fd = dup(l->server.fd);
+}
+
+/* Done before anything else happens: the server has answered it. */
+static void deliver_late(struct cutter *c)
+{
+	char answer[65536];
+
+	ck_assert(pass(c->late_fd, c->late, (ssize_t)c->n_late));
+	ck_assert_int_gt(recv(c->late_fd, answer, sizeof answer, 0), 0);
+	close(c->late_fd);
+	c->n_late = 0;
+}
+
 static void on_client(struct ev_loop *loop, ev_io *w, int revents)
 {
 	static char buf[1 << 20];
@@ -60,12 +84,15 @@ static void on_client(struct ev_loop *loop, ev_io *w, int revents)
 
 	(void)loop;
 	(void)revents;
+	if (n > 0 && c->n_late > 0 && memmem(buf, (size_t)n, c->text, strlen(c->text)))
+		deliver_late(c);
 	if (n > 0 && c->how != CUT_NOT && memmem(buf, (size_t)n, c->text, strlen(c->text))) {
 		c->cuts++;
-		if (c->how == CUT_BEFORE)
-			n = 0;
-		else
-			l->swallow = true;
+		if (c->how == CUT_LATE)
+			hold(c, l, buf, n);
+		l->swallow = c->how == CUT_AFTER;
+		l->mute = c->how == CUT_MUTE;
+		n = c->how == CUT_BEFORE || c->how == CUT_LATE ? 0 : n;
 		c->how = CUT_NOT;
 	}
 	if (n <= 0 || !pass(l->server.fd, buf, n))
@@ -80,6 +107,8 @@ static void on_server(struct ev_loop *loop, ev_io *w, int revents)
 
 	(void)loop;
 	(void)revents;
+	if (l->mute && n > 0)
+		return;
 	/* the answer is sent after the commit: now it is done and nobody will hear */
 	if (n <= 0 || l->swallow || !pass(l->client.fd, buf, n))
 		cut(l);

@@ -1,13 +1,15 @@
 /* cutter.h: a unix-socket proxy before PostgreSQL, in the test's own loop, that
  * cuts a connection at a chosen statement: before the server sees it, or after
- * the server has done it but before the client hears of it.
+ * the server has done it but before the client hears of it. CUT_LATE delivers it
+ * when the same statement comes again, just before that; CUT_MUTE leaves the
+ * connection open and says nothing any more.
  */
 #ifndef TESTS_CUTTER_H
 #define TESTS_CUTTER_H
 
 #include <ev.h>
 
-enum cut { CUT_NOT, CUT_BEFORE, CUT_AFTER };
+enum cut { CUT_NOT, CUT_BEFORE, CUT_AFTER, CUT_LATE, CUT_MUTE };
 
 struct cutter;
 

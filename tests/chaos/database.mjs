@@ -1,0 +1,217 @@
+// database.mjs: the way to the database fails.
+//
+// Three workers reach PostgreSQL through a proxy (lib/pgproxy.mjs) that knows which statement
+// is on its way: it cuts before the commit, after the commit and before its answer, in the
+// middle of a message in either direction; it delivers late, answers late, and swallows without
+// a word. Random workflows run meanwhile, webhooks and events come, people decide.
+//
+// Counted is what the proxy knows: the server has committed, and nobody has heard of it. Each
+// such commit must be asked about by (run, epoch, rev), or its run read again, or its run taken
+// over. Clients keep a log of what was acknowledged to them: what got a 2xx is in the database
+// once, what got "nothing was done" (503) is not there.
+import { setTimeout as pause } from 'node:timers/promises'
+import { writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Cluster } from './lib/cluster.mjs'
+import { PgProxy } from './lib/pgproxy.mjs'
+import { checkAll } from './lib/checks.mjs'
+import { scenario } from './lib/scenario.mjs'
+
+const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), 'plugins')
+const ALL = ['before', 'unsynced', 'half_request', 'late', 'after', 'half_reply', 'slow', 'deaf', 'mute']
+const READS = ['before', 'half_request', 'after', 'half_reply', 'slow']
+
+/** kind → places with how often each has to strike; n: of the lost acknowledgements of commits */
+function plan(n) {
+  const few = (places, times) => Object.fromEntries(places.map((p) => [p, times]))
+  const k = n >= 500 ? 4 : 1
+  return {
+    commit: { chance: 0.5, places: { ...few(ALL, 6 * k), after: Math.ceil(n * 0.6), half_reply: Math.ceil(n * 0.4), deaf: 1, mute: 2 } },
+    sql_commit: { chance: 0.4, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
+    statement: { chance: 0.2, places: { ...few(READS, 2 * k), late: k, unsynced: k, deaf: 1, mute: 1 } },
+    claim: { chance: 0.15, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
+    start: { chance: 0.15, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
+    ingest: { chance: 0.5, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
+    decide: { chance: 0.5, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
+    event: { chance: 0.4, places: { ...few(ALL, 3 * k), deaf: 0, mute: 0 } },
+    fire: { chance: 0.3, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
+    order: { chance: 0.3, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
+    heartbeat: { chance: 0.04, places: { ...few(ALL, 2 * k), deaf: 1, mute: 1 } },
+    look: { chance: 0.15, places: few(READS, 2 * k) },
+    reload: { chance: 0.6, places: few(READS, k) },
+  }
+}
+
+const OWN = {
+  chaos_hooked: `local recorder = connector "recorder"
+return workflow "chaos_hooked" {
+  doc = "Started by a webhook.", trigger = webhook { "duffel", events = { "order.created" } },
+  key = "{input.data.object.id}", input = { data = { object = { id = text } } },
+  call "put" { recorder.put, with = { tag = "{run.id}/put" }, save = "put", retry = { attempts = 40, base = "50ms", cap = "400ms" }, timeout = "2s", catch = { otherwise = "done" } },
+  succeed "done" {},
+}`,
+  chaos_asked: `return workflow "chaos_asked" {
+  doc = "Somebody decides.", input = { n = integer },
+  approval "ask" { ask = "Go on with {run.id}?", approvers = "1 of ops", rejected = "done", expired = "done", deadline = "10m" },
+  succeed "done" {},
+}`,
+  chaos_spin: `return workflow "chaos_spin" {
+  doc = "Many commits.", input = { n = integer },
+  wait "begin" { for_ = "10ms", set = { i = 0 } },
+  choose "again" { set = { i = function(run) return run.i + 1 end }, { when = function(run) return run.i < 300 end, next = "again" }, otherwise = "done" },
+  succeed "done" {},
+}`,
+  chaos_ticks: `return workflow "chaos_ticks" {
+  doc = "Started by its schedule.", trigger = schedule { cron = "@every 1s", overlap = "allow", catch_up = "all" },
+  input = { tick = text },
+  wait "a_moment" { for_ = "50ms" },
+  succeed "done" { result = "{input.tick}" },
+}`,
+}
+
+/** What clients were told: D of the reliability page. */
+class Clients {
+  constructor(world) { Object.assign(this, { world, n: 0, runs: new Map(), hooks: new Map(), notes: new Map(), votes: new Map(), again: 0, busy: new Set(),
+    hooksFrom: Date.now() + 11000 }) } // a worker notices what was deployed by another one within ten seconds
+
+  /** Asks until there is a word that can be relied on; at most one answer counts. */
+  async insist(ask, good) {
+    for (let i = 0; ; i++) {
+      const a = await ask()
+      if (good(a)) { this.again += i > 0; return a }
+      if (i > 200) throw new Error(`no good answer: ${a.status} ${JSON.stringify(a.body)}`)
+      await pause(100)
+    }
+  }
+
+  send(what) {
+    const p = what().finally(() => this.busy.delete(p))
+    this.busy.add(p)
+  }
+
+  async start(n) {
+    const a = await this.insist(() => this.world.api('POST', '/api/v1/runs', { workflow: 'chaos_1', input: { n, shared: n % 7 }, key: `client:${n}` }),
+      (x) => x.status === 200 || x.status === 201)
+    this.runs.set(`client:${n}`, a.body.run)
+  }
+
+  async hook(n) {
+    await this.insist(() => this.world.engine.webhook('duffel', { id: `evt_${n}`, type: 'order.created', data: { object: { id: `ord_${n}` } } }).catch(() => ({ status: 0 })),
+      (x) => x.status >= 200 && x.status < 300)
+    this.hooks.set(`ord_${n}`, true)
+  }
+
+  /** Sent once, whatever the answer. */
+  async note(n) {
+    const a = await this.world.api('POST', '/api/v1/events', { name: 'chaos.note', key: `note:${n}`, payload: { n } })
+    this.notes.set(`note:${n}`, a.status)
+  }
+
+  /** An approval is decided once, whoever was told. */
+  async ask(n) {
+    const started = await this.insist(() => this.world.api('POST', '/api/v1/runs', { workflow: 'chaos_asked', input: { n }, key: `asked:${n}` }),
+      (x) => x.status === 200 || x.status === 201)
+    const run = started.body.run
+    const shown = await this.insist(() => this.world.api('GET', `/api/v1/runs/${run}`), (x) => x.status === 200 && x.body.approvals?.length)
+    const yes = n % 2 === 0
+    const told = await this.insist(() => this.world.api('POST', `/api/v1/approvals/${shown.body.approvals[0].approval}/${yes ? 'approve' : 'reject'}`,
+      { reason: `told ${n}` }, { token: this.world.ops }), (x) => x.status === 200 || (x.status === 409 && /already decided by olga/.test(x.body.error.message)))
+    this.votes.set(run, { yes, status: told.status })
+  }
+
+  async spin(n) {
+    await this.world.api('POST', '/api/v1/runs', { workflow: 'chaos_spin', input: { n }, key: `spin:${n}` })
+  }
+
+  turn() {
+    if (this.busy.size > 12) return
+    const n = ++this.n, hooked = Date.now() > this.hooksFrom
+    const all = [() => this.start(n), () => this.note(n), () => this.ask(n), () => this.spin(n), () => hooked ? this.hook(n) : this.ask(n)]
+    this.send(() => all[n % all.length]())
+  }
+
+  async settle() { await Promise.all([...this.busy]) }
+}
+
+async function checkClients(c, bad) {
+  const sql = (text) => c.world.sql(text)
+  const keyed = new Map((await sql(`select key, count(*), min(id) from holdpoint.run where workflow = 'chaos_1' and key like 'client:%' group by 1`)).map(([k, ...x]) => [k, x]))
+  for (const [key, run] of c.runs) {
+    const [n, id] = keyed.get(key) ?? ['0']
+    if (n !== '1' || Number(id) !== Number(run)) bad(`${key} was acknowledged as run ${run}; there are ${n}, the first ${id}`)
+  }
+  const hooked = new Map(await sql(`select key, count(*) from holdpoint.run where workflow = 'chaos_hooked' group by 1`))
+  for (const key of c.hooks.keys()) if (hooked.get(key) !== '1') bad(`webhook ${key} got a 2xx and has ${hooked.get(key) ?? 0} runs`)
+  const votes = new Map((await sql(`select a.run_id, count(v.*), max(v.decision), max(holdpoint.status_name(s.status)) from holdpoint.approval a
+    join holdpoint.run r on r.id = a.run_id join holdpoint.run_state s on s.run_id = r.id
+    left join holdpoint.vote v on v.approval_id = a.id where r.workflow = 'chaos_asked' group by 1`)).map(([run, ...x]) => [run, x]))
+  for (const [run, told] of c.votes) {
+    const [n, decision, status] = votes.get(String(run)) ?? ['0']
+    if (n !== '1' || status !== 'succeeded') bad(`run ${run} was decided; there are ${n} votes, it is ${status}`)
+    if (told.status === 200 && decision !== (told.yes ? 'approve' : 'reject')) bad(`run ${run}: told ${JSON.stringify(told)}, the vote says ${decision}`)
+  }
+  const mail = new Map(await sql(`select key, count(*) from holdpoint.mail where name = 'chaos.note' group by 1`))
+  for (const [key, status] of c.notes) {
+    const n = Number(mail.get(key) ?? 0)
+    if (n > 1 || (status === 200 && n !== 1)) bad(`event ${key}, answered ${status}, is there ${n} times`)
+    if (status === 503 && n !== 0) bad(`event ${key} was answered with 503, nothing was done; it is there`)
+  }
+}
+
+const total = (x) => Object.values(x ?? {}).reduce((a, b) => a + b, 0)
+
+function table(s, report) {
+  const places = ALL
+  s.say('', `${'kind'.padEnd(11)}${places.map((p) => p.padStart(13)).join('')}${'acks lost'.padStart(11)}`)
+  for (const [kind, p] of Object.entries(plan(s.o.lost)))
+    s.say('', `${kind.padEnd(11)}${places.map((x) => String(x in p.places && p.places[x] ? report.landed[kind]?.[x] ?? 0 : '-').padStart(13)).join('')}${String(total(report.lost[kind])).padStart(11)}`)
+}
+
+scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, lost: 1000 }, async (s) => {
+  if (s.o.short) s.o.lost = Math.min(s.o.lost, 60)
+  const cluster = await new Cluster().start()
+  const proxy = await new PgProxy({ host: cluster.host }, s.o.seed).start()
+  const world = s.world({ workers: s.o.workers, workflows: s.o.workflows, live: 30, engine: { simulated: 'duffel,resend', owner: cluster.owner,
+    args: ['--database', proxy.conninfo('holdpoint_engine'), '--sql-database', proxy.conninfo('holdpoint_workflow'), '--admin-database', cluster.conninfo] } })
+  s.worlds.push({ async end() { proxy.stop(); await cluster.stop() } }) // after the engine
+  await world.begin()
+  for (const [name, text] of Object.entries(OWN)) {
+    const file = join(world.dir, `${name}.lua`)
+    writeFileSync(file, text)
+    const done = await world.engine.cli(['deploy', file, '--plugins', PLUGINS])
+    if (done.code !== 0) throw new Error(`${name}: ${done.stdout}${done.stderr}`)
+  }
+  const clients = new Clients(world)
+  let report
+  proxy.plan(plan(s.o.lost))
+  const began = Date.now()
+  do {
+    await world.rage(1, () => clients.turn(), () => 50)
+    report = await proxy.report()
+  } while (Object.values(report.left).some((p) => total(p.places) > 0) && Date.now() - began < s.o.time * 1000)
+  proxy.plan({})
+  const raged = (Date.now() - began) / 1000
+  await clients.settle()
+  world.engine.cli(['workflow', 'pause', 'chaos_ticks', '--reason', 'the end'])
+  await world.heal()
+  report = await proxy.report()
+  table(s, report)
+  await checkAll(s, world)
+  await s.check('clients', (bad) => checkClients(clients, bad))
+  await s.check('each lost commit was asked about', async (bad) => {
+    for (const e of report.open) {
+      const over = await world.sql(`select run_id from holdpoint.run_state where status > 3 and run_id = any('{${e.runs.map(([run]) => run)}}')`)
+      if (over.length !== e.runs.length) bad(`${e.kind} ${e.place}: ${JSON.stringify(e.runs)}`)
+    }
+  })
+  s.say('raged', `${raged.toFixed(0)} s, ${report.cuts} connections cut, ${report.connections} made; all runs ended ${(world.healed / 1000).toFixed(1)} s after`)
+  s.say('commits', `of ${total(report.lost.commit) + total(report.lost.sql_commit)} lost: ${JSON.stringify(report.lost.commit)}, of sql states ${JSON.stringify(report.lost.sql_commit)}`)
+  s.say('clients', `${clients.runs.size} starts, ${clients.hooks.size} webhooks, ${clients.notes.size} events, ${clients.votes.size} decisions; ${clients.again} had to ask again`)
+  s.landed('acks lost', total(report.lost.commit) + total(report.lost.sql_commit), s.o.lost)
+  const all = Object.entries(plan(s.o.lost)).filter(([kind]) => !s.o.short || kind === 'commit') // the short form has no time for the rare ones
+    .flatMap(([kind, p]) => Object.keys(p.places).filter((x) => p.places[x] > 0).map((place) => [kind, place]))
+  const never = all.filter(([kind, place]) => !report.landed[kind]?.[place])
+  s.landed('places', all.length - never.length, all.length)
+  for (const [kind, place] of never) s.bad(`no ${kind} was struck at ${place}: this run proves nothing of it`)
+})
