@@ -6,8 +6,8 @@
 // netns.mjs knows, and once in a while PostgreSQL is restarted behind it, so that connections
 // are half open; the link to the world, where effects are counted with their time, stays.
 //
-// Measured per cycle: when the partition is noticed (first connection given up, /readyz says
-// so; last old connection gone), when the last effect left, when runs were taken over, and how
+// Measured per cycle: when the partition is noticed (the engine says that a connection is lost or
+// that a heartbeat was not answered; last old connection gone), when the last effect left, when runs were taken over, and how
 // long after the heal effects leave again. At the end every run has ended, each visit had one
 // key, and PostgreSQL holds no session that nobody uses.
 import { execFile, spawn } from 'node:child_process'
@@ -83,7 +83,7 @@ default_pool_size = 10
 server_reset_query =
 logfile = ${join(dir, 'pgbouncer.log')}
 server_connect_timeout = 3
-server_login_retry = 1
+server_login_retry = 0.5
 tcp_user_timeout = 3000
 tcp_keepidle = 1
 tcp_keepintvl = 1
@@ -142,13 +142,10 @@ class Partition {
     }
   }
 
-  /** What /readyz says; "" when it has nothing to say against it. */
-  async doubt(name) {
-    const { url } = this.engines[name]
-    try {
-      const r = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(1000) })
-      return r.status === 200 ? '' : await r.text()
-    } catch (e) { return e.message } // it is being started again
+  /** How long after `from` an engine said that its database does not answer; null: not yet. */
+  noticed(name, from) {
+    const told = this.engines[name].log.find((l) => Date.parse(l.time) >= from && /^database connection lost$|^a heartbeat was not acknowledged$/.test(l.message))
+    return told ? Date.parse(told.time) - from : null
   }
 
   restartPostgres() {
@@ -165,7 +162,7 @@ class Partition {
     net.cut(way === 'vanished' ? 'cable' : way)
     if (way === 'vanished') await this.restartPostgres()
     for (let up = old.size; Date.now() - t0 < 9000; await pause(40)) {
-      for (const who of ['far', 'pooled']) f.noticed[who] ??= /database cannot be reached|fetch failed/.test(await this.doubt(who)) ? Date.now() - t0 : null
+      for (const who of ['far', 'pooled']) f.noticed[who] ??= this.noticed(who, t0)
       if (up > 0) {
         up = [...net.connections(5432).keys()].filter((port) => old.has(port)).length
         if (up === 0) f.gone = Date.now() - t0
