@@ -20,6 +20,10 @@
  *   What remains accepted, as it cannot be seen from outside the library: lines
  *   ended by LF alone, folded header lines, and a NUL in a header value, which
  *   ends it there.
+ * - Without a free descriptor accept() fails and the socket stays readable. With no
+ *   connection open MHD tries for ever, at 100 % of a core; with one it stops
+ *   accepting until one has closed, and forgets to say that it wants to be run then.
+ *   See "no descriptors".
  * - MHD_stop_daemon() closes the listening socket, which is not ours to close:
  *   MHD_quiesce_daemon() first makes it let go. It also must not find suspended
  *   connections.
@@ -29,7 +33,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
@@ -44,11 +47,11 @@
 #include "base/words.h"
 #include "net/http_server.h"
 
-#define LISTEN_BACKLOG 1024
 /* A chunked body over the limit is read on, so that the client sees its 413, but
  * not for ever: past this many times the limit the connection is cut. */
 #define DISCARD_TIMES 4
 #define REPLY_HEADERS_MAX (16 * 1024)
+#define STARVED_LOOK_S 0.25 /* no descriptor: when to look again */
 
 struct hp_http_server {
 	struct ev_loop *loop;
@@ -56,20 +59,26 @@ struct hp_http_server {
 	ev_io io;         /* the daemon's epoll fd */
 	ev_timer timer;   /* MHD_get_timeout() */
 	ev_prepare kick;  /* never started, only fed */
+	ev_timer starved; /* active: no descriptor was free for a connection */
+	int listen_fd;
 	size_t max_body;
 	double request_s;
 	hp_http_handler handler;
 	void *arg;
 	struct hp_list calls; /* handed to the handler, not completed */
+	struct hp_list conns;
 	int n_open;
+	bool came; /* connections, in this run */
 	bool quiesced, running, again, closing;
 };
 
 /* One TCP connection; lives from NOTIFY_CONNECTION started to closed. */
 struct http_conn {
+	struct hp_list link;
 	struct hp_http_server *s;
 	int fd;
 	bool served; /* a request of it has completed: it is kept alive */
+	bool idle;   /* … and no other has begun */
 	ev_timer deadline;
 	char peer[INET6_ADDRSTRLEN];
 };
@@ -92,100 +101,18 @@ struct hp_http_call {
 	struct MHD_Response *response; /* NULL in ANSWERED: cut */
 };
 
-/* --- listening -------------------------------------------------------------- */
-
-static int split_address(const char *address, char *host, size_t host_max, const char **port,
-			 struct hp_error *err)
-{
-	const char *colon = strrchr(address, ':');
-	const char *from = address;
-	size_t n = colon ? (size_t)(colon - address) : 0;
-	if (colon && n >= 2 && from[0] == '[' && from[n - 1] == ']') {
-		from++;
-		n -= 2;
-	} else if (memchr(from, ':', n)) {
-		colon = NULL; /* an IPv6 address without its brackets */
-	}
-	int64_t number;
-	if (!colon || n >= host_max || hp_int_parse(colon + 1, &number) != 0 || number < 0 || number > 65535) {
-		(void)hp_fail(err, HP_E_INVALID, "cannot listen on \"%s\": it is no address with a port", address);
-		return hp_error_hint(err, "Write 127.0.0.1:8080, [::1]:8080 or :8080 (all addresses).");
-	}
-	memcpy(host, from, n);
-	host[n] = '\0';
-	*port = colon + 1;
-	return 0;
-}
-
-static int bind_socket(const struct addrinfo *ai)
-{
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -1;
-	int on = 1, off = 0;
-	(void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-	if (ai->ai_family == AF_INET6) /* ":8080" means IPv4 too */
-		(void)setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
-		return fd;
-	int saved = errno;
-	close(fd);
-	errno = saved;
-	return -1;
-}
-
-static int bound_port(int fd)
-{
-	struct sockaddr_storage ss;
-	socklen_t n = sizeof ss;
-	if (getsockname(fd, (struct sockaddr *)&ss, &n) != 0)
-		return 0;
-	return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
-					      : ((struct sockaddr_in *)&ss)->sin_port);
-}
-
-int hp_http_listen(const char *address, int *port, struct hp_error *err)
-{
-	char host[INET6_ADDRSTRLEN + 8];
-	const char *service = NULL;
-	if (split_address(address, host, sizeof host, &service, err) != 0)
-		return -1;
-	/* All addresses: IPv6 first, which takes IPv4 along; a kernel without IPv6
-	 * gets the other. */
-	const char *const any[] = {"::", "0.0.0.0"};
-	int fd = -1;
-	for (int i = 0; i < (host[0] ? 1 : 2) && fd < 0; i++) {
-		struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
-					 .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE};
-		struct addrinfo *ai = NULL;
-		if (getaddrinfo(host[0] ? host : any[i], service, &hints, &ai) != 0) {
-			(void)hp_fail(err, HP_E_INVALID, "cannot listen on \"%s\": \"%s\" is no IP address", address, host);
-			return hp_error_hint(err, "Use a number such as 127.0.0.1, not a name.");
-		}
-		fd = bind_socket(ai);
-		freeaddrinfo(ai);
-	}
-	if (fd < 0) {
-		int why = errno;
-		(void)hp_fail(err, why == EADDRINUSE ? HP_E_CONFLICT : HP_E_IO, "cannot listen on \"%s\": %s",
-			      address, strerror(why));
-		return why == EADDRINUSE ? hp_error_hint(err, "Another process has this port; stop it or choose another.")
-					 : -1;
-	}
-	*port = bound_port(fd);
-	return fd;
-}
-
 /* --- turning the wheel ------------------------------------------------------- */
 
 static void server_destroy(struct hp_http_server *s);
+static void server_starved(struct hp_http_server *s);
 
 static void server_run(struct hp_http_server *s)
 {
 	HP_ASSERT(!s->running);
 	s->running = true;
+	s->came = false;
 	do {
-		s->again = false; /* set by a reply to another call, given inside a handler */
+		s->again = false; /* set by a reply to another call, given inside a handler, and by an end */
 		(void)MHD_run(s->daemon);
 	} while (s->again);
 	s->running = false;
@@ -193,6 +120,8 @@ static void server_run(struct hp_http_server *s)
 		server_destroy(s);
 		return;
 	}
+	if (s->came || hp_list_empty(&s->conns))
+		server_starved(s);
 	MHD_UNSIGNED_LONG_LONG ms;
 	ev_timer_stop(s->loop, &s->timer);
 	if (MHD_get_timeout(s->daemon, &ms) == MHD_YES) {
@@ -225,6 +154,53 @@ static void on_kick(struct ev_loop *loop, ev_prepare *w, int revents)
 {
 	(void)loop, (void)revents;
 	server_run(w->data);
+}
+
+/* --- no descriptors ------------------------------------------------------------ */
+
+static bool descriptor_is_free(const struct hp_http_server *s)
+{
+	int fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || (errno != EMFILE && errno != ENFILE && errno != EINVAL);
+}
+
+/* Clients wait in the backlog, or another worker takes them; open connections are
+ * served on. Only when there is none, our epoll has nothing else to tell. */
+static void server_starved(struct hp_http_server *s)
+{
+	if (s->quiesced || descriptor_is_free(s))
+		return;
+	if (hp_list_empty(&s->conns))
+		ev_io_stop(s->loop, &s->io);
+	if (ev_is_active(&s->starved))
+		return;
+	hp_log(HP_ERROR, "no file descriptor is free: connections wait", "error", HP_STR(strerror(errno)), NULL);
+	ev_timer_again(s->loop, &s->starved);
+}
+
+/* MHD accepts again when a connection closes: one that nobody uses is closed. */
+static void on_starved(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct hp_http_server *s = w->data;
+	struct hp_list *it, *tmp;
+
+	(void)revents;
+	if (!descriptor_is_free(s))
+		return;
+	ev_timer_stop(loop, w);
+	hp_log(HP_INFO, "connections are accepted again", NULL);
+	ev_io_start(loop, &s->io);
+	hp_list_each(it, tmp, &s->conns) {
+		struct http_conn *conn = hp_list_entry(it, struct http_conn, link);
+		if (!conn->idle)
+			continue;
+		(void)shutdown(conn->fd, SHUT_RDWR);
+		break;
+	}
+	server_kick(s);
 }
 
 /* --- connections ------------------------------------------------------------- */
@@ -276,9 +252,12 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
 	struct hp_http_server *s = cls;
 	struct http_conn *conn = *context;
 	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-		if (conn)
+		if (conn) {
 			ev_timer_stop(s->loop, &conn->deadline);
+			hp_list_del(&conn->link);
+		}
 		hp_free(conn);
+		s->again = true; /* only a further run accepts again */
 		*context = NULL;
 		return;
 	}
@@ -289,6 +268,8 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
 		(void)shutdown(i->connect_fd, SHUT_RDWR);
 		return;
 	}
+	s->came = true;
+	hp_list_add_tail(&s->conns, &conn->link);
 	conn->s = s;
 	conn->fd = i->connect_fd;
 	peer_text(mc, conn->peer, sizeof conn->peer);
@@ -316,6 +297,7 @@ static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mc)
 	call->nul_in_uri = strstr(uri, "%00") != NULL;
 	hp_buf_init(&call->body, s->max_body);
 	hp_buf_init(&call->headers, REPLY_HEADERS_MAX);
+	conn->idle = false;
 	if (conn->served) /* idle time must not count against the next request */
 		conn_arm(conn);
 	return call;
@@ -339,7 +321,7 @@ static void on_completed(void *cls, struct MHD_Connection *mc, void **con_cls,
 	struct hp_http_call *call = *con_cls;
 	struct http_conn *conn = conn_of(mc);
 	if (conn) {
-		conn->served = true;
+		conn->served = conn->idle = true;
 		conn_arm(conn); /* the next request, or the end of keep-alive */
 	}
 	*con_cls = NULL;
@@ -566,11 +548,13 @@ struct hp_http_server *hp_http_server_new(struct ev_loop *loop, const struct hp_
 		return NULL;
 	}
 	s->loop = loop;
+	s->listen_fd = o->listen_fd;
 	s->handler = o->handler;
 	s->arg = o->arg;
 	s->max_body = o->max_body ? o->max_body : HP_HTTP_REQUEST_BODY_MAX;
 	s->request_s = (double)(o->request_time_us > 0 ? o->request_time_us : HP_HTTP_REQUEST_TIME_MAX) / 1e6;
 	hp_list_init(&s->calls);
+	hp_list_init(&s->conns);
 	s->daemon = MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
 		MHD_OPTION_LISTEN_SOCKET, o->listen_fd, MHD_OPTION_STRICT_FOR_CLIENT, 1,
@@ -592,9 +576,10 @@ struct hp_http_server *hp_http_server_new(struct ev_loop *loop, const struct hp_
 	}
 	ev_io_init(&s->io, on_io, info->epoll_fd, EV_READ);
 	ev_init(&s->timer, on_timer);
+	ev_timer_init(&s->starved, on_starved, 0., STARVED_LOOK_S);
 	ev_prepare_init(&s->kick, on_kick);
 	ev_set_priority(&s->kick, EV_MINPRI);
-	s->io.data = s->timer.data = s->kick.data = s;
+	s->io.data = s->timer.data = s->kick.data = s->starved.data = s;
 	ev_io_start(loop, &s->io);
 	return s;
 }
@@ -618,6 +603,7 @@ static void server_destroy(struct hp_http_server *s)
 	hp_http_server_quiesce(s);
 	ev_io_stop(s->loop, &s->io);
 	ev_timer_stop(s->loop, &s->timer);
+	ev_timer_stop(s->loop, &s->starved);
 	ev_clear_pending(s->loop, &s->kick);
 	s->closing = true;
 	/* Answers that were given but not yet handed over go out; no new request

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/alloc.h"
@@ -655,8 +656,111 @@ START_TEST(listens_or_says_why_not)
 }
 END_TEST
 
+/* No descriptor can be had until it is switched off again. */
+static void starve(bool on)
+{
+	static struct rlimit before;
+	struct rlimit none;
+	int lowest = dup(listen_fd);
+
+	if (!on) {
+		close(lowest);
+		ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+		return;
+	}
+	close(lowest);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){(rlim_t)lowest, before.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+static void on_enough(struct ev_loop *l, ev_timer *w, int revents)
+{
+	(void)l, (void)revents;
+	*(bool *)w->data = true;
+}
+
+/* How often the loop turns in half a second: each turn of a spinning one is short. */
+static int turns(void)
+{
+	bool over = false;
+	ev_timer enough;
+	int n = 0;
+
+	ev_timer_init(&enough, on_enough, .5, 0.);
+	enough.data = &over;
+	ev_timer_start(loop, &enough);
+	for (; !over; n++)
+		ev_run(loop, EVRUN_ONCE);
+	return n;
+}
+
+START_TEST(no_descriptor_is_waited_for)
+{
+	start(0);
+	struct client *c = client_open(); /* waits in the backlog: it has its descriptor already */
+	client_send(c, "GET /late HTTP/1.1\r\nHost: h\r\n\r\n");
+	starve(true);
+	ck_assert_int_lt(turns(), 20);
+	ck_assert_int_eq(handled, 0);
+	starve(false);
+	RUN_UNTIL(strstr(c->buf, "GET /late "));
+	client_close(c);
+	stop();
+}
+END_TEST
+
+/* With a connection open libmicrohttpd does not try again until one has closed. */
+START_TEST(descriptors_are_back_while_one_is_open)
+{
+	start(0);
+	struct client *kept = client_open();
+	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	struct client *first = client_open(), *second = client_open();
+	int place = dup(listen_fd);
+	starve(true);
+	close(place); /* for one of them */
+	client_send(first, "GET /first HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(first->buf, "GET /first "));
+	client_send(second, "GET /second HTTP/1.1\r\nHost: h\r\n\r\n");
+	ck_assert_int_lt(turns(), 20);
+	ck_assert_int_eq(handled, 2);
+	starve(false);
+	RUN_UNTIL(strstr(second->buf, "GET /second "));
+	client_close(kept);
+	client_close(first);
+	client_close(second);
+	stop();
+}
+END_TEST
+
+/* … and forgets to say that it wants to be run when it has. */
+START_TEST(a_connection_ends_and_the_next_is_accepted)
+{
+	start(0);
+	struct client *kept = client_open(), *next;
+	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	next = client_open();
+	starve(true);
+	client_send(next, "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+	ck_assert_int_lt(turns(), 20);
+	ck_assert_int_eq(handled, 1);
+	ev_io_stop(loop, &kept->io);
+	ck_assert_int_eq(shutdown(kept->io.fd, SHUT_RDWR), 0);
+	RUN_UNTIL(strstr(next->buf, "GET /next ")); /* in the descriptor of the other */
+	starve(false);
+	client_close(kept);
+	client_close(next);
+	stop();
+}
+END_TEST
+
 HP_SUITE("net http_server", answers_with_everything_it_read, refuses_what_parsers_disagree_about,
 	 bodies_over_the_limit, keeps_alive_and_pipelines, head_has_no_body, answers_later,
 	 answers_from_another_watcher, client_gone_while_waiting, reset_sends_nothing, byte_drips_are_cut,
 	 waiting_for_us_is_not_the_clients_fault, connections_per_address_are_limited,
-	 quiesce_answers_what_is_open, free_with_open_calls, free_inside_a_handler, listens_or_says_why_not)
+	 quiesce_answers_what_is_open, free_with_open_calls, free_inside_a_handler, listens_or_says_why_not,
+	 no_descriptor_is_waited_for, descriptors_are_back_while_one_is_open,
+	 a_connection_ends_and_the_next_is_accepted)
