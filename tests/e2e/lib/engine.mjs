@@ -22,7 +22,7 @@
 //   await engine.sql('select …')            rows of text, as the private database's superuser (or options.owner)
 //   await engine.wallet()                   the wallet's tables, if `serve` has not made them, and the seeded booking (BOOKING)
 //   await engine.until(run, 'waiting')      polls until the run has that status (or one of an array)
-//   engine.log                              the log's lines, parsed (the newest 5000)
+//   engine.log                              the log's lines, parsed (the newest 5000); engine.lines: how many in all
 //
 // options: workers (1), simulated ('stripe,duffel,resend'; '' for none), env (added to
 // the environment: HP_CRASH, HP_CRASH_LOG …), args (more words for `serve`), lease
@@ -79,6 +79,7 @@ class Engine {
     chmodSync(this.dir, 0o755)
     this.dataDir = join(this.dir, 'data')
     this.log = []
+    this.lines = 0
     this.findings = []
   }
 
@@ -115,6 +116,7 @@ class Engine {
     let entry
     try { entry = JSON.parse(line) } catch { entry = { message: line } }
     this.log.push(entry)
+    this.lines++
     // a broken invariant or a sanitizer's finding in any process fails the test: see stop()
     if (/assertion failed|Sanitizer|runtime error:/.test(entry.message)) this.findings.push(entry.message)
     if (this.log.length > 5000) this.log.shift()
