@@ -291,7 +291,7 @@ int hp_server_triggers(const struct hp_server *s, const char *source, const char
 
 bool hp_server_ready(const struct hp_server *s, const char **why)
 {
-	*why = NULL;
+	*why = s->store->ops->refuses ? s->store->ops->refuses(s->store) : NULL;
 	if (s->draining)
 		*why = "this worker is ending";
 	else if (!s->store->ops->up(s->store))

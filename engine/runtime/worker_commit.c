@@ -10,6 +10,8 @@
 #include "base/alloc.h"
 
 #define RELOAD_AGAIN (500 * HP_MSEC) /* the store could not say: ask again */
+#define RELOAD_DOUBLINGS 2           /* … while it refuses to write later each time, in 2 s at last */
+#define TELL_EVERY (10 * HP_SECOND)  /* that the store does not answer as it should */
 
 struct batch {
 	struct hp_list node;
@@ -82,7 +84,7 @@ void hp_w_acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_r
 	else
 		HP_CRASH_POINT(PARK_ACKED);
 	++*w->n_transitions;
-	r->refusals = 0;
+	r->refusals = r->unknowns = 0;
 	if (res->gated[0]) {
 		/* written as parked: nothing of what t says of the admission is so */
 		++*hp_counterf(w->o.counters, "holdpoint_gated_total{code=\"%s\"}", res->gated);
@@ -132,6 +134,31 @@ static void refused(struct hp_owned *r, const struct hp_error *err)
 		hp_w_let_go(r, true);
 }
 
+/* A database that is away or full concerns all runs: a line for each would be
+ * thousands a second. */
+static void unsettled(struct hp_owned *r, const char *message, const char *why)
+{
+	struct hp_worker *w = r->w;
+
+	hp_w_log(HP_DEBUG, r, message, NULL, why);
+	w->unsettled++;
+	if (w->unsettled_told > 0 && hp_w_boot(w) - w->unsettled_told < TELL_EVERY)
+		return;
+	hp_log(HP_WARN, message, "engine", HP_I64(w->engine), "times", HP_I64(w->unsettled), "error", HP_STR(why), NULL);
+	w->unsettled_told = hp_w_boot(w);
+	w->unsettled = 0;
+}
+
+static void unknown(struct hp_owned *r, const struct hp_error *err)
+{
+	struct hp_store *s = r->w->o.store;
+
+	unsettled(r, "a commit was not acknowledged: its run is read again", err ? err->message : "the answer was lost");
+	hp_w_reload(r, RELOAD_AGAIN << r->unknowns);
+	if (s->ops->refuses && s->ops->refuses(s) && r->unknowns < RELOAD_DOUBLINGS)
+		r->unknowns++;
+}
+
 static void result(struct hp_owned *r, int64_t now, const struct hp_commit_result *res)
 {
 	switch (res->outcome) {
@@ -147,8 +174,7 @@ static void result(struct hp_owned *r, int64_t now, const struct hp_commit_resul
 		refused(r, res->error);
 		return;
 	case HP_COMMIT_UNKNOWN:
-		hp_w_log(HP_WARN, r, "a commit was not acknowledged: reading the run again", NULL, NULL);
-		hp_w_reload(r, RELOAD_AGAIN);
+		unknown(r, res->error);
 		return;
 	}
 	HP_ASSERT(0 && "unknown outcome");
@@ -232,8 +258,7 @@ static void on_reload(void *arg, int64_t now, const struct hp_claimed *runs, int
 	if (hp_w_closed(r->w))
 		return;
 	if (err) {
-		hp_w_log(HP_WARN, r, "the run could not be read again yet", hp_code_name(err->code),
-			 err->message);
+		unsettled(r, "a run could not be read again yet", err->message);
 		r->reload_at = hp_w_boot(r->w) + RELOAD_AGAIN;
 		return;
 	}

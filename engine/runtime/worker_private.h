@@ -97,6 +97,7 @@ struct hp_owned {
 	struct hp_sql_tx *tx;        /* open statement's transaction */
 	bool give_back;              /* HP_HAND_GONE: the store must be told */
 	int refusals;                /* of transitions since the last good commit */
+	int unknowns;                /* the same, of commits that were not acknowledged */
 	int64_t reload_at;           /* HP_HAND_RELOAD: not before, on the boot clock */
 	bool asked;                  /* HP_HAND_RELOAD: the store has been asked */
 };
@@ -127,6 +128,7 @@ struct hp_worker {
 	int counts[HP_HAND__COUNT];
 	int in_hand;
 	struct hp_host hosts[HP_HOSTS_MAX];
+	int64_t unsettled, unsettled_told; /* commits and reloads since the last line of log, and when that was */
 	struct hp_list batches;  /* commits in flight */
 	int commits_in_flight;
 	struct hp_list echoes;   /* runs in HP_HAND_EFFECT whose echo is due, by host_node */

@@ -78,7 +78,7 @@ struct hp_commit_result {
 	bool pause;             /* and its pause flag */
 	int64_t first_sent_at;  /* admits with a business key that ANOTHER run or visit has been
 	                         * admitted with: that first admission, else 0 */
-	const struct hp_error *error; /* REFUSED */
+	const struct hp_error *error; /* not OK: what the database said, or NULL */
 	char gated[HP_CODE_MAX]; /* OK: the admission was refused with this code ("breaker_open"):
 				  * the run is parked and asks again later; "": it was not */
 };
@@ -238,6 +238,9 @@ struct hp_store_ops {
 	const char *name; /* "pg", "mem" */
 	void (*free)(struct hp_store *s);
 	bool (*up)(struct hp_store *s);
+	/* What it said when it refused to write, a moment ago: a full disk, read only.
+	 * NULL: it has not, or writes again. May be NULL (nothing can refuse). */
+	const char *(*refuses)(struct hp_store *s);
 
 	void (*engine_register)(struct hp_store *s, const char *host, int64_t pid, int64_t lease_us,
 				hp_engine_cb cb, void *arg);

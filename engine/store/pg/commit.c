@@ -5,7 +5,8 @@
  *
  *   answered        rows that came back changed; the others conflict
  *   refused         nothing happened. Deadlock, shutdown and the like: again, the
- *                   same chunk. Else cut in half until the culprit is alone.
+ *                   same chunk. Else cut in half until the culprit is alone. A disk
+ *                   that is full or a standby: UNKNOWN at once, all of them.
  *   answer lost     LOOKING: holdpoint.look() waits for the old backend's locks
  *                   and says which rows were written. Those that were not are
  *                   sent once more (compare-and-set makes that harmless); what
@@ -32,7 +33,7 @@ struct commit {
 	bool look_only;
 	const struct hp_transition **t;
 	struct hp_commit_result *res;
-	struct hp_error **errors; /* of refused rows */
+	struct hp_error **errors; /* what the database said of a row */
 };
 
 struct chunk {
@@ -143,6 +144,21 @@ static void chunk_outcome(struct chunk *k, enum hp_commit_outcome outcome)
 		k->c->res[k->idx[i]].outcome = outcome;
 }
 
+/* All of them, with what the database said. */
+static void chunk_failed(struct chunk *k, enum hp_commit_outcome outcome, const struct hp_pg_reply *r)
+{
+	chunk_outcome(k, outcome);
+	for (int i = 0; i < k->n; i++) {
+		struct hp_error **err = &k->c->errors[k->idx[i]];
+
+		hp_free(*err);
+		*err = hp_calloc(1, sizeof **err);
+		HP_ASSERT(*err != NULL);
+		pgs_error(r, *err);
+		k->c->res[k->idx[i]].error = *err;
+	}
+}
+
 /* ---- answers ---- */
 
 /* Those of k that are marked in `which`, in a new chunk; NULL: none. */
@@ -246,9 +262,11 @@ static void chunk_refused(struct chunk *k, const struct hp_pg_reply *r)
 {
 	struct commit *c = k->c;
 	bool transient = pgs_transient(r->sqlstate);
-	struct hp_error *err;
 
-	if (transient && k->tries < TRANSIENT_TRIES && (k->n == 1 || k->tries == 0)) {
+	if (pgs_refuses(r->sqlstate)) {
+		/* Not a conflict: those are looked into at once, and this would spin. */
+		chunk_failed(k, HP_COMMIT_UNKNOWN, r);
+	} else if (transient && k->tries < TRANSIENT_TRIES && (k->n == 1 || k->tries == 0)) {
 		struct chunk *next = chunk_again(k);
 
 		next->tries++;
@@ -260,17 +278,9 @@ static void chunk_refused(struct chunk *k, const struct hp_pg_reply *r)
 		a->resent = b->resent = k->resent;
 		chunk_send(a);
 		chunk_send(b);
-	} else if (transient) {
-		/* Nothing was written and the row is not to blame: a full disk, a standby, a
-		 * lock. Not a conflict: those are looked into at once, and this would spin. */
-		chunk_outcome(k, HP_COMMIT_UNKNOWN);
 	} else {
-		err = hp_calloc(1, sizeof *err);
-		HP_ASSERT(err != NULL);
-		pgs_error(r, err);
-		c->errors[k->idx[0]] = err;
-		c->res[k->idx[0]].error = err;
-		c->res[k->idx[0]].outcome = HP_COMMIT_REFUSED;
+		/* transient: nothing was written and the row is not to blame (a lock) */
+		chunk_failed(k, transient ? HP_COMMIT_UNKNOWN : HP_COMMIT_REFUSED, r);
 	}
 }
 
@@ -304,7 +314,7 @@ static void chunk_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	else if (r->error.code == HP_E_INVALID || r->error.code == HP_E_TOO_LARGE)
 		chunk_refused(k, r); /* it cannot even be sent */
 	else
-		chunk_outcome(k, HP_COMMIT_UNKNOWN); /* no connection: the caller loads it again */
+		chunk_failed(k, HP_COMMIT_UNKNOWN, r); /* no connection: the caller loads it again */
 	hp_free(k->idx);
 	c->open--;
 	commit_end(c);

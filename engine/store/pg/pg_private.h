@@ -58,6 +58,10 @@ struct hp_store_pg {
 	struct pgs_lost lost[PGS_LOST_MAX];
 	int n_lost;
 
+	bool refusing;        /* writes: a full disk, read only */
+	int64_t refused_at;   /* boot clock, the last time */
+	char refusal[200];
+
 	char *sql_conninfo; /* NULL: no sql states here */
 	char *application;
 	struct pgs_sql *sql[HP_SQL_STATE_CONNECTIONS];
@@ -102,6 +106,11 @@ int pgs_error(const struct hp_pg_reply *r, struct hp_error *err);
 /* Serialization, deadlock, lock timeout, shutdown, lost connection, disk: the
  * statement is not to blame and may be right the next time. */
 bool pgs_transient(const char *sqlstate);
+/* … and no other statement would fare better now: the disk is full, or the server
+ * is a standby. */
+bool pgs_refuses(const char *sqlstate);
+/* Every answer of the server passes here: see hp_store_ops.refuses. */
+void pgs_noted(struct hp_store_pg *s, const struct hp_pg_reply *r);
 /* Numbers a call that takes runs, so that its runs can be given back when its
  * acknowledgement is lost. */
 int64_t pgs_owning(struct hp_store_pg *s);

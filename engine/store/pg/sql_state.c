@@ -133,9 +133,9 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	}
 	/* nothing of it happened */
 	pgs_error(r, &err);
+	res.error = &err;
 	if (r->outcome == HP_PG_FAILED && !pgs_transient(r->sqlstate) && strcmp(r->sqlstate, "HP409") != 0) {
 		res.outcome = HP_COMMIT_REFUSED; /* a deferred constraint, for example */
-		res.error = &err;
 	} else if (r->outcome != HP_PG_FAILED || strcmp(r->sqlstate, "HP409") != 0) {
 		res.outcome = HP_COMMIT_UNKNOWN; /* the database cannot now */
 	}

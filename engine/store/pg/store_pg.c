@@ -17,6 +17,7 @@
 /* Longer than the role's lock_timeout, and as long as a webhook's sender may wait. */
 #define INTAKE_DEADLINE_US (7 * HP_SECOND)
 #define DOOR_DEADLINE_US (30 * HP_SECOND)
+#define REFUSED_FOR_US (3 * HP_SECOND) /* longer than a run in hand waits to try again */
 
 /* ---- calls ---- */
 
@@ -61,6 +62,7 @@ static void call_done(void *arg, const struct hp_pg_reply *r)
 {
 	struct pgs_call *c = arg;
 
+	pgs_noted(c->s, r);
 	c->fn(c, r);
 	pgs_call_end(c);
 }
@@ -123,6 +125,27 @@ bool pgs_transient(const char *sqlstate)
 		if (strncmp(sqlstate, classes[i], strlen(classes[i])) == 0)
 			return strcmp(sqlstate, "08P01") != 0; /* protocol_violation: a parameter too many, … */
 	return false;
+}
+
+bool pgs_refuses(const char *sqlstate)
+{
+	return strcmp(sqlstate, "53100") == 0 || strcmp(sqlstate, "58030") == 0 || strcmp(sqlstate, "25006") == 0;
+}
+
+/* On a full disk small writes may still find room, so that one was possible proves
+ * nothing; that none was refused for a while does. */
+void pgs_noted(struct hp_store_pg *s, const struct hp_pg_reply *r)
+{
+	if (r->outcome == HP_PG_FAILED && pgs_refuses(r->sqlstate)) {
+		s->refused_at = hp_boottime_us();
+		snprintf(s->refusal, sizeof s->refusal, "the database refuses to write: %.160s", r->error.message);
+		if (!s->refusing)
+			hp_log_error(HP_ERROR, "the database refuses to write: nothing is accepted until it can", &r->error);
+		s->refusing = true;
+	} else if (s->refusing && r->outcome == HP_PG_OK && hp_boottime_us() - s->refused_at > REFUSED_FOR_US) {
+		s->refusing = false;
+		hp_log(HP_INFO, "the database writes again", NULL);
+	}
 }
 
 static enum hp_code code_of(const char *sqlstate)
@@ -507,10 +530,18 @@ static bool store_up(struct hp_store *st)
 	return up;
 }
 
+static const char *store_refuses(struct hp_store *st)
+{
+	const struct hp_store_pg *s = pgs_of(st);
+
+	return s->refusing && hp_boottime_us() - s->refused_at <= REFUSED_FOR_US ? s->refusal : NULL;
+}
+
 static const struct hp_store_ops ops = {
 	.name = "pg",
 	.free = store_free,
 	.up = store_up,
+	.refuses = store_refuses,
 	.engine_register = engine_register,
 	.heartbeat = heartbeat,
 	.engine_stop = engine_stop,
