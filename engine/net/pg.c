@@ -33,6 +33,7 @@
 
 #include "base/alloc.h"
 #include "base/digest.h"
+#include "base/mutant.h"
 #include "net/pg_private.h"
 
 #define PG_WINDOW 64        /* units in flight; the rest stays queued and survives a break */
@@ -408,6 +409,12 @@ static void unit_result(struct hp_pg *pg, struct hp_pg_unit *u, PGresult *r)
 		u->results[u->n_results++] = r;
 		return;
 	case PGRES_FATAL_ERROR:
+		/* Without a code it is libpq's own: what the server did is not known. Of a
+		 * dead connection io_up() tells. */
+		if (!HP_GUARD(client_error, PQresultErrorField(r, PG_DIAG_SQLSTATE) || PQstatus(pg->conn) != CONNECTION_OK)) {
+			(void)hp_fail(&why, HP_E_UNAVAILABLE, "its answer could not be read: %.300s", PQresultErrorMessage(r));
+			break;
+		}
 		unit_failed(u, r);
 		u->n_results++;
 		PQclear(r);

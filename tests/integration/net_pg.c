@@ -1,6 +1,7 @@
 /* net_pg.c: engine/net/pg.c against a real PostgreSQL: units, errors, lost connections,
  * deadlines, transactions, callbacks that close. Values are in net_pg_values.c.
  */
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -485,6 +486,36 @@ END_TEST
 
 /* --- volume -------------------------------------------------------------------- */
 
+/* The server has committed, and libpq has no memory for what it says. */
+START_TEST(an_answer_without_memory_is_lost)
+{
+	struct rlimit before, tight;
+	struct seen s, after;
+	struct hp_error err;
+	char line[256];
+	long kb = 0;
+	FILE *f = fopen("/proc/self/status", "re");
+
+	must("create table if not exists public.no_memory (v int8)");
+	must("truncate public.no_memory");
+	while (fgets(line, sizeof line, f))
+		(void)sscanf(line, "VmSize: %ld kB", &kb);
+	fclose(f);
+	ck_assert_int_eq(getrlimit(RLIMIT_AS, &before), 0);
+	struct hp_pg_unit *u = hp_pg_unit_new(pg);
+	hp_pg_statement(u, "with w as (insert into public.no_memory values (1)) select * from generate_series(1, 2000000)");
+	memset(&s, 0, sizeof s);
+	ck_assert_int_eq(hp_pg_submit(u, on_done, &s, &err), 0);
+	tight = (struct rlimit){(rlim_t)kb * 1024 + 32 * 1024 * 1024, before.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &tight), 0);
+	run_until(&s.calls, 1);
+	ck_assert_int_eq(setrlimit(RLIMIT_AS, &before), 0);
+	run_sql("select count(*) from public.no_memory", &after);
+	ck_assert_int_eq(after.value, 1);
+	ck_assert_msg(s.outcome == HP_PG_LOST, "outcome %d, sqlstate %s: %s", s.outcome, s.sqlstate, s.error.message);
+}
+END_TEST
+
 static int answered;
 
 static void count_answer(void *arg, const struct hp_pg_reply *r)
@@ -549,5 +580,8 @@ int main(void)
 	tcase_add_test(t, drop_inside_a_callback);
 	tcase_add_test(t, close_while_connecting);
 	tcase_add_test(t, ten_thousand_units);
+#ifndef __SANITIZE_ADDRESS__ /* which reserves more than any limit leaves */
+	tcase_add_test(t, an_answer_without_memory_is_lost);
+#endif
 	return run_tests("net_pg", t);
 }

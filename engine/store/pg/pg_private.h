@@ -58,6 +58,7 @@ struct hp_store_pg {
 	struct pgs_lost lost[PGS_LOST_MAX];
 	int n_lost;
 
+	int64_t away_told, away; /* boot clock of the last line about lost connections, and how many since */
 	bool refusing;        /* writes: a full disk, read only */
 	int64_t refused_at;   /* boot clock, the last time */
 	char refusal[200];

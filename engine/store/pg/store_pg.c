@@ -17,6 +17,7 @@
 /* Longer than the role's lock_timeout, and as long as a webhook's sender may wait. */
 #define INTAKE_DEADLINE_US (7 * HP_SECOND)
 #define DOOR_DEADLINE_US (30 * HP_SECOND)
+#define AWAY_EVERY_US (5 * HP_SECOND)
 #define REFUSED_FOR_US (3 * HP_SECOND) /* longer than a run in hand waits to try again */
 
 /* ---- calls ---- */
@@ -455,9 +456,18 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 
 static void on_state(void *arg, bool up, const struct hp_error *why)
 {
-	(void)arg;
-	if (!up && why)
-		hp_log_error(HP_WARN, "database connection lost", why);
+	struct hp_store_pg *s = arg;
+	int64_t now = hp_boottime_us();
+
+	if (up || !why)
+		return;
+	/* Each attempt to connect that fails comes here, of six connections twice a second. */
+	s->away++;
+	if (s->away_told > 0 && now - s->away_told < AWAY_EVERY_US)
+		return;
+	hp_log(HP_WARN, "database connection lost", "times", HP_I64(s->away), "error", HP_STR(why->message), NULL);
+	s->away_told = now;
+	s->away = 0;
 }
 
 static void on_notify(void *arg)
@@ -489,6 +499,7 @@ static struct hp_pg *open_one(struct hp_store_pg *s, const struct hp_store_pg_op
 		.application = o->application ? o->application : "holdpoint",
 		.deadline_us = deadline_us,
 		.on_state = on_state,
+		.on_state_arg = s,
 		.on_notify = on_notify,
 		.on_notify_arg = s,
 		.setup_sql = listens && !o->pooled ? "listen holdpoint_ready" : NULL,
