@@ -97,7 +97,7 @@ static int free_slots(const struct hp_worker *w)
 
 bool hp_worker_can_take(const struct hp_worker *w)
 {
-	return w->life == HP_LIFE_WORKING && free_slots(w) > 0 && hp_worker_lease_good(w);
+	return w->life == HP_LIFE_WORKING && free_slots(w) > 0 && w->n_owed < HP_OWED_MAX / 2 && hp_worker_lease_good(w);
 }
 
 void hp_w_log(enum hp_log_level level, const struct hp_owned *r, const char *message,
@@ -274,7 +274,8 @@ static void claim_if_due(struct hp_worker *w)
 {
 	int max = free_slots(w);
 
-	if (w->life != HP_LIFE_WORKING || w->claiming || max == 0 || hp_w_boot(w) < w->claim_at)
+	if (w->life != HP_LIFE_WORKING || w->claiming || max == 0 || w->n_owed >= HP_OWED_MAX / 2 ||
+	    hp_w_boot(w) < w->claim_at)
 		return;
 	if (max > HP_CLAIM_MAX)
 		max = HP_CLAIM_MAX;
@@ -382,6 +383,8 @@ static void schedule(struct hp_worker *w)
 	if (w->life == HP_LIFE_WORKING)
 		earlier(&at, hp_w_schedules_at(w));
 	earlier(&at, hp_w_breakers_at(w));
+	if (w->n_owed > 0 && w->owed_sent == 0)
+		earlier(&at, w->owed_at);
 	if (w->life == HP_LIFE_DRAINING)
 		earlier(&at, w->drain_until);
 	hp_list_each(it, tmp, &w->hands[HP_HAND_RELOAD]) {

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 
 #define RELOAD_AGAIN (500 * HP_MSEC) /* the store could not say: ask again */
+#define RELEASE_AGAIN (500 * HP_MSEC)
 #define RELOAD_DOUBLINGS 2           /* … while it refuses to write later each time, in 2 s at last */
 #define TELL_EVERY (10 * HP_SECOND)  /* that the store does not answer as it should */
 
@@ -307,15 +308,33 @@ void hp_w_reload_due(struct hp_worker *w)
 
 /* ---- giving back ---- */
 
-/* If it is lost, the runs come back when the lease ends: nothing hangs on it. */
+void hp_w_owe(struct hp_worker *w, int64_t run, int32_t epoch)
+{
+	/* claims stop long before: better end and be taken over than forget one */
+	HP_ASSERT(w->n_owed < HP_OWED_MAX);
+	w->owed[w->n_owed++] = (struct hp_owed){run, epoch};
+}
+
+/* Asked again when it is lost: the store knows whether the run is still ours. */
 static void on_release(void *arg, int64_t now, const struct hp_error *err)
 {
-	if (hp_w_closed(arg))
+	struct hp_worker *w = arg;
+	int sent = w->owed_sent;
+
+	w->owed_sent = 0;
+	if (hp_w_closed(w))
 		return;
-	if (err)
-		hp_log_error(HP_WARN, "runs could not be given back; the end of the lease frees them", err);
-	else
-		hp_w_clock(arg, now);
+	if (HP_GUARD(release_lost, err == NULL) == 0) {
+		hp_log_error(HP_WARN, "runs could not be given back yet", err);
+		w->owed_at = hp_w_boot(w) + RELEASE_AGAIN;
+		return;
+	}
+	if (!err)
+		hp_w_clock(w, now);
+	w->n_owed -= sent;
+	memmove(w->owed, w->owed + sent, (size_t)w->n_owed * sizeof w->owed[0]);
+	if (w->n_owed > 0)
+		hp_w_again(w);
 }
 
 /* Ends the turn: those that are gone leave memory, those to give back leave together. */
@@ -329,18 +348,19 @@ void hp_w_give_back(struct hp_worker *w)
 	hp_list_each(it, tmp, &w->hands[HP_HAND_GONE]) {
 		struct hp_owned *r = hp_list_entry(it, struct hp_owned, node);
 
-		if (r->give_back && n == HP_BATCH_MAX) {
-			hp_w_again(w);
-			continue;
-		}
-		if (r->give_back) {
-			runs[n] = r->run.id;
-			epochs[n++] = r->run.epoch;
-		}
+		if (r->give_back && w->n_owed >= HP_OWED_MAX / 2)
+			continue; /* there is room when those before it are given back */
+		if (r->give_back)
+			hp_w_owe(w, r->run.id, r->run.epoch);
 		hp_w_free(r);
 	}
-	if (n == 0 || w->life == HP_LIFE_FENCED)
+	if (w->n_owed == 0 || w->owed_sent > 0 || w->life == HP_LIFE_FENCED || hp_w_boot(w) < w->owed_at)
 		return;
+	for (; n < w->n_owed && n < HP_BATCH_MAX; n++) {
+		runs[n] = w->owed[n].run;
+		epochs[n] = w->owed[n].epoch;
+	}
+	w->owed_sent = n;
 	HP_CRASH_POINT(RELEASE_BEFORE);
 	w->o.store->ops->release(w->o.store, w->engine, runs, epochs, n, on_release, w);
 }

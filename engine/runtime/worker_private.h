@@ -102,6 +102,12 @@ struct hp_owned {
 	bool asked;                  /* HP_HAND_RELOAD: the store has been asked */
 };
 
+struct hp_owed {
+	int64_t run;
+	int32_t epoch;
+};
+#define HP_OWED_MAX (4 * HP_BATCH_MAX)
+
 enum hp_life {
 	HP_LIFE_NEW,         /* not started */
 	HP_LIFE_REGISTERING,
@@ -128,6 +134,11 @@ struct hp_worker {
 	int counts[HP_HAND__COUNT];
 	int in_hand;
 	struct hp_host hosts[HP_HOSTS_MAX];
+	/* Runs that are ours in the store and in nobody's hand: to give back, until the
+	 * store has acknowledged it. Nothing else would: our lease does not end. */
+	struct hp_owed owed[HP_OWED_MAX];
+	int n_owed, owed_sent;   /* the first are in the call under way; 0: there is none */
+	int64_t owed_at;         /* boot clock: not before */
 	int64_t unsettled, unsettled_told; /* commits and reloads since the last line of log, and when that was */
 	struct hp_list batches;  /* commits in flight */
 	int commits_in_flight;
@@ -199,6 +210,7 @@ void hp_w_acknowledged(struct hp_owned *r, int64_t now, const struct hp_commit_r
 void hp_w_reload(struct hp_owned *r, int64_t after_us);
 void hp_w_reload_due(struct hp_worker *w);
 void hp_w_give_back(struct hp_worker *w);
+void hp_w_owe(struct hp_worker *w, int64_t run, int32_t epoch); /* to the store: it is given back */
 void hp_w_batches_free(struct hp_worker *w);
 
 /* worker_secret.c */

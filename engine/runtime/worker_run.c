@@ -215,15 +215,16 @@ static struct hp_owned *owned_new(struct hp_worker *w)
 	return NULL;
 }
 
-/* A run we cannot hold (memory): the claim has been counted, so one that does this
- * every time is held by the machine of some worker in the end. */
+/* A run we cannot hold (memory) is given back, and there are no more for a while. */
 struct hp_owned *hp_w_take(struct hp_worker *w, const struct hp_claimed *c)
 {
 	struct hp_owned *r = owned_new(w);
 
 	if (!r) {
-		hp_log(HP_ERROR, "no memory for a claimed run: it stays until the lease ends", "run",
-		       HP_I64(c->run.id), NULL);
+		hp_log(HP_ERROR, "no memory for a claimed run: it is given back", "run", HP_I64(c->run.id), NULL);
+		hp_w_owe(w, c->run.id, c->run.epoch);
+		w->owed_at = hp_w_boot(w) + w->o.poll_us;
+		hp_w_look_later(w);
 		return NULL;
 	}
 	hp_w_load(r, c);

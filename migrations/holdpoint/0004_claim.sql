@@ -137,7 +137,8 @@ begin
 	end if;
 end $$;
 
--- Gives runs back unmoved. That claim does not count as a stalled one.
+-- Gives runs back unmoved. That claim does not count as a stalled one. Asked again
+-- (the answer was lost), it finds that the run is not this engine's any more.
 create function holdpoint.release(p_engine bigint, p_run bigint[], p_epoch bigint[]) returns bigint
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -145,6 +146,7 @@ declare
 begin
 	with l as materialized (
 		select s.run_id from unnest(p_run, p_epoch) u(run_id, epoch) join run_state s on s.run_id = u.run_id
+		join ready y on y.run_id = s.run_id and y.engine_id = p_engine
 		where s.epoch = u.epoch order by s.run_id for no key update of s
 	), up as (
 		update run_state s set rev = s.rev + 1, claims = greatest(s.claims - 1, 0)

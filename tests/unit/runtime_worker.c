@@ -457,6 +457,107 @@ START_TEST(a_definition_nobody_can_load_holds_the_run_in_the_end)
 }
 END_TEST
 
+/* ---- what must be given back ---- */
+
+/* The store's own operations, with two in between. */
+static struct {
+	const struct hp_store_ops *own;
+	struct hp_store_ops mine;
+	struct ev_loop *loop;
+	int lost;            /* releases whose answer is lost: the first so many */
+	int releases;
+	hp_ack_cb ack;
+	void *ack_arg;
+	struct ev_timer later;
+	int blind;           /* claims that find no memory: the first so many */
+	hp_claim_cb claim;
+} between;
+
+static void on_later(struct ev_loop *l, struct ev_timer *t, int events)
+{
+	struct hp_error err;
+
+	(void)l;
+	(void)t;
+	(void)events;
+	hp_fail(&err, HP_E_TIMEOUT, "the answer was lost");
+	between.ack(between.ack_arg, 0, &err);
+}
+
+static void lossy_release(struct hp_store *s, int64_t engine, const int64_t *runs, const int32_t *epochs, int n,
+			  hp_ack_cb cb, void *arg)
+{
+	if (between.releases++ >= between.lost) {
+		between.own->release(s, engine, runs, epochs, n, cb, arg);
+		return;
+	}
+	between.ack = cb;
+	between.ack_arg = arg;
+	ev_timer_init(&between.later, on_later, 0., 0.);
+	ev_timer_start(between.loop, &between.later);
+}
+
+static void on_blind_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	if (n > 0 && between.blind > 0) {
+		between.blind--;
+		hp_alloc_fail_at(1);
+	}
+	between.claim(arg, now, runs, n, err);
+	hp_alloc_fail_at(0);
+}
+
+static void blind_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg)
+{
+	between.claim = cb;
+	between.own->claim(s, engine, max, on_blind_claim, arg);
+}
+
+static void stand_between(struct world *w, int lost, int blind)
+{
+	memset(&between, 0, sizeof between);
+	between.own = w->store->ops;
+	between.loop = w->loop;
+	between.mine = *w->store->ops;
+	between.lost = lost;
+	between.blind = blind;
+	between.mine.release = lossy_release;
+	between.mine.claim = blind_claim;
+	w->store->ops = &between.mine;
+}
+
+START_TEST(a_lost_release_is_asked_again)
+{
+	struct world w;
+
+	world_open(&w);
+	deploy_bundle(&w, "broken", hp_bytes_of("{\"workflow\":{\"file\":\"b.lua\",\"source\":\"return 1\"},\"connectors\":{}}"),
+		      hp_bytes_of("{\"states\":[{\"name\":\"a\",\"kind\":\"succeed\"}],\"triggers\":[]}"));
+	world_start(&w, 0);
+	stand_between(&w, 1, 0);
+	start_run(&w, "broken");
+	ends_as(&w, "held"); /* given back several times, the first of them unheard */
+	ck_assert_int_gt(between.releases, 1);
+	w.store->ops = between.own;
+	world_close(&w);
+}
+END_TEST
+
+START_TEST(a_claimed_run_without_memory_is_given_back)
+{
+	struct world w;
+
+	open_one(&w);
+	stand_between(&w, 1, 1);
+	start_run(&w, "one");
+	ends_as(&w, "succeeded");
+	ck_assert_int_eq(between.blind, 0);
+	ck_assert_int_eq(between.releases, 2);
+	w.store->ops = between.own;
+	world_close(&w);
+}
+END_TEST
+
 /* ---- sql ---- */
 
 static const char with_sql[] =
@@ -638,6 +739,7 @@ int main(void)
 	 a_conflict_reads_the_run_again, a_lost_result_is_asked_for_again_under_the_same_key,
 	 a_value_the_store_refuses_holds_the_run, a_cancel_waits_for_the_effect_in_flight,
 	 nothing_is_sent_late_in_the_lease, a_drain_lets_the_effect_end_and_gives_the_run_back,
+	 a_lost_release_is_asked_again, a_claimed_run_without_memory_is_given_back,
 	 a_drain_ends_at_its_limit, an_engine_marked_dead_ends, a_host_gets_no_more_than_its_share,
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
 	 a_definition_nobody_can_load_holds_the_run_in_the_end,

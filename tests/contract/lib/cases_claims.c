@@ -279,6 +279,18 @@ START_TEST(a_release_with_a_stale_epoch_does_nothing)
 }
 END_TEST
 
+START_TEST(a_release_that_is_repeated_changes_nothing)
+{
+	struct c_run r = c_own(), again;
+
+	c_release(c_engine, &r);
+	c_release(c_engine, &r); /* its answer was lost */
+	again = c_claim_one();
+	ck_assert_int_eq(again.row.rev, r.row.rev + 2); /* one of them, and the claim */
+	ck_assert_int_eq(again.row.epoch, r.row.epoch + 1);
+}
+END_TEST
+
 START_TEST(a_lease_is_kept_by_heartbeats)
 {
 	struct c_run r = c_own();
@@ -405,6 +417,7 @@ TCase *contract_claims(void)
 	tcase_add_test(t, a_reload_of_what_is_no_longer_ours_gives_nothing);
 	tcase_add_test(t, who_gave_a_run_back_is_fenced);
 	tcase_add_test(t, a_release_with_a_stale_epoch_does_nothing);
+	tcase_add_test(t, a_release_that_is_repeated_changes_nothing);
 	tcase_add_test(t, a_lease_is_kept_by_heartbeats);
 	tcase_add_test(t, runs_of_a_dead_engine_are_claimable_only_after_its_lease);
 	tcase_add_test(t, a_dead_engine_learns_it_from_its_heartbeat);
