@@ -38,6 +38,7 @@ int hp_cmd_workflow(int argc, char **argv);
 int hp_cmd_move(int argc, char **argv);
 int hp_cmd_bulk(int argc, char **argv);
 int hp_cmd_gc(int argc, char **argv);
+int hp_cmd_fsck(int argc, char **argv);
 int hp_cmd_retry(int argc, char **argv);
 int hp_cmd_skip(int argc, char **argv);
 int hp_cmd_undo(int argc, char **argv);

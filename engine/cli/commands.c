@@ -49,6 +49,7 @@ const struct hp_command_entry hp_commands[] = {
 	{ "fake", "run a simulated provider", hp_cmd_fake, SERVER },
 	{ "migrate", "bring a database's schema up to date", hp_cmd_migrate, SERVER },
 	{ "gc", "remove what ended long enough ago; engines do it by themselves", hp_cmd_gc, SERVER },
+	{ "fsck", "check what the database says of every run; changes nothing", hp_cmd_fsck, SERVER },
 	{ "token", "make, list and revoke tokens for the API", hp_cmd_token, SERVER },
 	{ "secret", "set, list, promote and retire secrets of the encrypted table", hp_cmd_secret, SERVER },
 	{ "crash-labels", "list the points where a test can crash the engine", hp_cmd_crash_labels, SERVER },

@@ -30,7 +30,7 @@ async function fails(words, code, sentence, o) {
 }
 
 const commands = ['start', 'runs', 'show', 'history', 'why', 'watch', 'cancel', 'pause', 'resume', 'move', 'bulk', 'retry', 'skip', 'undo', 'give-up', 'approvals',
-  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'budget', 'limits', 'check', 'test', 'graph', 'deploy', 'plugin', 'serve', 'fake', 'migrate', 'gc', 'token', 'secret',
+  'approve', 'reject', 'event', 'events', 'workflows', 'workflow', 'schedules', 'budget', 'limits', 'check', 'test', 'graph', 'deploy', 'plugin', 'serve', 'fake', 'migrate', 'gc', 'fsck', 'token', 'secret',
   'breakers', 'breaker', 'crash-labels', 'completion', 'version', 'help']
 
 test('every command is in the help and has its own', async () => {
