@@ -100,7 +100,8 @@ static const struct check {
 struct fsck {
 	PGconn *pg;
 	int most;                /* shown of each check */
-	int64_t runs, last;      /* looked at, the highest number when it began */
+	int64_t runs;            /* looked at */
+	int64_t last, newest;    /* the highest number when it began, and now */
 	int64_t ranges, longest; /* µs */
 	struct {
 		int64_t looked, wrong;
@@ -230,8 +231,9 @@ static enum answer range(struct fsck *f, int64_t from, int n, int64_t *until, st
 	if (said != ANSWERED)
 		return said;
 	*until = PQgetisnull(r, 0, 0) ? 0 : strtoll(PQgetvalue(r, 0, 0), NULL, 10);
+	f->newest = strtoll(PQgetvalue(r, 0, 1), NULL, 10);
 	if (f->ranges++ == 0)
-		f->last = strtoll(PQgetvalue(r, 0, 1), NULL, 10);
+		f->last = f->newest;
 	if (add_range(f, PQgetvalue(r, 0, 2), err) < 0)
 		said = FAILED;
 	PQclear(r);
@@ -263,9 +265,9 @@ static int adapt(int n, int64_t took)
 	return took > RANGE_LONG && n > 1 ? n / 2 : n;
 }
 
-/* Up to the runs that there were when it began. Whoever starts runs meanwhile does not keep it
- * busy for ever. What lies behind the last one is looked at, too: it belongs to nobody. */
-static int all_runs(struct fsck *f, struct hp_error *err)
+/* Up to the last of the runs that there were when it began: who starts runs meanwhile does not
+ * keep it busy for ever. Where the next range begins; -1: err says why it went no further. */
+static int64_t all_runs(struct fsck *f, struct hp_error *err)
 {
 	int64_t from = 0, until, began;
 	int n = RANGE_FIRST, tries = 0;
@@ -293,7 +295,7 @@ static int all_runs(struct fsck *f, struct hp_error *err)
 		from = until;
 		progress(f, from, false);
 	} while (from > 0 && from <= f->last);
-	return 0;
+	return from;
 }
 
 /* Of limiters, keys, … : page by page. */
@@ -301,33 +303,34 @@ static int rest(struct fsck *f, const char *what, size_t check, struct hp_error 
 {
 	char b[16], c[16];
 	const char *values[] = { what, NULL, b, c };
-	json_t *doc = NULL;
-	char *after = NULL;
-	int rc = 0, tries = 0;
+	struct hp_buf after;
+	json_t *doc;
+	int rc, tries = 0;
 
+	hp_buf_init(&after, 64 * 1024);
 	(void)snprintf(b, sizeof b, "%d", PAGE);
 	(void)snprintf(c, sizeof c, "%d", f->most);
 	do {
 		PGresult *r;
 		enum answer said = ask(f, "select holdpoint.fsck_rest($1, $2, $3, $4)", 4, values, &r, err);
 
-		if (said == LOCKED && ++tries < TRIES) {
+		rc = said == ANSWERED || (said == LOCKED && ++tries < TRIES) ? 0 : -1;
+		if (said != ANSWERED) {
 			cli_pause(500 * HP_MSEC);
 			continue;
 		}
-		json_decref(doc);
-		doc = said == ANSWERED ? hp_json_parse(PQgetvalue(r, 0, 0), strlen(PQgetvalue(r, 0, 0)), "answer", err) : NULL;
+		doc = hp_json_parse(PQgetvalue(r, 0, 0), strlen(PQgetvalue(r, 0, 0)), "answer", err);
 		PQclear(r);
-		free(after);
-		after = json_dumps(json_object_get(doc, "next"), JSON_ENCODE_ANY);
-		values[1] = after;
-		rc = doc ? 0 : -1;
 		f->of[check].looked += hp_json_int(doc, "looked", 0);
 		f->of[check].wrong += hp_json_int(doc, "wrong", 0);
 		add_found(f, json_object_get(doc, "found"));
-	} while (rc == 0 && after);
-	free(after);
-	json_decref(doc);
+		hp_buf_clear(&after);
+		rc = !doc ? -1 : json_object_get(doc, "next") ? hp_json_write(&after, json_object_get(doc, "next"), err) : 0;
+		values[1] = after.n ? hp_buf_str(&after) : NULL;
+		json_decref(doc);
+		tries = 0;
+	} while (rc == 0 && (values[1] || tries > 0));
+	hp_buf_free(&after);
 	return rc;
 }
 
@@ -335,8 +338,12 @@ static int everything(struct fsck *f, struct hp_error *err)
 {
 	static const char *const what[][2] = { { "limits", "limits" }, { "run_keys", "keys" }, { "effect_keys", "keys" },
 					       { "schedules", "schedules" }, { "secrets", "secrets" } };
-	int rc = all_runs(f, err);
+	int64_t until = all_runs(f, err);
+	int rc = until < 0 ? -1 : 0;
 
+	/* rows of numbers that no run has had yet belong to nobody */
+	if (until > 0 && range(f, f->newest + 1, RANGE_MAX, &until, err) != ANSWERED)
+		rc = -1;
 	for (size_t i = 0; rc == 0 && i < sizeof what / sizeof what[0]; i++)
 		rc = rest(f, what[i][0], check_of(what[i][1]), err);
 	progress(f, 0, true);
@@ -454,15 +461,16 @@ static void print(const struct fsck *f, int64_t took)
 
 static int connect_to(struct fsck *f, const struct cli_args *a, struct hp_error *err)
 {
-	char private[PATH_MAX + 64];
+	char super[PATH_MAX + 64], private[sizeof super + 32];
 	const char *database = cli_value(a, "database");
 	PGresult *r;
 	bool known;
 
 	if (!database) {
-		if (cli_private_database(a, private, sizeof private - 32, err) < 0)
+		if (cli_private_database(a, super, sizeof super, err) < 0)
 			return -1;
-		strcat(private, " user=holdpoint_engine"); /* the last one counts: no rights beyond reading are needed */
+		/* the last one counts: who checks needs no right to change anything else */
+		(void)snprintf(private, sizeof private, "%s user=holdpoint_engine", super);
 		database = private;
 	}
 	f->pg = PQconnectdb(database);

@@ -433,7 +433,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	when p.visit = 0 and not s.limited and s.status <= 3 then 'it has a permit of its own, and no mark for it'
 	when p.visit > s.visit then format('it has a permit for visit %s, and is in visit %s', p.visit, s.visit)
 	when late.tended and (s.status > 3 or p.visit > 0 and p.visit < s.visit)
-			and (select max(h.at) from history h where h.run_id = p.run_id and h.seq = 0 and h.visit > coalesce(nullif(p.visit, 0), s.visit - 1)) < late.at then
+			and (select max(h.at) from history h where h.run_id = p.run_id and (s.status > 3 or h.visit > p.visit)) < late.at then
 		format('it has left %s %s long ago, and still has a permit of it', l.kind, l.name) end as what) b
 	where p.run_id >= p_from and p.run_id < p_until and b.what is not null
 $$;
@@ -536,7 +536,7 @@ begin
 				order by scope, key_hash limit p_limit) k
 			join run r on r.id = k.run_id) x;
 	when 'schedules' then
-		select count(*), array_agg(('schedules', coalesce(x.last_run, 0), schedule_name(x.workflow, x.idx) || ': ' || x.what)::fsck_bad)
+		select count(*), array_agg(('schedules', 0, schedule_name(x.workflow, x.idx) || ': ' || x.what)::fsck_bad)
 				filter (where x.what is not null)
 			into v_n, v_bad
 		from (select s.*, case

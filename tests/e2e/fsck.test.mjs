@@ -2,27 +2,32 @@
 // every check finds what it is there for.
 //
 // A zoo of runs stands in every kind of state and every phase. Then its database is copied, every
-// line of the table at the end spoils one thing of the copy, and fsck names each. Nothing
+// line of lib/corruptions.mjs spoils one thing of the copy, and fsck names each. Nothing
 // else may be found, so a check that cries wolf fails here, too.
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { ROOT, startEngine, waitFor } from './lib/engine.mjs'
+import { CORRUPTIONS, ENGINES } from './lib/corruptions.mjs'
 import { newBooking, prepare, refuse, runOf } from './lib/demo.mjs'
 
 const ZOO = join(ROOT, 'tests/fixtures/fsck')
 const PLUGINS = join(ROOT, 'tests/chaos/plugins')
 let engine, server, ops
 const zoo = {} // name → run
+const many = {} // kind → runs of it that nobody has spoiled yet
+const slow = new Set() // runs whose payment is not answered yet
 
 /** A provider that does what the tag says. */
 const provide = (rq, rs) => {
   let text = ''
   rq.on('data', (d) => { text += d })
   rq.on('end', () => {
-    const word = text ? JSON.parse(text).tag.split('/')[0] : 'busy'
+    const [word, run] = text ? JSON.parse(text).tag.split('/') : ['busy']
     if (word === 'lose') return rq.socket.destroy()
+    if (word === 'pay' && slow.has(run)) return
     const status = { busy: 503, no: 402 }[word] ?? 200
     rs.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ id: word }))
   })
@@ -38,9 +43,14 @@ before(async () => {
     create table public.zoo_swept (run bigint, id bigint);
     grant select, insert on public.zoo_rows, public.zoo_swept to holdpoint_workflow`)
   for (const name of ['zoo_one', 'zoo']) await ok(['deploy', join(ZOO, `${name}.lua`), '--plugins', PLUGINS])
+  await waitFor('the zoo is loaded by both workers', async () => { // each loads it by itself
+    for (let i = 0; i < 4; i++) await start('zoo', { to: 'done' }, 'opening')
+    return true
+  })
   ops = await engine.tokenFor('olga', { roles: ['ops'] })
 })
 after(async () => {
+  server?.closeAllConnections()
   await engine?.stop()
   server?.close()
 })
@@ -88,23 +98,28 @@ test('a run in every kind of state and phase, and nothing is wrong', async () =>
   await waitFor('both workers are there', () => engine.pids()['worker-1'] && engine.pids()['worker-2'])
   for (const to of ['wait', 'await', 'sign', 'backoff', 'doubt', 'hold', 'slot', 'spend', 'child', 'many', 'sweep', 'undo', 'undo_held', 'note'])
     zoo[to] = await start('zoo', { to }, `zoo ${to}`)
-  for (const to of ['signed', 'refused']) zoo[to] = await start('zoo', { to: 'sign' })
-  for (const to of ['cancelled', 'paused', 'paused_wait']) zoo[to] = await start('zoo', { to: 'wait' })
+  for (const [to, n] of Object.entries({ done: 30, backoff: 20, await: 3, note: 3, short: 3, undo: 6 }))
+    many[to] = await Promise.all(Array.from({ length: n }, (_, i) => start('zoo', { to }, `zoo ${to} ${i}`)))
+  many.signed = await Promise.all(Array.from({ length: 11 }, () => start('zoo', { to: 'sign' })))
+  for (const to of ['signed', 'refused', 'ask', 'paying']) zoo[to] = await start('zoo', { to: 'sign' })
+  zoo.some = await start('zoo', { to: 'many' })
+  slow.add(String(zoo.paying))
+  for (const to of ['cancelled', 'paused', 'paused_too']) zoo[to] = await start('zoo', { to: 'wait' })
   await stands(zoo.slot, 2, 3)
   zoo.queued = await start('zoo', { to: 'slot' })
   zoo.budget = await start('zoo', { to: 'spend' })
   zoo.first = await start('zoo_one', { who: 'a' })
   zoo.second = await start('zoo_one', { who: 'a' })
   zoo.ended = await start('zoo_one', { who: 'b' })
-  await decide(zoo.signed, 'approve')
+  for (const run of [zoo.signed, zoo.paying, ...many.signed]) await decide(run, 'approve')
   await decide(zoo.refused, 'reject')
-  for (const name of ['cancelled', 'paused', 'paused_wait']) await stands(zoo[name], 2, 6)
+  for (const name of ['cancelled', 'paused', 'paused_too']) await stands(zoo[name], 2, 6)
   await post(`/runs/${zoo.cancelled}/cancel`)
   await stands(zoo.ended, 2, 6)
   await post(`/runs/${zoo.ended}/cancel`)
   await engine.until(zoo.ended, 'cancelled')
   zoo.rated = await start('zoo_one', { who: 'b' }) // it has the place, and its time is tomorrow
-  await post(`/runs/${zoo.paused}/pause`)
+  for (const name of ['paused', 'paused_too']) await post(`/runs/${zoo[name]}/pause`)
   await post(`/runs/${zoo.await}/pause`)
   await post(`/runs/${zoo.await}/resume`)
   await stands(zoo.hold, 3, 2)
@@ -123,7 +138,12 @@ test('a run in every kind of state and phase, and nothing is wrong', async () =>
   await stands(zoo.child, 2, 10)
   await stands(zoo.undo_held, 3, 2)
   await engine.until(zoo.undo, 'failed')
-  await engine.until(zoo.signed, 'succeeded')
+  for (const run of [zoo.signed, ...many.signed, ...many.done, ...many.note, ...many.short]) await engine.until(run, 'succeeded')
+  for (const run of many.undo) await engine.until(run, 'failed')
+  for (const run of many.backoff) await stands(run, 2, 3)
+  for (const run of [...many.await, zoo.ask, zoo.sign]) await stands(run, 2, 6)
+  for (const run of [zoo.many, zoo.some]) await stands(run, 2, 10)
+  await stands(zoo.paying, 1, 2)
   await stands(zoo.sweep, 2, 6)
   await engine.until(zoo.cancelled, 'cancelled')
   const r = await engine.cli(['fsck'])
@@ -132,4 +152,70 @@ test('a run in every kind of state and phase, and nothing is wrong', async () =>
   assert.match(r.stdout, /^ +20 {2}the audit chain +not built yet: nothing to check$/m)
   assert.match(r.stdout, /nothing is wrong\n$/)
   clean(await engine.cli(['fsck', '--run', String(zoo.signed)]))
+})
+
+// ---- a copy, spoiled ----
+
+const host = async () => (await engine.sql('show unix_socket_directories'))[0][0]
+const copied = async (text) => engine.sql(`\\c copy\nset search_path = holdpoint, public; set session_replication_role = replica;\n${text}`)
+const onCopy = async (words = [], user = 'holdpoint_engine') =>
+  engine.cli(['fsck', '--database', `host=${await host()} dbname=copy user=${user}`, ...words])
+
+test('every check finds what it is there for, and nothing else', async () => {
+  const bin = process.env.PG_BIN || '/usr/lib/postgresql/15/bin'
+  const dump = execFileSync(join(bin, 'pg_dump'), ['-h', await host(), '-U', 'holdpoint', 'holdpoint'], { maxBuffer: 1e9, stdio: ['ignore', 'pipe', 'pipe'] })
+  await engine.sql('create database copy')
+  await engine.sql(`\\c copy\n${dump}`)
+  clean(await onCopy())
+  const expected = new Map(), allowed = new Set() // "check run" → what is said
+  let text = ENGINES
+  for (const [check, which, sql, says, also = []] of CORRUPTIONS) {
+    const run = which === null || typeof which === 'number' ? which : which.startsWith('a ') ? many[which.slice(2)].pop() : zoo[which]
+    assert.notEqual(run, undefined, `there is no run for ${check}, ${which}`)
+    const key = `${check} ${run}`
+    expected.set(key, [...(expected.get(key) ?? []), says])
+    for (const other of also) allowed.add(`${other} ${run}`)
+    text += `\n${sql.replaceAll('$RUN', run)};`
+  }
+  await copied(text)
+  const r = await onCopy(['--json', '--limit', '1000'])
+  assert.equal(r.code, 1, r.stderr)
+  const found = JSON.parse(r.stdout).checks.flatMap((c) => c.found ?? [])
+  const left = found.map((f) => ({ key: `${f.check} ${f.run ?? null}`, what: f.what }))
+  for (const [key, list] of expected) for (const says of list) {
+    const i = left.findIndex((f) => f.key === key && says.test(f.what))
+    assert.ok(i >= 0, `${key}: ${says} was not found, but: ${JSON.stringify(found.filter((f) => `${f.check} ${f.run ?? null}` === key))}`)
+    left.splice(i, 1)
+  }
+  assert.deepEqual(left.filter((f) => !allowed.has(f.key)), [])
+  for (const key of allowed) assert.ok(left.some((f) => f.key === key), `${key}: nothing was found`)
+})
+
+test('the report names runs, says what to do, and lists as many as are asked for', async () => {
+  const r = await onCopy(['--limit', '2'])
+  assert.equal(r.code, 1)
+  assert.match(r.stdout, /^ +7 {2}what has ended stays ended +1 wrong of \d+ runs\n +run \d+: rev \d+ \(woken\) was written after it had ended with rev \d+\n +→ Look at holdpoint history RUN/m)
+  assert.match(r.stdout, /… and \d+ more\n/)
+  assert.match(r.stdout, /longest snapshot [\d.]+ s: \d+ wrong\n$/)
+  const one = await onCopy(['--run', String(zoo.hold)])
+  assert.equal(one.code, 1)
+  assert.match(one.stdout, new RegExp(`run ${zoo.hold}: it is held, and not in the list of what is held`))
+})
+
+test('it cannot write, needs no right to, and says plainly what it cannot do', async () => {
+  await copied(`create role fsck_reader login; grant usage on schema holdpoint to fsck_reader;
+    grant select on all tables in schema holdpoint to fsck_reader; grant execute on all functions in schema holdpoint to fsck_reader`)
+  assert.equal((await onCopy([], 'fsck_reader')).code, 1)
+  await copied(`create or replace function fsck_sweeps(p_from bigint, p_until bigint) returns setof fsck_bad language plpgsql as
+    $$ begin update holdpoint.sweep set failed = 0; end $$`)
+  const writes = await onCopy()
+  assert.equal(writes.code, 6)
+  assert.match(writes.stderr, /cannot execute UPDATE in a read-only transaction/)
+  await copied('drop schema holdpoint cascade')
+  const missing = await onCopy()
+  assert.equal(missing.code, 5)
+  assert.match(missing.stderr, /the schema of this database is missing, or older than this program\n.*holdpoint migrate/)
+  assert.equal((await engine.cli(['fsck', '--database', 'host=/nonexistent'])).code, 6)
+  assert.equal((await engine.cli(['fsck', '--run', '99999999'])).code, 4)
+  assert.equal((await engine.cli(['fsck', '--limit', '100000'])).code, 2)
 })
