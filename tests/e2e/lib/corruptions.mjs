@@ -11,8 +11,9 @@ const index = (name) => `state_index(states_of((select digest from run where id 
 const LAST = 'rev = (select max(rev) from history where run_id = $RUN)'
 const decision = `run_id = $RUN and move = 11 and detail ->> 'status' = 'approved'`
 
-/** An engine of long ago that is alive and idle, and one that died: without one nothing is late. */
-export const ENGINES = `insert into engine (id, host, pid, lease_us, lease_until, idle, started_at) overriding system value
+/** Those of the zoo live on. One of long ago is idle (else nothing is late), and one has died. */
+export const ENGINES = `update engine set lease_until = 9000000000000000;
+  insert into engine (id, host, pid, lease_us, lease_until, idle, started_at) overriding system value
     values (9001, 'copy', 1, 1000000, 9000000000000000, true, 0);
   insert into engine (id, host, pid, lease_us, lease_until, dead, started_at, ended_at) overriding system value
     values (9002, 'copy', 2, 1000000, 1, true, 0, 1);`
@@ -26,7 +27,7 @@ export const CORRUPTIONS = [
   ['visits', 'a done', history('move = 2', 'rev = 0'), /^its history begins with rev 0 \(entered, visit 1\), not with its start$/],
   ['visits', 'a note', `${history(`state = ${index('pay')}`, 'visit = 2')}; ${history(`from_state = ${index('pay')}`, 'from_visit = 2')}`,
     /goes from state "which" to "pay", and its definition has no such way/],
-  ['visits', 'a done', `update run set digest = sha256('nothing') where id = $RUN`, /is in state #0 of a definition [0-9a-f]{12} that is not there/],
+  ['visits', 'a done', `update run set digest = sha256('nothing') where id = $RUN`, /is in state #0 of a definition [0-9a-f]{12} that is not there/, ['visits']],
   ['visits', 'a done', `${history('state = 499', LAST)}; ${spoil('state = 499')}`, /is in state #499 of a definition .* that has no such state/],
   ['visits', 'a backoff', `${history(`state = ${index('doubt')}`, LAST)}; ${spoil(`state = ${index('doubt')}`)}`, /is in state #\d+ without having entered it/],
   ['visits', 'a done', history(`from_state = ${index('wait')}`, 'from_visit = 1 and visit = 2'), /leaves state #\d+, and the row before it is in state #0/],
@@ -76,7 +77,7 @@ export const CORRUPTIONS = [
   ['rows', 'a backoff', `update timer set due_at = due_at + 1 where run_id = $RUN`, /^it is due at \d+, and its timer is set to \d+$/],
 
   ['orphans', 987654, `insert into ready (run_id, due_at) values ($RUN, 1)`, /^there is no such run, but a row of it in ready$/],
-  ['orphans', 987655, `insert into child (run_id, visit, n, status) values ($RUN, 1, 1, 0)`, /^there is no such run, but a row of it in child$/],
+  ['orphans', 987655, `insert into child (run_id, visit, n, status) values ($RUN, 1, 1, 0)`, /^there is no such run, but a row of it in child$/, ['children']],
   ['orphans', 'a done', `delete from run_state where run_id = $RUN`, /^it has no state$/],
   ['orphans', 'a done', `delete from history where run_id = $RUN`, /^it has no history$/],
   ['orphans', 'a done', `delete from run where id = $RUN`, /^there is no such run, but a row of it in run_state$/],
@@ -117,7 +118,7 @@ export const CORRUPTIONS = [
 
   ['children', 'many', `update family set succeeded = 1 where run_id = $RUN`, /^visit 2 counts \(4,1,3,1,0,0\), and its rows are \(4,1,3,0,0,0\)$/],
   ['children', 'some', `update run_state set awaited = false where run_id = (select min(child) from child where run_id = $RUN)`, /^child 1 of visit 2 is run \d+, which does not know that it is waited for$/],
-  ['undo', 'a undo', `update undo_log set status = 1 where run_id = $RUN`, /^(its undo log counts 0 effects as undone, its history 1|it went back and has ended, and its undo log has open entries)$/],
+  ['undo', 'a undo', `update undo_log set status = 1 where run_id = $RUN`, /^(its undo log counts 0 effects as undone, its history 1|it went back and has ended, and its undo log has open entries)$/, ['undo']],
   ['undo', 'a undo', `update unwinding set ends = 6 where run_id = $RUN`, /^it was to end as cancelled when all was undone, and failed$/],
   ['undo', 'a undo', `update undo_log set visit = 77 where run_id = $RUN`, /^entry 1 of its undo log is of visit 77, which it has not had$/],
   ['sweeps', 'sweep', `update sweep set failed = 3 where run_id = $RUN`, /^the sweep of visit 2 counts 3 failures, and 0 are listed$/],
