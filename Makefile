@@ -74,8 +74,11 @@ endif
 WARN := -Wall -Wextra -Wstrict-prototypes -Wconversion
 DEFINES := -D_GNU_SOURCE -DHP_VERSION='"$(VERSION)"' -DHP_SHARE_DIR='"$(PREFIX)/share/holdpoint"' \
 	$(DEFINE_MUTANT)
-ALL_CFLAGS = -g $(OPTIMISE) -std=c11 -fPIE $(DEFINES) -Iengine -Itests $(WARN) $(HARDEN) $(VARIANT) \
+COMMON_CFLAGS = -std=c11 -fPIE $(DEFINES) -Iengine -Itests $(WARN) $(VARIANT) \
 	-ffile-prefix-map=$(CURDIR)/= $(PKG_CFLAGS) $(CFLAGS)
+ALL_CFLAGS = -g $(OPTIMISE) $(HARDEN) $(COMMON_CFLAGS)
+# What a test says itself is run once: compiling it well takes longer than running it.
+TEST_CFLAGS = -g -O0 $(COMMON_CFLAGS)
 ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(LDFLAGS)
 ALL_LIBS = $(PKG_LIBS) -lev -lm -ldl -lpthread
 
@@ -189,6 +192,11 @@ $(BUILD)/.build_opts: packages FORCE
 	@if cmp -s $@ $@.new; then rm $@.new; else mv $@.new $@; fi
 
 $(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/.build_opts
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(TEST_CFLAGS) -MMD -MP -c $< -o $@
+
+# What measures is built like the engine.
+$(BUILD)/obj/tests/bench/%.o: tests/bench/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 

@@ -32,7 +32,9 @@ wrapper=${HP_TEST_WRAPPER:-}
 work=$(mktemp -d "${TMPDIR:-/tmp}/holdpoint-suites.XXXXXX") || exit 1
 child=
 finish() {
-	[ -z "$child" ] || kill "$child" 2>/dev/null
+	# One process, or the workers of run_at_once().
+	# shellcheck disable=SC2086
+	[ -z "$child" ] || kill $child 2>/dev/null
 	pg_stop
 	rm -rf "$work"
 }
@@ -109,7 +111,12 @@ run_counted() { # NAME TIMEOUT COMMAND...
 	wait "$child"
 	status=$?
 	child=
-	[ "$status" != 124 ] || echo "stopped after $limit seconds" >>"$log"
+	count "$name" "$status" "$log" "$limit"
+}
+
+count() { # NAME STATUS LOG LIMIT
+	name=$1 status=$2 log=$3
+	[ "$status" != 124 ] || echo "stopped after $4 seconds" >>"$log"
 	# The three numbers of counts().
 	# shellcheck disable=SC2046
 	set -- $(counts "$log")
@@ -122,6 +129,36 @@ run_counted() { # NAME TIMEOUT COMMAND...
 		echo "no check was run, or no count of checks was printed" >>"$log"
 		fail "$name: no checks" "$log" 1
 	fi
+}
+
+# Runs programs that share nothing, one on each core; what each printed is in
+# $work/ran/NAME.log, its exit status in $work/ran/NAME.
+run_at_once() { # TIMEOUT PROGRAM...
+	limit=$(($1 * factor))
+	shift
+	rm -rf "$work/ran"
+	mkdir "$work/ran"
+	for _ in $(seq "$(nproc)"); do
+		(
+			running=
+			trap '[ -z "$running" ] || kill "$running" 2>/dev/null; exit 143' TERM
+			for program in "$@"; do
+				name=$work/ran/$(basename "$program")
+				mkdir "$name.claim" 2>/dev/null || continue # another one has it
+				# The wrapper is a command with its arguments.
+				# shellcheck disable=SC2086
+				timeout -k 10 "$limit" $wrapper "$program" >"$name.log" 2>&1 &
+				running=$!
+				wait "$running"
+				echo $? >"$name"
+				running=
+			done
+		) &
+		child="$child $!"
+	done
+	# shellcheck disable=SC2086
+	wait $child
+	child=
 }
 
 suite_check_deps() {
@@ -143,11 +180,25 @@ run_programs() { # SUITE
 		echo "there is no test program in tests/$1" >"$build_log"
 		fail "$1: no tests" "$build_log" 1
 	fi
+	there=
 	for program in $programs; do
 		if [ "$built" != 0 ] && ! build "$program" >"$build_log" 2>&1; then
 			fail "$(basename "$program"): not built" "$build_log" 1
-			continue
+		else
+			there="$there $program"
 		fi
+	done
+	# Integration tests share a server, and some stop it.
+	if [ "$1" = unit ]; then
+		# shellcheck disable=SC2086
+		run_at_once 120 $there
+		for program in $there; do
+			log=$work/ran/$(basename "$program")
+			count "$(basename "$program")" "$(cat "$log")" "$log.log" $((120 * factor))
+		done
+		return
+	fi
+	for program in $there; do
 		# The wrapper is a command with its arguments.
 		# shellcheck disable=SC2086
 		run_counted "$(basename "$program")" 120 $wrapper "$program"
