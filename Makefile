@@ -7,10 +7,19 @@
 # Switches:  SAN=address,undefined   sanitizers      CC=clang   the other compiler
 #            COVERAGE=1              gcov counters   BUILD=dir  another build directory
 #            MUTANT=name             without the guard `name`   V=1  show commands
+#            FUZZER=1                with libFuzzer and its sanitizers (make fuzz)
 
 VERSION := 0.1.0
 PREFIX ?= /usr/local
 DESTDIR ?=
+
+# libFuzzer is clang's, and finds little without the sanitizers.
+ifneq ($(FUZZER),)
+CC := clang
+SAN := address,undefined
+OPTIMISE := -O1
+BUILD ?= build-fuzz
+endif
 
 # A variant has a build directory of its own; only the plain build writes ./holdpoint.
 ifneq ($(SAN),)
@@ -67,6 +76,9 @@ OPTIMISE := -O0
 HARDEN := -fstack-protector-strong
 VARIANT += --coverage
 endif
+ifneq ($(FUZZER),)
+VARIANT += -fsanitize=fuzzer-no-link
+endif
 ifneq ($(MUTANT),)
 DEFINE_MUTANT := -DHP_MUTANT_$(MUTANT)
 endif
@@ -97,7 +109,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration authors e2e check-deep chaos mutants bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep chaos mutants fuzz bench check-deps \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -144,6 +156,11 @@ mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test
 	$(call need,scripts/mutants.sh)
 	@scripts/mutants.sh
+
+fuzz: ## every target for TIME seconds (60) under libFuzzer, or one: TARGET=cron
+	@sh scripts/bootstrap.sh deep
+	$(call need,scripts/fuzz.sh)
+	@TIME=$(or $(TIME),60) TARGET=$(TARGET) scripts/fuzz.sh
 
 bench: ## durable steps per second against the one-row-per-commit baseline
 	@sh scripts/bootstrap.sh run
@@ -286,6 +303,22 @@ $(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers
 $(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,integration) $(call libs_up_to,api)
 	@mkdir -p $(@D)
 	$(link_test)
+
+# Fuzzing harnesses (tests/fuzz/lib/fuzz.h): a program each with libFuzzer, all of them
+# in tests/unit/cli_corpora.c without.
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(call suite_sources,fuzz))
+FUZZ_DNS := $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
+$(BUILD)/tests/cli_corpora: $(patsubst %,$(BUILD)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS)) $(FUZZ_DNS)
+
+$(BUILD)/obj/fuzz/%.o: tests/fuzz/%.c $(BUILD)/.build_opts
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -DHP_FUZZER -MMD -MP -c $< -o $@
+$(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(FUZZ_DNS) $(call libs_up_to,cli)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ $(ALL_LIBS) -o $@
+.PHONY: build-fuzz list-fuzz
+build-fuzz: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ_TARGETS))
+list-fuzz: ; @echo $(FUZZ_TARGETS)
 
 # Not a suite: programs that measure, in BUILD/tests/bench/.
 TESTS_bench := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,bench))

@@ -113,8 +113,8 @@ out:
 	return rc;
 }
 
-/* Bytes of the well-formed UTF-8 character at p (Unicode 15, table 3-7), or 0. */
-static size_t utf8_length(const unsigned char *p, size_t n)
+/* Unicode 15, table 3-7. */
+size_t hp_utf8_length(const unsigned char *p, size_t n)
 {
 	size_t len, i;
 
@@ -161,7 +161,7 @@ int hp_buf_json(struct hp_buf *b, const char *s, size_t n)
 
 	hp_buf_addc(b, '"');
 	while (i < n) {
-		size_t len = utf8_length(p + i, n - i);
+		size_t len = hp_utf8_length(p + i, n - i);
 
 		if (len > 0 && p[i] >= 0x20 && p[i] != '"' && p[i] != '\\') {
 			i += len;

@@ -35,6 +35,8 @@ int hp_buf_adds(struct hp_buf *b, const char *s);
 int hp_buf_printf(struct hp_buf *b, const char *fmt, ...) HP_PRINTF(2, 3);
 /* Appends s as a JSON string, with the quotes. Invalid UTF-8 becomes U+FFFD. */
 int hp_buf_json(struct hp_buf *b, const char *s, size_t n);
+/* Bytes of the well-formed UTF-8 character that p begins with, 0: it is none. n > 0. */
+size_t hp_utf8_length(const unsigned char *p, size_t n);
 /* Percent-encodes everything but RFC 3986 unreserved characters. */
 int hp_buf_urlencode(struct hp_buf *b, const char *s, size_t n);
 const char *hp_buf_str(const struct hp_buf *b); /* "" when empty */

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/buf.h"
 
 struct code_facts {
 	const char *name;
@@ -73,6 +74,31 @@ static void trim_cut_character(char *s)
 		s[n - 1 - back] = '\0';
 }
 
+static void format(char *dst, size_t size, const char *fmt, va_list ap)
+{
+	int n = vsnprintf(dst, size, fmt, ap);
+
+	if (n < 0)
+		dst[0] = '\0';
+	else if ((size_t)n >= size)
+		trim_cut_character(dst);
+}
+
+/* A message goes into the database and into JSON, which take UTF-8 only; what a script
+ * raised or a file has may be anything. */
+static void replace_malformed(char *s)
+{
+	size_t n = strlen(s), i = 0;
+
+	while (i < n) {
+		size_t len = hp_utf8_length((const unsigned char *)s + i, n - i);
+
+		if (len == 0)
+			s[i] = '?';
+		i += len ? len : 1;
+	}
+}
+
 /* dst = prefix + sep + text, cut to fit. */
 static void put(char *dst, size_t size, const char *prefix, const char *sep, const char *text)
 {
@@ -82,6 +108,7 @@ static void put(char *dst, size_t size, const char *prefix, const char *sep, con
 		dst[0] = '\0';
 	else if ((size_t)n >= size)
 		trim_cut_character(dst);
+	replace_malformed(dst);
 }
 
 int hp_error_set(struct hp_error *err, enum hp_code code, const char *file, int line,
@@ -93,10 +120,8 @@ int hp_error_set(struct hp_error *err, enum hp_code code, const char *file, int 
 	if (!err)
 		return -1;
 	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0)
-		text[0] = '\0';
+	format(text, sizeof text, fmt, ap);
 	va_end(ap);
-	trim_cut_character(text);
 	put(err->message, sizeof err->message, "", "", text);
 	err->code = code;
 	err->hint[0] = '\0';
@@ -113,10 +138,8 @@ int hp_error_hint(struct hp_error *err, const char *fmt, ...)
 	if (!err)
 		return -1;
 	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0)
-		text[0] = '\0';
+	format(text, sizeof text, fmt, ap);
 	va_end(ap);
-	trim_cut_character(text);
 	put(err->hint, sizeof err->hint, "", "", text);
 	return -1;
 }
@@ -130,10 +153,8 @@ int hp_error_prefix(struct hp_error *err, const char *fmt, ...)
 	if (!err)
 		return -1;
 	va_start(ap, fmt);
-	if (vsnprintf(prefix, sizeof prefix, fmt, ap) < 0)
-		prefix[0] = '\0';
+	format(prefix, sizeof prefix, fmt, ap);
 	va_end(ap);
-	trim_cut_character(prefix);
 	memcpy(message, err->message, sizeof message);
 	put(err->message, sizeof err->message, prefix, ": ", message);
 	return -1;

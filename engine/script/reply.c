@@ -16,11 +16,14 @@ struct placing {
 	bool has_code, has_message;
 };
 
+/* At most max bytes of it, cut between characters: the database takes no halves. */
 static size_t place(struct hp_buf *out, const char *text, size_t max)
 {
-	size_t at = out->n;
+	size_t at = out->n, n = strnlen(text, max);
 
-	hp_buf_add(out, text, strnlen(text, max));
+	while (text[n] && n > 0 && ((unsigned char)text[n] & 0xC0) == 0x80)
+		n--;
+	hp_buf_add(out, text, n);
 	hp_buf_addc(out, '\0');
 	return at;
 }

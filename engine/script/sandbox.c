@@ -311,8 +311,10 @@ static int describe(lua_State *L)
 		if (lua_rawget(L, 1) == LUA_TSTRING)
 			text = lua_tostring(L, -1);
 	}
-	if (text)
+	if (text && *text)
 		hp_fail(err, HP_E_SCRIPT, "%s", text);
+	else if (text)
+		hp_fail(err, HP_E_SCRIPT, "the script raised an empty text as its error");
 	else
 		hp_fail(err, HP_E_SCRIPT, "the script raised a %s value as its error; raise a text or "
 			"a table with `message`", luaL_typename(L, 1));

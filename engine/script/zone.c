@@ -76,7 +76,7 @@ static bool changes(const char *p, const struct header *h, struct hp_arena *a, s
 	return true;
 }
 
-static int parse(struct hp_bytes b, const char *name, struct hp_arena *a, struct hp_zone *z, struct hp_error *err)
+int hp_zone_parse(struct hp_bytes b, const char *name, struct hp_arena *a, struct hp_zone *z, struct hp_error *err)
 {
 	struct header h;
 	size_t at;
@@ -165,7 +165,7 @@ int hp_zone_load(const char *name, struct hp_arena *a, struct hp_zone *z, struct
 	if (hp_read_file(path, ZONE_FILE_MAX, &text, NULL) < 0)
 		rc = unknown(name, a, err);
 	else
-		rc = parse(hp_buf_bytes(&text), name, a, z, err);
+		rc = hp_zone_parse(hp_buf_bytes(&text), name, a, z, err);
 	hp_buf_free(&text);
 	return rc;
 }

@@ -85,6 +85,20 @@ START_TEST(a_long_text_is_cut_between_characters)
 }
 END_TEST
 
+/* What a script raised: the database would refuse it, and with it all that is committed. */
+START_TEST(what_is_no_utf8_is_replaced)
+{
+	struct hp_error err;
+
+	hp_fail(&err, HP_E_SCRIPT, "%s", "a\xff\xc3\xa9\xc3x\xed\xa0\x80z");
+	ck_assert_str_eq(err.message, "a?\xc3\xa9?x???z");
+	hp_error_prefix(&err, "\x80");
+	ck_assert_str_eq(err.message, "?: a?\xc3\xa9?x???z");
+	hp_error_hint(&err, "%s", "\xf5");
+	ck_assert_str_eq(err.hint, "?");
+}
+END_TEST
+
 START_TEST(codes_keep_their_meaning)
 {
 	static const struct {
@@ -121,4 +135,5 @@ START_TEST(codes_keep_their_meaning)
 END_TEST
 
 HP_SUITE("base error", fail_fills_everything, prefix_adds_context, an_error_can_wrap_itself,
-	 null_is_allowed, a_long_text_is_cut_between_characters, codes_keep_their_meaning)
+	 null_is_allowed, a_long_text_is_cut_between_characters, what_is_no_utf8_is_replaced,
+	 codes_keep_their_meaning)
