@@ -319,6 +319,16 @@ static void exchange_error(struct exchange *x, CURLcode rc)
 	}
 }
 
+/* A final one; whatever else a peer says means that nobody knows what it did. */
+static bool has_status(struct exchange *x)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
+	x->status = (int)status;
+	return status >= 200 && status <= 999;
+}
+
 static void collect(struct hp_http_client *c)
 {
 	CURLMsg *msg;
@@ -334,10 +344,10 @@ static void collect(struct hp_http_client *c)
 		if (rc == CURLE_OK && !x->head_complete) {
 			(void)hp_fail(&x->error, HP_E_UNAVAILABLE, "%s %s: the answer was cut inside its head",
 				      x->method, h->key);
+		} else if (rc == CURLE_OK && !has_status(x)) { /* "HTTP/2 2?" passes curl as 2 */
+			(void)hp_fail(&x->error, HP_E_UNAVAILABLE, "%s %s: the answer has no valid status", x->method,
+				      h->key);
 		} else if (rc == CURLE_OK) {
-			long status = 0;
-			(void)curl_easy_getinfo(x->easy, CURLINFO_RESPONSE_CODE, &status);
-			x->status = (int)status;
 			progress = HP_HTTP_ANSWERED;
 			if (exchange_headers(x) != 0) {
 				progress = HP_HTTP_SENT;

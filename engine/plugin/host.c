@@ -283,7 +283,7 @@ static void refuse(const struct hp_error *err)
 
 	snprintf(text, sizeof text, "%s%s%s", err->message, err->hint[0] ? ". " : "", err->hint);
 	say(json_pack("{s:o}", "refused",
-		      hp_plugin_text(text, sizeof text, "it says why in a text that is not UTF-8")));
+		      hp_plugin_text(text, sizeof text, "it gives no reason")));
 }
 
 static void hello(const struct hp_plugin *p)

@@ -453,6 +453,7 @@ START_TEST(how_far_it_came)
 		{"cut before the blank line", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n", HP_HTTP_SENT},
 		{"cut before the last chunk", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", HP_HTTP_SENT},
 		{"no HTTP", "HELLO WORLD\r\n\r\n", HP_HTTP_SENT},
+		{"no status", "HTTP/2 2\xc1\xc1\r\n\r\n", HP_HTTP_SENT},
 		{"interim answers", "HTTP/1.1 100 Continue\r\nX-Mixed-Case: no\r\n\r\nHTTP/1.1 200 OK\r\n"
 		 "Content-Length: 2\r\n\r\nok", HP_HTTP_ANSWERED},
 		{"trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Mixed-Case: no\r\n\r\n",

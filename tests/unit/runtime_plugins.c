@@ -397,7 +397,7 @@ START_TEST(what_cannot_be_loaded_says_why)
 		{"bad_hollow", "plugin_refused", "its activity \"one\" has no call function"},
 		{"bad_unresolved", "plugin_refused", "undefined symbol: hp_no_such_function"},
 		{"bad_init", "plugin_refused", "it refused to start: no licence was found"},
-		{"bad_latin_init", "plugin_refused", "it says why in a text that is not UTF-8"},
+		{"bad_latin_init", "plugin_refused", "it refused to start: kein Schl?ssel"},
 		{"not_there", "plugin_refused", "not_there.so: No such file or directory"},
 		{"bad_init_crash", "unreachable", "was killed by signal 11 while it was loaded"},
 		{"bad_load_crash", "unreachable", "was killed by signal 11 while it was loaded"},

@@ -144,7 +144,7 @@ START_TEST(refusals_say_where)
 	encodes("return {a = '\\0'}", ".a: a text with the character U+0000 cannot be stored");
 	encodes("return {['a\\0'] = 1}", "a text with the character U+0000 cannot be stored");
 	encodes("return {a = '\\xff'}", ".a: a text is not valid UTF-8");
-	encodes("return {['\\xff'] = 1}", ".\xff: a key is not valid UTF-8, or there is no memory");
+	encodes("return {['\\xff'] = 1}", ".?: a key is not valid UTF-8, or there is no memory");
 	memset(deep + 7, '{', HP_JSON_DEPTH_MAX + 1);
 	memset(deep + 7 + HP_JSON_DEPTH_MAX + 1, '}', HP_JSON_DEPTH_MAX + 1);
 	ck_assert_ptr_nonnull(strstr(encode(deep), "nested too deeply"));
