@@ -97,11 +97,15 @@ static void answer(struct api_request *rq, struct hp_bytes moved)
 
 static void on_deployed(void *arg, int64_t now, const struct hp_error *err)
 {
+	struct api_request *rq = arg;
+
 	(void)now;
-	if (err)
-		api_answer_error(arg, err);
-	else
-		answer(arg, (struct hp_bytes){ NULL, 0 });
+	if (err) {
+		api_answer_error(rq, err);
+		return;
+	}
+	api_crash(rq->route->after);
+	answer(rq, (struct hp_bytes){ NULL, 0 });
 }
 
 static void on_moved(void *arg, struct hp_bytes json, const struct hp_error *err)
@@ -146,8 +150,10 @@ static void on_versions(void *arg, struct hp_bytes json, const struct hp_error *
 		move_live(rq);
 	else if (d->dry_run)
 		answer(rq, (struct hp_bytes){ NULL, 0 });
-	else
+	else {
+		api_crash(rq->route->before);
 		api_store(rq)->ops->deploy(api_store(rq), &d->b, on_deployed, rq);
+	}
 }
 
 static void ask_versions(struct api_request *rq)

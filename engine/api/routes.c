@@ -134,7 +134,7 @@ static const struct api_route routes[] = {
 	{ .method = "POST", .path = "/api/v1/workflows", .scope = "admin", .handler = api_deploy,
 	  .fields = { { "bundle", API_OBJECT, true }, { "dry_run", API_BOOL, false }, { "move_live", API_BOOL, false },
 		      { "map", API_OBJECT, false }, { "reason", API_STRING, false } },
-	  OPEN },
+	  .before = HP_CRASH_DEPLOY_BEFORE, .after = HP_CRASH_DEPLOY_STORED },
 	{ .method = "GET", .path = "/api/v1/workflows/{name}/versions", READ, .door = "versions",
 	  .name_name = "workflow" },
 	{ .method = "POST", .path = "/api/v1/workflows/{name}/pause", .scope = "operate", .handler = api_door,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@ static const struct {
 	const char *name;
 	const char *description;
 } labels[HP_CRASH__COUNT] = {
+	[HP_CRASH_CLAIM_BEFORE] = {"claim_before", "runs are about to be claimed"},
 	[HP_CRASH_CLAIM_ACKED] = {"claim_acked", "runs were claimed, nothing was done with them"},
 	[HP_CRASH_ADOPT] = {"adopt", "a door started a run as ours, nothing was done with it"},
 	[HP_CRASH_COMMIT_BEFORE] = {"commit_before", "a batch of transitions is about to leave"},
@@ -26,11 +28,15 @@ static const struct {
 	[HP_CRASH_SQL_BEFORE] = {"sql_before", "a statement is about to run"},
 	[HP_CRASH_SQL_RAN] = {"sql_ran", "a statement has run, its transaction is open"},
 	[HP_CRASH_SQL_COMMITTED] = {"sql_committed", "statement and transition are durable"},
+	[HP_CRASH_HEARTBEAT_BEFORE] = {"heartbeat_before", "the lease is about to be prolonged"},
 	[HP_CRASH_HEARTBEAT_ACKED] = {"heartbeat_acked", "the lease was prolonged"},
+	[HP_CRASH_GC_BEFORE] = {"gc_before", "what is over is about to be removed"},
 	[HP_CRASH_GC_STEPPED] = {"gc_stepped", "a step of removing what is over is stored"},
 	[HP_CRASH_RELEASE_BEFORE] = {"release_before", "runs are about to be given back"},
+	[HP_CRASH_DRAIN_BEFORE] = {"drain_before", "a worker was told to end, nothing was given back"},
 	[HP_CRASH_DRAINED] = {"drained", "all was given back, the worker is about to end"},
 	[HP_CRASH_TICK_BEFORE] = {"tick_before", "a schedule's tick is due, nothing is stored"},
+	[HP_CRASH_SECRET_BEFORE] = {"secret_before", "a reply has brought a secret, it has no number and is not sealed"},
 	[HP_CRASH_SECRET_SEALED] = {"secret_sealed", "a secret of a reply has its number and is sealed, nothing is stored"},
 	[HP_CRASH_TICK_STORED] = {"tick_stored", "a tick and its run are stored, nothing done with it"},
 	[HP_CRASH_BREAKER_BEFORE] = {"breaker_before", "a breaker should open, nothing is stored"},
@@ -43,6 +49,12 @@ static const struct {
 	[HP_CRASH_DECIDE_STORED] = {"decide_stored", "a decision is stored, the person has no answer"},
 	[HP_CRASH_OPERATE_BEFORE] = {"operate_before", "an operator's order is about to be stored"},
 	[HP_CRASH_OPERATE_STORED] = {"operate_stored", "an order is stored, the operator has no answer"},
+	[HP_CRASH_DEPLOY_BEFORE] = {"deploy_before", "a workflow was checked, nothing of it is stored"},
+	[HP_CRASH_DEPLOY_STORED] = {"deploy_stored", "a workflow is deployed, the deployer has no answer"},
+	[HP_CRASH_POSTGRES_BEFORE] = {"postgres_before", "the private PostgreSQL is about to be started"},
+	[HP_CRASH_POSTGRES_STARTED] = {"postgres_started", "the private PostgreSQL was started, nobody has seen it ready"},
+	[HP_CRASH_MIGRATE_BEFORE] = {"migrate_before", "a migration has run, its transaction is open"},
+	[HP_CRASH_MIGRATE_STORED] = {"migrate_stored", "a migration is applied"},
 };
 
 bool hp_crash_armed;
@@ -108,13 +120,20 @@ static void parse(const char *spec)
 	victim_file = file ? file + 1 : NULL;
 }
 
+bool hp_crash_for_all(void)
+{
+	const char *spec = getenv("HP_CRASH");
+
+	return spec && *spec == '*';
+}
+
 void hp_crash_init(void)
 {
 	const char *spec = getenv("HP_CRASH");
 	const char *log = getenv("HP_CRASH_LOG");
 
 	if (spec && *spec)
-		parse(spec);
+		parse(spec + (*spec == '*'));
 	if (log && *log) {
 		log_fd = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
 		if (log_fd < 0)
@@ -160,13 +179,11 @@ void hp_crash_visit(enum hp_crash_label label)
 {
 	if (log_fd >= 0) {
 		char line[64];
-		size_t n = strlen(labels[label].name);
+		int n = snprintf(line, sizeof line, "%s %d\n", labels[label].name, (int)getpid());
 		ssize_t ignored;
 
-		HP_ASSERT(n + 1 < sizeof line);
-		memcpy(line, labels[label].name, n);
-		line[n] = '\n';
-		ignored = write(log_fd, line, n + 1); /* the suite sees what is missing */
+		HP_ASSERT(n > 0 && (size_t)n < sizeof line);
+		ignored = write(log_fd, line, (size_t)n); /* the suite sees what is missing */
 		(void)ignored;
 	}
 	if ((int)label == target && --countdown == 0)

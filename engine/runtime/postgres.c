@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/alloc.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "base/words.h"
 #include "runtime/child.h"
@@ -130,8 +131,12 @@ int hp_postgres_start(struct hp_postgres *p, struct hp_error *err)
 		return -1;
 	}
 	p->adopted = p->pid > 0;
-	if (!p->adopted && spawn(p, err) != 0)
-		return -1;
+	if (!p->adopted) {
+		HP_CRASH_POINT(POSTGRES_BEFORE);
+		if (spawn(p, err) != 0)
+			return -1;
+		HP_CRASH_POINT(POSTGRES_STARTED);
+	}
 	hp_log(HP_INFO, p->adopted ? "PostgreSQL was running already: adopted" : "PostgreSQL started",
 	       "postgres", HP_I64(p->pid), "directory", HP_STR(p->cluster.dir), NULL);
 	ev_timer_again(p->o.loop, &p->watch);

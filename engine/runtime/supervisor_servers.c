@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/clock.h"
+#include "base/crash.h"
 #include "base/log.h"
 #include "runtime/child.h"
 
@@ -189,7 +190,8 @@ static void start(struct hp_kept *k)
 				     .n_fds = k->n_fds,
 				     .dies_with_us = true,
 				     /* a crash that a test ordered happens once */
-				     .armed = k->starts == 0 && k == &s->servers[0]};
+				     .armed = k->starts == 0 && k->kind == HP_SERVER_WORKER &&
+					      (k == &s->servers[0] || hp_crash_for_all())};
 	struct hp_error err;
 
 	if (s->stopping || k->pid > 0)

@@ -221,6 +221,7 @@ static void on_beat(struct ev_loop *loop, struct ev_timer *t, int events)
 		register_engine(w);
 	} else if (w->heartbeat_left == 0) {
 		w->heartbeat_left = hp_w_boot(w);
+		HP_CRASH_POINT(HEARTBEAT_BEFORE);
 		w->o.store->ops->heartbeat(w->o.store, w->engine, on_heartbeat, w);
 	}
 }
@@ -283,6 +284,7 @@ static void claim_if_due(struct hp_worker *w)
 	w->asked_for = max;
 	w->claim_at = INT64_MAX; /* the answer decides, unless a hint comes before it */
 	++*w->n_claims;
+	HP_CRASH_POINT(CLAIM_BEFORE);
 	w->o.store->ops->claim(w->o.store, w->engine, max, on_claim, w);
 }
 
@@ -345,6 +347,7 @@ void hp_worker_drain(struct hp_worker *w)
 {
 	if (w->life >= HP_LIFE_DRAINING)
 		return;
+	HP_CRASH_POINT(DRAIN_BEFORE);
 	hp_log(HP_INFO, "draining", "engine", HP_I64(w->engine), "runs", HP_I64(w->in_hand), NULL);
 	w->life = HP_LIFE_DRAINING;
 	w->drain_until = hp_w_boot(w) + w->o.drain_us;

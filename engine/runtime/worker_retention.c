@@ -49,6 +49,7 @@ static void ask(struct hp_worker *w)
 	struct hp_store *s = w->o.store;
 
 	w->retention.asking = true;
+	HP_CRASH_POINT(GC_BEFORE);
 	s->ops->door(s, "gc", "engine", hp_bytes_of("{}"), on_step, w);
 }
 

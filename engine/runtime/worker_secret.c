@@ -104,10 +104,12 @@ static void next(struct sealing *s)
 			go_on(s);
 		return;
 	}
-	if (hp_workflow_secret_of(wf, s->state, s->i, s->value, &name, &text, &err) < 0)
+	if (hp_workflow_secret_of(wf, s->state, s->i, s->value, &name, &text, &err) < 0) {
 		broken(s, "reply_error", &err);
-	else
-		hp_secret_table_make(table, name, text, on_made, s);
+		return;
+	}
+	HP_CRASH_POINT(SECRET_BEFORE);
+	hp_secret_table_make(table, name, text, on_made, s);
 }
 
 bool hp_w_seals(struct hp_owned *r, int state, const struct hp_event *ev)

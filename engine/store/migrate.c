@@ -15,6 +15,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/crash.h"
 #include "base/digest.h"
 #include "store/store.h"
 
@@ -256,9 +257,12 @@ static int apply_one(struct runner *r, struct hp_migration *m, struct hp_error *
 			   " values ($1, $2, $3, $4)", 4, NULL, params, NULL, NULL, 0);
 	rc = PQresultStatus(res) == PGRES_COMMAND_OK ? 0 : sql_fail(r, m->name, res, err);
 	PQclear(res);
+	HP_CRASH_POINT(MIGRATE_BEFORE);
 	if (rc == 0)
 		rc = run_sql(r, m->name, "commit", err);
 	m->applied = rc == 0;
+	if (m->applied)
+		HP_CRASH_POINT(MIGRATE_STORED);
 out:
 	hp_buf_free(&b);
 	return rc;

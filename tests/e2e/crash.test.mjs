@@ -1,24 +1,32 @@
 // kill -9 at every labelled point of the demo: of the worker that reaches it, of
 // the supervisor, of PostgreSQL with all its processes, of the simulated providers.
-// Afterwards there is exactly one refund, one key, one mail, and the run has ended
-// as it should (lib/demo.mjs, exactlyOnce).
+// Afterwards there is exactly one refund, one key, one mail, the run has ended
+// as it should (lib/demo.mjs, exactlyOnce), and fsck finds nothing.
 //
-// The worker dies by HP_CRASH=label:n. For the others the worker stops at the label
-// (HP_CRASH=label:n:FIFO: it waits for somebody who writes a process id), the test
-// kills its victims, and the worker goes on. Four engines at once, one per lane,
-// each restarted for every case; where PostgreSQL is not the victim its supervisor is
-// killed for that, so that every start adopts a running PostgreSQL.
+// Whoever comes to the label stops there (HP_CRASH=label:n:FIFO: it waits for somebody
+// who writes a process id), the test kills its victims, and the worker goes on. Where the
+// worker itself is the victim there are two of them: the first to come to the label dies,
+// the supervisor is stopped meanwhile, so nobody starts it again, and it is the other one
+// that has to take over, once the lease is over, what the dead one had in hand. Four
+// engines at once, one per lane, each restarted for every case; where PostgreSQL is not
+// the victim its supervisor is killed for that, so that every start adopts a running
+// PostgreSQL. The last test kills the supervisor where it starts PostgreSQL and migrates.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
-import { chmodSync, closeSync, constants, openSync, readFileSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { chmodSync, closeSync, constants, existsSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync,
+  writeSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { after, describe, it, test } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { HP_BIN, startEngine, waitFor } from './lib/engine.mjs'
+import { HP_BIN, ROOT, startEngine, waitFor } from './lib/engine.mjs'
 import { approve, ended, exactlyOnce, fault, newBooking, prepare, refuse, runOf } from './lib/demo.mjs'
 
 const labels = JSON.parse(execFileSync(HP_BIN, ['crash-labels', '--json'], { encoding: 'utf8' })).map((l) => l.label)
+const hasFsck = execFileSync(HP_BIN, ['help'], { encoding: 'utf8' }).includes('fsck')
 const visited = new Set()
+const taken = { runs: 0, cases: 0 } // by the worker that did not die
 const lanes = []
 after(() => Promise.all(lanes.map((l) => l.end())))
 
@@ -46,22 +54,44 @@ class Lane {
 
   async end() {
     if (!this.log) return
-    for (const label of this.visits()) visited.add(label)
+    for (const [label] of this.visits()) visited.add(label)
+    this.goOn()
     await this.engine.stop()
   }
 
-  visits() { return readFileSync(this.log, 'utf8').split('\n').filter(Boolean) }
+  /** [label, process id], in order. */
+  visits() { return readFileSync(this.log, 'utf8').split('\n').filter(Boolean).map((l) => l.split(' ')) }
+
+  /** The process that was first to come to the label for the n-th time. */
+  firstAt(label, n) {
+    const count = new Map()
+    for (const [l, pid] of this.visits().filter((v) => v[0] === label)) {
+      count.set(pid, (count.get(pid) ?? 0) + 1)
+      if (count.get(pid) === n && this.workers().includes(Number(pid))) return Number(pid)
+    }
+    throw new Error(`nobody has come to ${label} ${n} times`)
+  }
+
+  workers() { return Object.entries(this.engine.pids()).filter(([name]) => /^worker-/.test(name)).map(([, pid]) => pid) }
+
+  /** A supervisor that was stopped. */
+  goOn() {
+    if (this.stopped) try { process.kill(this.stopped, 'SIGCONT') } catch (e) { if (e.code !== 'ESRCH') throw e }
+    this.stopped = 0
+  }
 
   /** kill -9 of the supervisor: workers and providers end, PostgreSQL stays and is adopted.
    * SIGTERM: everything ends. */
-  async restart(crash = '', signal = 'SIGKILL') {
+  async restart(crash = '', signal = 'SIGKILL', fifo = this.fifo) {
     const e = this.engine
     if (e.pids().supervisor) e.kill('supervisor', signal)
     await this.afterSupervisor()
     this.adopted = e.pids().postgres
     e.log.length = 0
-    await e.start({ env: { HP_CRASH: crash } })
-    if (this.adopted) assert.equal(e.pids().postgres, this.adopted, 'the running PostgreSQL was not adopted')
+    this.fifo = fifo
+    this.ready = e.start({ env: { HP_CRASH: crash } }).then(() => {
+      if (this.adopted) assert.equal(e.pids().postgres, this.adopted, 'the running PostgreSQL was not adopted')
+    })
   }
 
   /** The writing end; undefined while no worker waits at the label. */
@@ -100,12 +130,56 @@ class Lane {
     return true
   }
 
-  /** The worker that was told to has died of it. */
-  async died(over) {
-    const dead = () => this.engine.log.some((e) => e.message === 'server ended and is started again' &&
-      e.server === 'worker-1' && /signal 9/.test(e.how))
-    while (!dead()) { if (over()) return dead(); await pause(10) }
+  /** Until a worker is at the label: it dies there, nobody starts it again, and the other one
+   * goes on, past the label and all. */
+  async takeover(label, n, over, struck) {
+    let fd
+    while ((fd = this.gate()) === undefined) {
+      if (over()) return false
+      await pause(3)
+    }
+    while (this.workers().length < 2) await pause(3) // which are being started, maybe
+    this.dead = this.firstAt(label, n)
+    this.stopped = this.engine.pids().supervisor
+    process.kill(this.stopped, 'SIGSTOP')
+    this.survivor = this.workers().find((pid) => pid !== this.dead)
+    process.kill(this.dead, 'SIGKILL')
+    await this.engine.gone(this.dead)
+    struck()
+    this.held = await this.engine.sql(`select r.run_id, s.epoch from holdpoint.ready r
+      join holdpoint.run_state s using (run_id) join holdpoint.engine e on e.id = r.engine_id where e.pid = ${this.dead}`)
+    for (; !over(); await pause(3)) {
+      // whoever waits at the label is told to kill the one that is dead
+      try { writeSync(fd, `${this.dead}\n`) } catch (e) { if (!['EPIPE', 'EAGAIN'].includes(e.code)) throw e }
+      // on a machine that is too busy for its heartbeats it may lose its own lease
+      if (this.stopped && this.workers().length === 0) this.goOn()
+    }
+    closeSync(fd)
     return true
+  }
+
+  /** What the dead one had in hand was claimed anew, and by the one that was left. */
+  async tookOver(t) {
+    if (!this.stopped) {
+      t.diagnostic('the other worker lost its lease: others were started')
+      return
+    }
+    assert.deepEqual(this.workers(), [this.survivor], 'somebody else was there')
+    const [[others]] = await this.engine.sql(`select count(*) from holdpoint.engine e join holdpoint.ready r on r.engine_id = e.id
+      where e.pid not in (${this.survivor}, ${this.dead})`)
+    assert.equal(others, '0')
+    for (const [run, epoch] of this.held) {
+      const [[now]] = await this.engine.sql(`select max(epoch) from holdpoint.history where run_id = ${run}`)
+      assert.ok(Number(now) > Number(epoch), `run ${run} was in the dead one's hands in epoch ${epoch}, and ended in ${now}`)
+      taken.runs++
+    }
+    taken.cases++
+  }
+
+  async fsck() {
+    if (!hasFsck) return
+    const r = await this.engine.cli(['fsck', '--data', this.engine.dataDir])
+    assert.equal(r.code, 0, `fsck: ${r.stdout}${r.stderr}`)
   }
 }
 
@@ -113,24 +187,27 @@ class Lane {
 async function story(t, lane, victim, label, n, act = demo) {
   // The death of one's own child is noticed at once, that of an adopted server later.
   const fifo = lane.newFifo()
-  await lane.restart(victim === 'worker' ? `${label}:${n}` : `${label}:${n}:${fifo}`,
-    victim === 'postgres' ? 'SIGTERM' : 'SIGKILL')
-  lane.fifo = fifo
+  lane.engine.options.workers = victim === 'worker' ? 2 : 1
+  await lane.restart(`${victim === 'worker' ? '*' : ''}${label}:${n}:${fifo}`, victim === 'postgres' ? 'SIGTERM' : 'SIGKILL', fifo)
+  if (!early.includes(label)) await lane.ready
   const e = lane.engine
-  let over = false
-  const crash = (victim === 'worker' ? lane.died(() => over) : lane.strike(victim, () => over)).then(async (struck) => {
+  let over = false, struckAt
+  const atLabel = new Promise((done) => { struckAt = done })
+  const crash = (victim === 'worker' ? lane.takeover(label, n, () => over, struckAt) : lane.strike(victim, () => over)).then(async (struck) => {
     if (struck && victim === 'supervisor') {
       await lane.afterSupervisor()
       assert.ok(e.pids().postgres, 'PostgreSQL did not survive its supervisor')
       await lane.restart()
+      await lane.ready
     }
     return struck
   })
   // It is awaited below, after the story; a story that fails because of it says so.
   let uncrashed
   crash.catch((error) => { uncrashed = error })
+  await lane.ready
   // A heartbeat is not part of the story: it is waited for.
-  if (label === 'heartbeat_acked') await crash
+  if (label.startsWith('heartbeat_')) await (victim === 'worker' ? atLabel : crash)
   const b = await repeat('a booking', () => newBooking(e))
   try {
     await act(lane, b)
@@ -140,7 +217,14 @@ async function story(t, lane, victim, label, n, act = demo) {
     throw error
   } finally { over = true }
   const struck = await crash
-  await exactlyOnce(e, b).catch((error) => { error.message += `\n${e.tail(40)}`; throw error })
+  try {
+    await exactlyOnce(e, b)
+    if (struck && victim === 'worker') await lane.tookOver(t)
+    await lane.fsck()
+  } catch (error) {
+    error.message += `\n${e.tail(40)}`
+    throw error
+  } finally { lane.goOn() }
   if (struck) return
   assert.ok(often[label] && n > 1, `${label} was not reached`)
   t.diagnostic(`${label}:${n} was not reached this time`)
@@ -188,25 +272,44 @@ async function drainInFlight(lane, b) {
   await demo(lane, b)
   await repeat('the refund is on its way', async () =>
     Object.values((await e.fake('stripe', 'GET', '/_fake/state')).body.db.refunds).some((r) => r.payment_intent === b.intent))
-  e.kill('worker-1', 'SIGTERM')
+  const [[pid]] = await repeat('somebody has it in hand', async () => {
+    const rows = await e.sql(`select e.pid from holdpoint.ready r join holdpoint.engine e on e.id = r.engine_id`)
+    return rows.length ? rows : null
+  })
+  process.kill(Number(pid), 'SIGTERM')
+}
+
+/** A workflow is deployed, as often as it takes to be told that it was: there is one version of it. */
+async function deployed(lane, b) {
+  const e = lane.engine, file = join(e.dir, 'deployed.lua')
+  const name = `deployed_${b.n}`
+  writeFileSync(file, `return workflow "${name}" { succeed "done" {} }\n`)
+  await repeat('a deployment', async () => (await e.cli(['deploy', file])).code === 0)
+  assert.deepEqual(await e.sql(`select count(*) from holdpoint.definition where workflow = '${name}'`), [['1']])
+  await demo(lane, b)
 }
 
 const own = { start_before: byHand, start_stored: byHand, operate_before: heldOnce, operate_stored: heldOnce,
-  release_before: drainInFlight, drained: drainInFlight }
+  release_before: drainInFlight, drain_before: drainInFlight, drained: drainInFlight,
+  deploy_before: deployed, deploy_stored: deployed }
 // Where one visit is unlike the next: requests, commits, what Stripe tells.
 const often = { commit_before: 8, commit_acked: 4, park_acked: 3, effect_before: 2, effect_sent: 2, effect_replied: 7,
   sql_ran: 3, sql_committed: 3, webhook_before: 2, webhook_stored: 2, claim_acked: 2 }
-// No schedule plays a part in the demo, no breaker and no new secret: schedules.test.mjs,
-// breakers.test.mjs and secrets.test.mjs kill there.
-const elsewhere = ['tick_before', 'tick_stored', 'breaker_before', 'breaker_stored', 'secret_sealed']
-elsewhere.push('gc_stepped') // retention.test.mjs
-const inDemo = labels.filter((l) => !own[l] && !elsewhere.includes(l))
+// No schedule plays a part in the demo, no breaker and no new secret: these suites kill
+// there, and fail when nobody dies.
+const elsewhere = { tick_before: 'schedules', tick_stored: 'schedules', breaker_before: 'breakers',
+  breaker_stored: 'breakers', secret_before: 'secrets', secret_sealed: 'secrets', gc_before: 'retention',
+  gc_stepped: 'retention' }
+// Of the supervisor: the last test of this file.
+const ofSupervisor = ['postgres_before', 'postgres_started', 'migrate_before', 'migrate_stored']
+const early = ['claim_before'] // who comes here has not said yet that it is ready
+const inDemo = labels.filter((l) => !own[l] && !elsewhere[l] && !ofSupervisor.includes(l))
 
 const each = (n) => Array.from({ length: n }, (_, i) => i + 1)
 
 const cases = [
-  ...inDemo.flatMap((l) => ['worker', 'supervisor', 'postgres', 'providers'].map((victim) => [victim, l,
-    l === 'heartbeat_acked' ? 3 : 1])), // the first one may come before the engine says it is ready
+  ...inDemo.flatMap((l) => (early.includes(l) ? ['worker'] : ['worker', 'supervisor', 'postgres', 'providers']).map((victim) => [victim, l,
+    l.startsWith('heartbeat_') ? 3 : 1])), // the first one may come before the engine says it is ready
   ...Object.keys(own).flatMap((l) => ['worker', 'postgres'].map((victim) => [victim, l, 1])),
   ...Object.entries(often).flatMap(([l, n]) => each(n).slice(1).map((i) => ['worker', l, i])),
   ...['effect_before', 'effect_sent', 'effect_replied', 'commit_before'].map((l) => ['postgres', l, 2]),
@@ -230,10 +333,61 @@ describe('killed at every labelled point', { concurrency: 4 }, () => {
           }
         })
       }
-      for (const label of lane.visits()) visited.add(label)
+      for (const [label] of lane.visits()) visited.add(label)
     })
 })
 
-test('every label was visited', () => {
-  assert.deepEqual(labels.filter((l) => !visited.has(l) && !elsewhere.includes(l)), [], 'labels that no case visits')
+/** `serve` with that crash ordered; how it ended, or (none ordered) once it runs and was told to end. */
+async function serve(dir, crash) {
+  const child = spawn(HP_BIN, ['serve', '--data', join(dir, 'data'), '--listen', '127.0.0.1:0', '--lease', '1s'], { cwd: ROOT,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    env: { ...process.env, HOLDPOINT_HOME: ROOT, HP_CRASH: crash, HP_CRASH_LOG: join(dir, 'visits') } })
+  const said = []
+  const ended = new Promise((done) => child.on('exit', (code, signal) => done(signal ?? code)))
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    said.push(line)
+    if (!crash && /"running"/.test(line)) child.kill('SIGTERM')
+  })
+  const late = setTimeout(() => child.kill('SIGKILL'), 60000 * Number(process.env.HP_TIME_FACTOR || 1))
+  const how = await ended
+  clearTimeout(late)
+  return { how, said: said.slice(-20).join('\n') }
+}
+
+test('the supervisor killed where it starts PostgreSQL and migrates: the next one goes on', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'holdpoint-e2e.'))
+  chmodSync(dir, 0o755)
+  writeFileSync(join(dir, 'visits'), '')
+  chmodSync(join(dir, 'visits'), 0o666)
+  try {
+    for (const crash of [...ofSupervisor.map((l) => `${l}:1`), 'migrate_before:3', 'migrate_stored:2']) {
+      const { how, said } = await serve(dir, crash)
+      assert.equal(how, 'SIGKILL', `${crash}: ${said}`)
+    }
+    const { how, said } = await serve(dir, '')
+    assert.equal(how, 0, said)
+  } finally {
+    let pid = 0
+    try { pid = Number(readFileSync(join(dir, 'data/postgres/postmaster.pid'), 'utf8').split('\n')[0]) } catch { /* it has ended */ }
+    if (pid) try { process.kill(pid, 'SIGQUIT') } catch (e) { if (e.code !== 'ESRCH') throw e }
+    await waitFor('PostgreSQL ends', () => !pid || !existsSync(`/proc/${pid}`)).catch(() => {}) // the test has failed already
+    for (const l of readFileSync(join(dir, 'visits'), 'utf8').split('\n').filter(Boolean)) visited.add(l.split(' ')[0])
+    rmSync(dir, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })
+  }
+})
+
+test('every label was visited, before and after', (t) => {
+  assert.deepEqual(labels.filter((l) => !visited.has(l) && !elsewhere[l]), [], 'labels that no case visits')
+  for (const [label, suite] of Object.entries(elsewhere))
+    assert.match(readFileSync(join(ROOT, `tests/e2e/${suite}.test.mjs`), 'utf8'), new RegExp(`'${label}[:']`), `${suite} does not kill at ${label}`)
+  // an action with a label before it has one after it, and the other way round (those of the
+  // machine's commits have three kinds of "after", a start by a door is the "after" of its door)
+  const words = { before: /_(before)$/, after: /_(acked|stored|sent|replied|ran|committed|stepped|sealed|started)$|^(adopt|drained)$/ }
+  assert.deepEqual(labels.filter((l) => !words.before.test(l) && !words.after.test(l)), [], 'neither before nor after')
+  const count = (re) => labels.filter((l) => re.test(l)).length
+  const seen = labels.filter((l) => visited.has(l) || elsewhere[l]).length
+  const text = `labels ${seen} of ${labels.length}, before and after (${count(words.before)} before, ${count(words.after)} after); ` +
+    `in ${taken.cases} cases another worker went on, and took over ${taken.runs} runs`
+  t.diagnostic(text)
+  assert.ok(taken.cases > 0 && taken.runs > 0, text)
 })

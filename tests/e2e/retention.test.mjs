@@ -43,10 +43,10 @@ test('runs end, and a dry run says which would go', async () => {
   assert.equal(await count('true'), 22)
 })
 
-for (const n of [1, 2])
-  test(`a worker that dies after step ${n} leaves the rest to the next one`, async () => {
-    if (n > 1) { // as many again
-      for (let i = 0; i < 20; i++) await start('brief', `again${i}`)
+for (const death of ['gc_stepped:1', 'gc_stepped:2', 'gc_before:2'])
+  test(`a worker that dies at ${death} leaves the rest to the next one`, async () => {
+    if (death !== 'gc_stepped:1') { // as many again
+      for (let i = 0; i < 20; i++) await start('brief', `${death}${i}`)
       await waitFor('they end', async () => await count("s.status = 4 and r.workflow = 'brief'") === 20)
     }
     engine.kill('worker-1', 'SIGSTOP') // it must not be quicker than the one that dies
@@ -54,7 +54,7 @@ for (const n of [1, 2])
     engine.killAll()
     await engine.ended
     engine.log.length = 0
-    await engine.start({ env: { HP_CRASH: `gc_stepped:${n}` } })
+    await engine.start({ env: { HP_CRASH: death } })
     await waitFor('the worker dies', () => engine.log.some((e) => e.message === 'server ended and is started again'), 30000)
     await waitFor('what is over is gone', async () => await count("r.workflow = 'brief'") === 0, 30000)
     assert.equal(await count('true'), 2)

@@ -171,7 +171,7 @@ test('a run rotates a key: kept, tried, signed, promoted, and the old one ended'
 
 test('killed wherever a new secret is in the air, one version comes of it', async () => {
   engine.options.workers = 1 // the first worker is the one that dies: it must get the run
-  for (const [month, label] of [['2026-12', 'secret_sealed:1'], ['2027-01', 'effect_replied:1']]) {
+  for (const [month, label] of [['2026-12', 'secret_sealed:1'], ['2027-01', 'effect_replied:1'], ['2027-02', 'secret_before:1']]) {
     await engine.stop({ keep: true })
     engine.log.length = 0
     await engine.start({ env: { HP_CRASH: label } })

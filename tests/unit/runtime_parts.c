@@ -195,6 +195,7 @@ START_TEST(a_crash_point_strikes_at_the_visit_that_was_ordered)
 	ck_assert_int_eq(crash_child("commit_before:3", 2), 0);
 	ck_assert_int_eq(crash_child("commit_before:3", 3), -9);
 	ck_assert_int_eq(crash_child("commit_before", 1), -9);
+	ck_assert_int_eq(crash_child("*commit_before:2", 2), -9); /* for every worker */
 	ck_assert_int_eq(crash_child("commit_acked:1", 5), 0);
 	/* an order that means nothing must not pass as one that never struck */
 	ck_assert_int_eq(crash_child("no_such_label:1", 1), 2);
@@ -231,10 +232,12 @@ START_TEST(a_crash_point_can_strike_another_process)
 	ck_assert(waitpid(victim, &status, 0) == victim && WIFSIGNALED(status) && WTERMSIG(status) == 9);
 	{
 		struct hp_buf text;
+		char said[200];
 
 		hp_buf_init(&text, 256);
 		ck_assert(hp_file_read(AT_FDCWD, in_dir("log"), &text, NULL, NULL) == 0);
-		ck_assert_str_eq(hp_buf_str(&text), "commit_before\nsql_ran\ncommit_before\n");
+		snprintf(said, sizeof said, "commit_before %d\nsql_ran %d\ncommit_before %d\n", (int)pid, (int)pid, (int)pid);
+		ck_assert_str_eq(hp_buf_str(&text), said);
 		hp_buf_free(&text);
 	}
 	remove_dir();
