@@ -1,6 +1,6 @@
 // database.mjs: the way to the database fails.
 //
-// Three workers reach PostgreSQL through a proxy (lib/pgproxy.mjs) that knows which statement
+// Three workers, and one more behind a pgbouncer, reach PostgreSQL through a proxy (lib/pgproxy.mjs) that knows which statement
 // is on its way: it cuts before the commit, after the commit and before its answer, in the
 // middle of a message in either direction; it delivers late, answers late, and swallows without
 // a word. Random workflows run meanwhile, webhooks and events come, people decide.
@@ -10,16 +10,18 @@
 // over. Clients keep a log of what was acknowledged to them: what got a 2xx is in the database
 // once, what got "nothing was done" (503) is not there.
 import { setTimeout as pause } from 'node:timers/promises'
-import { writeFileSync } from 'node:fs'
+import { chmodSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { startEngine } from '../e2e/lib/engine.mjs'
 import { Cluster } from './lib/cluster.mjs'
+import { Bouncer } from './lib/pgbouncer.mjs'
 import { PgProxy } from './lib/pgproxy.mjs'
 import { checkAll } from './lib/checks.mjs'
 import { scenario } from './lib/scenario.mjs'
 
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), 'plugins')
-const ALL = ['before', 'unsynced', 'half_request', 'late', 'after', 'half_reply', 'slow', 'deaf', 'mute']
+const ALL = ['before', 'unsynced', 'stuck', 'half_request', 'late', 'after', 'half_reply', 'slow', 'deaf', 'mute']
 const READS = ['before', 'half_request', 'after', 'half_reply', 'slow']
 
 /** kind → places with how often each has to strike; n: of the lost acknowledgements of commits */
@@ -27,17 +29,17 @@ function plan(n) {
   const few = (places, times) => Object.fromEntries(places.map((p) => [p, times]))
   const k = n >= 500 ? 4 : 1
   return {
-    commit: { chance: 0.5, places: { ...few(ALL, 6 * k), after: Math.ceil(n * 0.6), half_reply: Math.ceil(n * 0.4), deaf: 1, mute: 2 } },
-    sql_commit: { chance: 0.4, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
+    commit: { chance: 0.5, places: { ...few(ALL, 6 * k), after: Math.ceil(n * 0.6), half_reply: Math.ceil(n * 0.4), stuck: k, deaf: 1, mute: 2 } },
+    sql_commit: { chance: 0.4, places: { ...few(ALL, 3 * k), stuck: 2, deaf: 1, mute: 1 } },
     statement: { chance: 0.2, places: { ...few(READS, 2 * k), late: k, unsynced: k, deaf: 1, mute: 1 } },
-    claim: { chance: 0.15, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
-    start: { chance: 0.15, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
-    ingest: { chance: 0.5, places: { ...few(ALL, 3 * k), deaf: 1, mute: 1 } },
-    decide: { chance: 0.5, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
-    event: { chance: 0.4, places: { ...few(ALL, 3 * k), deaf: 0, mute: 0 } },
-    fire: { chance: 0.3, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
-    order: { chance: 0.3, places: { ...few(ALL, 2 * k), deaf: 0, mute: 0 } },
-    heartbeat: { chance: 0.04, places: { ...few(ALL, 2 * k), deaf: 1, mute: 1 } },
+    claim: { chance: 0.15, places: { ...few(ALL, 3 * k), stuck: 1, deaf: 1, mute: 1 } },
+    start: { chance: 0.15, places: { ...few(ALL, 3 * k), stuck: 1, deaf: 1, mute: 1 } },
+    ingest: { chance: 0.5, places: { ...few(ALL, 3 * k), stuck: 1, deaf: 1, mute: 1 } },
+    decide: { chance: 0.5, places: { ...few(ALL, 2 * k), stuck: 0, deaf: 0, mute: 0 } },
+    event: { chance: 0.4, places: { ...few(ALL, 3 * k), stuck: 1, deaf: 0, mute: 0 } },
+    fire: { chance: 0.3, places: { ...few(ALL, 2 * k), stuck: 0, deaf: 0, mute: 0 } },
+    order: { chance: 0.3, places: { ...few(ALL, 2 * k), stuck: 0, deaf: 0, mute: 0 } },
+    heartbeat: { chance: 0.04, places: { ...few(ALL, 2 * k), stuck: 1, deaf: 1, mute: 1 } },
     look: { chance: 0.15, places: few(READS, 2 * k) },
     reload: { chance: 0.6, places: few(READS, k) },
   }
@@ -72,7 +74,7 @@ return workflow "chaos_hooked" {
 
 /** What clients were told: D of the reliability page. */
 class Clients {
-  constructor(world) { Object.assign(this, { world, n: 0, runs: new Map(), hooks: new Map(), notes: new Map(), votes: new Map(), again: 0, busy: new Set(),
+  constructor(world) { Object.assign(this, { world, n: 0, runs: new Map(), hooks: new Map(), notes: new Map(), votes: new Map(), again: 0, failed: [], busy: new Set(),
     hooksFrom: Date.now() + 11000 }) } // a worker notices what was deployed by another one within ten seconds
 
   /** Asks until there is a word that can be relied on; at most one answer counts. */
@@ -86,7 +88,7 @@ class Clients {
   }
 
   send(what) {
-    const p = what().finally(() => this.busy.delete(p))
+    const p = what().catch((e) => this.failed.push(e.message)).finally(() => this.busy.delete(p))
     this.busy.add(p)
   }
 
@@ -116,8 +118,8 @@ class Clients {
     const shown = await this.insist(() => this.world.api('GET', `/api/v1/runs/${run}`), (x) => x.status === 200 && x.body.approvals?.length)
     const yes = n % 2 === 0
     const told = await this.insist(() => this.world.api('POST', `/api/v1/approvals/${shown.body.approvals[0].approval}/${yes ? 'approve' : 'reject'}`,
-      { reason: `told ${n}` }, { token: this.world.ops }), (x) => x.status === 200 || (x.status === 409 && /already decided by olga/.test(x.body.error.message)))
-    this.votes.set(run, { yes, status: told.status })
+      { reason: `told ${n}` }, { token: this.world.ops }), (x) => x.status === 200 || (x.status === 409 && /already decided by olga|was cancelled/.test(x.body.error.message)))
+    if (told.status === 200 || /decided/.test(told.body.error.message)) this.votes.set(run, { yes, status: told.status })
   }
 
   async spin(n) {
@@ -135,6 +137,7 @@ class Clients {
 }
 
 async function checkClients(c, bad) {
+  for (const text of c.failed) bad(text)
   const sql = (text) => c.world.sql(text)
   const keyed = new Map((await sql(`select key, count(*), min(id) from holdpoint.run where workflow = 'chaos_1' and key like 'client:%' group by 1`)).map(([k, ...x]) => [k, x]))
   for (const [key, run] of c.runs) {
@@ -148,7 +151,7 @@ async function checkClients(c, bad) {
     left join holdpoint.vote v on v.approval_id = a.id where r.workflow = 'chaos_asked' group by 1`)).map(([run, ...x]) => [run, x]))
   for (const [run, told] of c.votes) {
     const [n, decision, status] = votes.get(String(run)) ?? ['0']
-    if (n !== '1' || status !== 'succeeded') bad(`run ${run} was decided; there are ${n} votes, it is ${status}`)
+    if (n !== '1' || !['succeeded', 'cancelled'].includes(status)) bad(`run ${run} was decided; there are ${n} votes, it is ${status}`)
     if (told.status === 200 && decision !== (told.yes ? 'approve' : 'reject')) bad(`run ${run}: told ${JSON.stringify(told)}, the vote says ${decision}`)
   }
   const mail = new Map(await sql(`select key, count(*) from holdpoint.mail where name = 'chaos.note' group by 1`))
@@ -174,8 +177,17 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   const proxy = await new PgProxy({ host: cluster.host }, s.o.seed).start()
   const world = s.world({ workers: s.o.workers, workflows: s.o.workflows, live: 30, engine: { simulated: 'duffel,resend', owner: cluster.owner,
     args: ['--database', proxy.conninfo('holdpoint_engine'), '--sql-database', proxy.conninfo('holdpoint_workflow'), '--admin-database', cluster.conninfo] } })
-  s.worlds.push({ async end() { proxy.stop(); await cluster.stop() } }) // after the engine
+  let pooler, pooled
+  s.worlds.push({ async end() { await pooled?.stop(); pooler?.stop(); proxy.stop(); await cluster.stop() } }) // after the engine
   await world.begin()
+  if (Bouncer.missing) s.skip(`a worker behind a pooler ${Bouncer.missing}`)
+  else {
+    chmodSync(world.dir, 0o777)
+    pooler = await new Bouncer({ host: '127.0.0.1', port: proxy.port, dir: world.dir }).start()
+    pooled = await startEngine({ workers: 1, lease: '1s', simulated: 'resend', owner: cluster.owner, args: ['--pooled', '--poll', '200ms',
+      '--base-url', `recorder=${world.recorder.url}`, '--database', pooler.conninfo('holdpoint_engine'), '--sql-database', pooler.conninfo('holdpoint_workflow'),
+      '--admin-database', cluster.conninfo] })
+  }
   for (const [name, text] of Object.entries(OWN)) {
     const file = join(world.dir, `${name}.lua`)
     writeFileSync(file, text)
@@ -207,6 +219,8 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   })
   s.say('raged', `${raged.toFixed(0)} s, ${report.cuts} connections cut, ${report.connections} made; all runs ended ${(world.healed / 1000).toFixed(1)} s after`)
   s.say('commits', `of ${total(report.lost.commit) + total(report.lost.sql_commit)} lost: ${JSON.stringify(report.lost.commit)}, of sql states ${JSON.stringify(report.lost.sql_commit)}`)
+  if (pooled) s.say('pooled', `${pooled.log.filter((l) => l.message === 'run finished').length} runs ended behind the pooler, whose connections were lost ${
+    pooled.log.filter((l) => l.message === 'database connection lost').length} times`)
   s.say('clients', `${clients.runs.size} starts, ${clients.hooks.size} webhooks, ${clients.notes.size} events, ${clients.votes.size} decisions; ${clients.again} had to ask again`)
   s.landed('acks lost', total(report.lost.commit) + total(report.lost.sql_commit), s.o.lost)
   const all = Object.entries(plan(s.o.lost)).filter(([kind]) => !s.o.short || kind === 'commit') // the short form has no time for the rare ones

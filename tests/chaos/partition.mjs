@@ -10,23 +10,23 @@
 // that a heartbeat was not answered; last old connection gone), when the last effect left, when runs were taken over, and how
 // long after the heal effects leave again. At the end every run has ended, each visit had one
 // key, and PostgreSQL holds no session that nobody uses.
-import { execFile, spawn } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { createServer } from 'node:http'
-import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { setTimeout as pause } from 'node:timers/promises'
 import { startEngine, waitFor } from '../e2e/lib/engine.mjs'
 import { Cluster } from './lib/cluster.mjs'
+import { Bouncer } from './lib/pgbouncer.mjs'
 import { Namespace } from './lib/netns.mjs'
 import { random } from './lib/random.mjs'
 import { scenario } from './lib/scenario.mjs'
 import { Sql } from './lib/sql.mjs'
 
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), 'plugins')
-const PGBOUNCER = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'].find(existsSync)
 const WAYS = ['cable', 'replies', 'drop', 'interface', 'requests', 'vanished']
 const LEASE = { here: 1000, far: 1000, pooled: 10000 }
 const LIVE = 24, STEPS = 6
@@ -66,35 +66,6 @@ class Sink {
   stop() { for (const s of this.servers) { s.closeAllConnections(); s.close() } }
 }
 
-/** A pgbouncer inside the namespace; what it is told is what docs/operating.md says. */
-async function bouncer(net, dir, sql) {
-  writeFileSync(join(dir, 'users.txt'), '"holdpoint_engine" ""\n"holdpoint_workflow" ""\n')
-  writeFileSync(join(dir, 'pgbouncer.ini'), `[databases]
-holdpoint = host=${net.db} port=5432 dbname=holdpoint
-[pgbouncer]
-listen_addr =
-listen_port = 6432
-unix_socket_dir = ${dir}
-unix_socket_mode = 0777
-auth_type = trust
-auth_file = ${join(dir, 'users.txt')}
-pool_mode = transaction
-default_pool_size = 10
-server_reset_query =
-logfile = ${join(dir, 'pgbouncer.log')}
-server_connect_timeout = 3
-server_login_retry = 0.5
-tcp_user_timeout = 3000
-tcp_keepidle = 1
-tcp_keepintvl = 1
-tcp_keepcnt = 3
-`)
-  const child = spawn(net.wrap[0], [...net.wrap.slice(1), 'setpriv', '--reuid=holdpoint', '--regid=holdpoint', '--init-groups', '--', PGBOUNCER, join(dir, 'pgbouncer.ini')], { stdio: 'ignore' })
-  process.on('exit', () => child.kill('SIGKILL'))
-  await waitFor('pgbouncer answers', () => existsSync(join(dir, '.s.PGSQL.6432')))
-  return child
-}
-
 const percentile = (list, p) => { const s = [...list].sort((a, b) => a - b); return s.length ? s[Math.min(s.length - 1, Math.ceil(p / 100 * s.length) - 1)] : NaN }
 const spread = (list) => `p50 ${percentile(list, 50)}  p95 ${percentile(list, 95)}  p99 ${percentile(list, 99)}  worst ${Math.max(...list)} ms of ${list.length}`
 
@@ -109,8 +80,8 @@ class Partition {
     this.db = new Sql(() => this.cluster.owner)
     const tcp = (user) => `host=${this.net.db} user=${user} dbname=holdpoint sslmode=disable`
     const socket = (user) => `host=${this.cluster.host} user=${user} dbname=holdpoint`
-    const pooled = (user) => `host=${this.dir} port=6432 user=${user} dbname=holdpoint`
-    this.pooler = await bouncer(this.net, this.dir)
+    this.pooler = await new Bouncer({ host: this.net.db, dir: this.dir, wrap: this.net.wrap }).start()
+    const pooled = (user) => this.pooler.conninfo(user)
     const engine = async (name, conninfo, more, args = []) => {
       this.engines[name] = await startEngine({ workers: 1, lease: `${LEASE[name]}ms`, simulated: 'resend', owner: this.cluster.owner, ...more,
         args: ['--poll', '200ms', '--base-url', await this.sink.listen(name, this.net.out), '--database', conninfo('holdpoint_engine'),
@@ -213,7 +184,7 @@ class Partition {
     this.fed = true
     this.net?.how && this.net.heal()
     for (const engine of Object.values(this.engines)) await engine.stop().catch((e) => this.s.bad(e.message))
-    this.pooler?.kill('SIGKILL')
+    this.pooler?.stop()
     this.sink.stop()
     this.db?.close()
     await this.cluster?.stop()
@@ -263,7 +234,7 @@ async function checkEnd(s, p) {
 }
 
 scenario('partition', { time: 200, short: 40, seed: 11, cycles: 24 }, async (s) => {
-  const missing = Namespace.missing() ?? (PGBOUNCER ? null : 'needs pgbouncer')
+  const missing = Namespace.missing() ?? Bouncer.missing
   if (missing) return s.skip(missing)
   const p = new Partition(s)
   s.worlds.push(p)

@@ -5,6 +5,7 @@
 //
 //   before        nothing of the unit goes on; the connection is cut
 //   unsynced      all but the Sync goes on: it is executed, and never committed
+//   stuck         the same, and the server does not notice for four seconds: its locks stay
 //   half_request  half of its bytes go on, in the middle of a message
 //   late          the connection is cut, and the unit arrives 150 to 400 ms afterwards
 //   after         the server has answered; nothing of the answer goes on: a lost acknowledgement
@@ -19,8 +20,9 @@ import { createServer, connect } from 'node:net'
 import { random } from './random.mjs'
 import { Messages, Unit, claimed } from './pgwire.mjs'
 
+const STUCK_MS = 4000     // keepalives of its roles: migrations/holdpoint/0001_tables.sql
 const HELD_OPEN_MS = 3000 // a server does not know that its client has gone
-const ON_REQUEST = ['before', 'unsynced', 'half_request', 'late', 'deaf']
+const ON_REQUEST = ['before', 'unsynced', 'stuck', 'half_request', 'late', 'deaf']
 const target = JSON.parse(process.argv[2])
 const r = random(Number(process.argv[3]))
 
@@ -133,15 +135,15 @@ class Link {
     const bytes = unit.bytes
     if (place === null) { this.inFlight.push(unit); this.server.write(bytes); return }
     if (place === 'deaf') { this.dark = true; this.place = place; return }
-    this.late = place === 'late' || place === 'unsynced'
+    this.late = ['late', 'unsynced', 'stuck'].includes(place)
     if (place === 'late') {
       setTimeout(() => { this.inFlight.push(unit); this.server.write(bytes); this.server.end() }, 150 + r.int(250))
     } else if (place === 'half_request') {
       this.server.write(bytes.subarray(0, Math.max(6, Math.floor(bytes.length * (0.2 + 0.6 * r.next())))))
       this.server.end()
-    } else if (place === 'unsynced') {
+    } else if (place === 'unsynced' || place === 'stuck') {
       this.server.write(Buffer.concat(unit.messages.slice(0, -1)))
-      setTimeout(() => this.server.end(), 30 + r.int(100)) // its locks are held so long
+      setTimeout(() => this.server.end(), place === 'stuck' ? STUCK_MS : 30 + r.int(100)) // its locks are held so long
     }
     this.cut(place)
   }
