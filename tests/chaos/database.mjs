@@ -22,6 +22,7 @@ import { scenario } from './lib/scenario.mjs'
 
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), 'plugins')
 const ALL = ['before', 'unsynced', 'stuck', 'half_request', 'late', 'after', 'half_reply', 'slow', 'deaf', 'mute']
+const ONCE = ['before', 'unsynced', 'half_request', 'late', 'after', 'half_reply', 'slow'] // of what a worker says when it begins and ends
 const READS = ['before', 'half_request', 'after', 'half_reply', 'slow']
 
 /** kind → places with how often each has to strike; n: of the lost acknowledgements of commits */
@@ -40,6 +41,9 @@ function plan(n) {
     fire: { chance: 0.3, places: { ...few(ALL, 2 * k), stuck: 0, deaf: 0, mute: 0 } },
     order: { chance: 0.3, places: { ...few(ALL, 2 * k), stuck: 0, deaf: 0, mute: 0 } },
     heartbeat: { chance: 0.04, places: { ...few(ALL, 2 * k), stuck: 1, deaf: 1, mute: 1 } },
+    release: { chance: 1, places: few(ONCE, 1) },
+    register: { chance: 0.7, places: few(ONCE, 1) },
+    stop: { chance: 0.7, places: few(ONCE, 1) },
     look: { chance: 0.15, places: few(READS, 2 * k) },
     reload: { chance: 0.6, places: few(READS, k) },
   }
@@ -198,9 +202,12 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   let report
   proxy.plan(plan(s.o.lost))
   const began = Date.now()
+  let drains = 0
   do {
     await world.rage(1, () => clients.turn(), () => 50)
     report = await proxy.report()
+    const next = `worker-${1 + drains % s.o.workers}`
+    if (Date.now() - began > 3000 * drains && world.engine.pids()[next]) { drains++; world.engine.kill(next, 'SIGTERM') } // it gives back what it has in hand
   } while (Object.values(report.left).some((p) => total(p.places) > 0) && Date.now() - began < s.o.time * 1000)
   proxy.plan({})
   const raged = (Date.now() - began) / 1000
@@ -217,7 +224,7 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
       if (over.length !== e.runs.length) bad(`${e.kind} ${e.place}: ${JSON.stringify(e.runs)}`)
     }
   })
-  s.say('raged', `${raged.toFixed(0)} s, ${report.cuts} connections cut, ${report.connections} made; all runs ended ${(world.healed / 1000).toFixed(1)} s after`)
+  s.say('raged', `${raged.toFixed(0)} s, ${report.cuts} connections cut, ${report.connections} made, ${drains} workers drained; all runs ended ${(world.healed / 1000).toFixed(1)} s after`)
   s.say('commits', `of ${total(report.lost.commit) + total(report.lost.sql_commit)} lost: ${JSON.stringify(report.lost.commit)}, of sql states ${JSON.stringify(report.lost.sql_commit)}`)
   if (pooled) s.say('pooled', `${pooled.log.filter((l) => l.message === 'run finished').length} runs ended behind the pooler, whose connections were lost ${
     pooled.log.filter((l) => l.message === 'database connection lost').length} times`)

@@ -79,7 +79,7 @@ function lose(unit, place) {
 /** When did a unit of this kind change something? */
 const yes = () => true
 const WRITES = { commit: (u) => u.rows > 0, sql_commit: yes, claim: (u) => u.runs.length > 0, release: yes, start: yes, ingest: yes,
-  heartbeat: yes, register: yes, decide: yes, event: yes, fire: yes, order: yes }
+  heartbeat: yes, register: yes, stop: yes, decide: yes, event: yes, fire: yes, order: yes }
 
 class Link {
   constructor(client) {
