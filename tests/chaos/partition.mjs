@@ -129,8 +129,11 @@ class Partition {
     const f = { way, noticed: {} }
     await waitFor('all three send', () => Object.keys(LEASE).every((who) => sink.of(who, Date.now() - 700).length > 0), 30000)
     const old = new Set([...net.connections(5432)].filter(([, program]) => program === 'holdpoint').map(([port]) => port))
+    const held = await this.db.query(`select s.run_id, s.epoch from holdpoint.ready y join holdpoint.run_state s using (run_id)
+      where y.engine_id = (select max(id) from holdpoint.engine where pid = ${this.engines.far.pids()['worker-1']})`)
     const t0 = Date.now()
     net.cut(way === 'vanished' ? 'cable' : way)
+    const cut = Date.now() // programs take their time: what is acknowledged until then prolongs a lease
     if (way === 'vanished') await this.restartPostgres()
     for (let up = old.size; Date.now() - t0 < 9000; await pause(40)) {
       for (const who of ['far', 'pooled']) f.noticed[who] ??= this.noticed(who, t0)
@@ -145,13 +148,13 @@ class Partition {
     const t1 = Date.now()
     f.down = t1 - t0
     net.heal()
-    for (const who of ['far', 'pooled']) f.last = { ...f.last, [who]: Math.max(0, ...sink.of(who, t0, t1).map((r) => r.at - t0)) }
+    for (const who of ['far', 'pooled']) f.last = { ...f.last, [who]: Math.max(0, ...sink.of(who, cut, t1).map((r) => r.at - cut)) }
     f.back = {}
     await waitFor('both send again', () => {
       for (const who of ['far', 'pooled']) f.back[who] ??= sink.of(who, t1)[0]?.at - t1 || null
       return f.back.far !== null && f.back.pooled !== null
     }, 20000).catch(() => {})
-    f.taken = this.#taken(t0, t1)
+    f.taken = await this.#taken(held, t0)
     f.orphans = (await this.orphans()).length
     this.figures.push(f)
   }
@@ -163,15 +166,12 @@ class Partition {
     return rows.filter(([port]) => !mine.has(port))
   }
 
-  /** Runs that `far` had last in hand: when `here` went on with each. */
-  #taken(t0, t1) {
-    const last = new Map(), by = new Map()
-    for (const r of this.sink.rows) {
-      const run = r.tag.split('/')[0]
-      if (r.at < t0) last.set(run, r)
-      else if (r.at < t1 && r.who === 'here' && !by.has(run)) by.set(run, r.at - t0)
-    }
-    return [...last].filter(([run, r]) => r.who === 'far' && t0 - r.at < 150 && by.has(run)).map(([run]) => by.get(run))
+  /** Runs that `far` had in hand: when another one had its first commit of each. */
+  async #taken(held, t0) {
+    if (held.length === 0) return []
+    const rows = await this.db.query(`select min(h.at) / 1000 - ${t0} from unnest('{${held.map(([run]) => run)}}'::bigint[], '{${held.map(([, epoch]) => epoch)}}'::int[]) x(run, epoch)
+      join holdpoint.history h on h.run_id = x.run and h.epoch > x.epoch group by x.run`)
+    return rows.map(([ms]) => Number(ms)).filter((ms) => ms > LEASE.far / 2) // before that `far` had still parked it
   }
 
   async heal() {
