@@ -70,7 +70,7 @@ const percentile = (list, p) => { const s = [...list].sort((a, b) => a - b); ret
 const spread = (list) => `p50 ${percentile(list, 50)}  p95 ${percentile(list, 95)}  p99 ${percentile(list, 99)}  worst ${Math.max(...list)} ms of ${list.length}`
 
 class Partition {
-  constructor(s) { Object.assign(this, { s, r: random(s.o.seed), engines: {}, sink: new Sink(), started: 0, figures: [] }) }
+  constructor(s) { Object.assign(this, { s, r: random(s.o.seed), engines: {}, sink: new Sink(), started: 0, figures: [], notes: new Map() }) }
 
   async begin() {
     this.dir = mkdtempSync(join(tmpdir(), 'holdpoint-partition.'))
@@ -129,12 +129,14 @@ class Partition {
     const f = { way, noticed: {} }
     await waitFor('all three send', () => Object.keys(LEASE).every((who) => sink.of(who, Date.now() - 700).length > 0), 30000)
     const old = new Set([...net.connections(5432)].filter(([, program]) => program === 'holdpoint').map(([port]) => port))
+    for (const who of ['far', 'pooled']) await this.engines[who].api('GET', '/api/v1/workflows') // the token is known for a moment
     const held = await this.db.query(`select s.run_id, s.epoch from holdpoint.ready y join holdpoint.run_state s using (run_id)
       where y.engine_id = (select max(id) from holdpoint.engine where pid = ${this.engines.far.pids()['worker-1']})`)
     const t0 = Date.now()
     net.cut(way === 'vanished' ? 'cable' : way)
     const cut = Date.now() // programs take their time: what is acknowledged until then prolongs a lease
     if (way === 'vanished') await this.restartPostgres()
+    if (way !== 'vanished') for (const who of ['far', 'pooled']) this.#note(who)
     for (let up = old.size; Date.now() - t0 < 9000; await pause(40)) {
       for (const who of ['far', 'pooled']) f.noticed[who] ??= this.noticed(who, t0)
       if (up > 0) {
@@ -157,6 +159,15 @@ class Partition {
     f.taken = await this.#taken(held, t0)
     f.orphans = (await this.orphans()).length
     this.figures.push(f)
+  }
+
+  /** A client of the one that is cut off: what it is told is so. */
+  #note(who) {
+    const key = `${who}:${this.notes.size}`, began = Date.now()
+    const note = { who, status: 0, ms: 0 }
+    this.notes.set(key, note)
+    note.answer = this.engines[who].api('POST', '/api/v1/events', { name: 'partition.note', key, payload: {} }).catch(() => ({ status: 0 }))
+      .then((a) => Object.assign(note, { status: a.status, ms: Date.now() - began }))
   }
 
   /** Sessions of the namespace whose connection it does not have any more. */
@@ -225,6 +236,16 @@ async function checkEnd(s, p) {
     for (const [run, status] of await p.db.query('select run_id, holdpoint.status_name(status) from holdpoint.run_state'))
       for (let i = 1; i <= STEPS; i++) if (status !== 'succeeded' || !keys.has(`${run}/p${i}`)) bad(`run ${run} is ${status}; p${i} was ${keys.has(`${run}/p${i}`) ? '' : 'never '}sent`)
     s.say('effects', `${p.sink.rows.length} requests of ${p.started} runs, ${p.sink.rows.length - keys.size} repeats under the same key`)
+  })
+  await s.check('clients of who is cut off', async (bad) => {
+    for (const note of p.notes.values()) await note.answer
+    const mail = new Map(await p.db.query(`select key, count(*) from holdpoint.mail where name = 'partition.note' group by 1`))
+    const of = (who) => [...p.notes.values()].filter((x) => x.who === who)
+    for (const who of ['far', 'pooled']) s.say('told', `${who}: ${of(who).map((x) => `${x.status} after ${x.ms} ms`).join(', ')}`)
+    for (const [key, { status }] of p.notes) {
+      const n = Number(mail.get(key) ?? 0)
+      if (n > 1 || (status === 200 && n !== 1) || (status === 503 && n !== 0)) bad(`event ${key}, answered ${status}, is there ${n} times`)
+    }
   })
   await s.check('no session without a client', async (bad) => {
     s.say('orphans', `sessions of PostgreSQL whose client had gone, after each heal: ${p.figures.map((f) => f.orphans).join(' ')}`)
