@@ -217,6 +217,7 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   report = await proxy.report()
   table(s, report)
   await checkAll(s, world)
+  await cluster.fsck(s, world.engine, 'at the end')
   await s.check('clients', (bad) => checkClients(clients, bad))
   await s.check('each lost commit was asked about', async (bad) => {
     for (const e of report.open) {

@@ -237,6 +237,7 @@ async function checkEnd(s, p) {
       for (let i = 1; i <= STEPS; i++) if (status !== 'succeeded' || !keys.has(`${run}/p${i}`)) bad(`run ${run} is ${status}; p${i} was ${keys.has(`${run}/p${i}`) ? '' : 'never '}sent`)
     s.say('effects', `${p.sink.rows.length} requests of ${p.started} runs, ${p.sink.rows.length - keys.size} repeats under the same key`)
   })
+  await p.cluster.fsck(s, p.engines.here, 'at the end')
   await s.check('clients of who is cut off', async (bad) => {
     for (const note of p.notes.values()) await note.answer
     const mail = new Map(await p.db.query(`select key, count(*) from holdpoint.mail where name = 'partition.note' group by 1`))

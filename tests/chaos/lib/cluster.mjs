@@ -3,6 +3,7 @@
 //   const cluster = await new Cluster({ listen: '10.0.0.1', options: '-c …' }).start()
 //   cluster.host       directory of its socket; the superuser is postgres, without password
 //   cluster.psql(sql)  rows of text
+//   await cluster.fsck(s, engine, 'at the end')
 //   await cluster.stop()
 //
 // It has the database holdpoint. It stops when this process ends, however that happens.
@@ -41,6 +42,14 @@ export class Cluster {
   psql(sql, database = 'holdpoint') {
     return execFileSync(join(PG_BIN, 'psql'), ['-X', '-q', '-A', '-t', '-F', '\t', '-v', 'ON_ERROR_STOP=1', '-h', this.host, '-U', 'postgres', '-d', database, '-c', sql],
       { encoding: 'utf8', timeout: 60000 }).split('\n').filter(Boolean).map((l) => l.split('\t'))
+  }
+
+  /** What the database says of itself: holdpoint fsck, as a check of scenario s. */
+  fsck(s, engine, when) {
+    return s.check(`fsck ${when}`, async (bad) => {
+      const { code, stdout, stderr } = await engine.cli(['fsck', '--database', this.conninfo], { ms: 120000 })
+      if (code !== 0) bad(`exit code ${code}\n${stdout}${stderr}`)
+    })
   }
 
   async stop() {
