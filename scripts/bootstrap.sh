@@ -34,6 +34,9 @@ wanted() {
 	test pgbouncer             one test goes through a connection pooler
 	chaos iproute2             network namespaces that can be cut off
 	chaos iptables             … in one direction, too
+	chaos mount                small disks that can be full
+	chaos faketime             clocks that jump
+	chaos openssl              certificates that are wrong
 	deep valgrind              memory checks
 	deep clang                 the second compiler
 	deep libclang-rt-14-dev    sanitizers for clang

@@ -16,6 +16,10 @@ scenarios='
 storm        1200   90
 database      420    -
 partition     420    -
+disk          300    -
+clock         300    -
+descriptors   180    -
+peers         240    -
 '
 
 HP_BUILD=${HP_BUILD:-build}

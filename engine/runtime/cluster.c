@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/digest.h"
@@ -321,4 +322,26 @@ pid_t hp_cluster_running(const struct hp_cluster *c, struct hp_error *err)
 out:
 	hp_buf_free(&text);
 	return found;
+}
+
+/* ---- room ---- */
+
+int64_t hp_cluster_room(const struct hp_cluster *c, char where[PATH_MAX])
+{
+	static const char *const parts[] = {"", "/pg_wal"}; /* which may be a link to another disk */
+	int64_t least = -1;
+
+	for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+		char path[PATH_MAX];
+		struct statvfs v;
+
+		snprintf(path, sizeof path, "%.*s%s", PATH_MAX - 16, c->dir, parts[i]);
+		if (statvfs(path, &v) != 0)
+			continue;
+		if (least < 0 || (int64_t)v.f_bavail * (int64_t)v.f_frsize < least) {
+			least = (int64_t)v.f_bavail * (int64_t)v.f_frsize;
+			snprintf(where, PATH_MAX, "%s", path);
+		}
+	}
+	return least;
 }

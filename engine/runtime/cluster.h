@@ -3,6 +3,7 @@
 #define HP_RUNTIME_CLUSTER_H
 
 #include <limits.h>
+#include <stdint.h>
 #include <sys/types.h>
 #include "base/error.h"
 #include "runtime/place.h"
@@ -26,5 +27,9 @@ int hp_cluster_prepare(struct hp_cluster *c, const struct hp_place *place, const
 		       struct hp_error *err) HP_MUST_CHECK;
 /* The postmaster that serves this cluster now; 0: none; -1: something is in the way. */
 pid_t hp_cluster_running(const struct hp_cluster *c, struct hp_error *err) HP_MUST_CHECK;
+
+/* Bytes that may still be written where the tables are or where the WAL is, whichever
+ * is less; `where` gets that directory. -1: it cannot be found out. */
+int64_t hp_cluster_room(const struct hp_cluster *c, char where[PATH_MAX]);
 
 #endif

@@ -17,6 +17,7 @@
 #include "runtime/cluster.h"
 #include "runtime/files.h"
 
+#define SEGMENT ((int64_t)16 * 1024 * 1024) /* of WAL, as initdb makes it */
 #define WATCH_EVERY 0.2 /* seconds; an adopted postmaster is nobody's child */
 
 struct hp_postgres {
@@ -31,6 +32,13 @@ struct hp_postgres {
 bool hp_postgres_adopted(const struct hp_postgres *p) { return p->adopted; }
 pid_t hp_postgres_pid(const struct hp_postgres *p) { return p->pid; }
 const char *hp_postgres_log(const struct hp_postgres *p) { return p->cluster.log; }
+
+bool hp_postgres_disk_full(const struct hp_postgres *p, char where[PATH_MAX])
+{
+	int64_t room = hp_cluster_room(&p->cluster, where);
+
+	return room >= 0 && room < SEGMENT;
+}
 
 static bool alive(pid_t pid)
 {

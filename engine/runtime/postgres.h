@@ -10,6 +10,7 @@
 #define HP_RUNTIME_POSTGRES_H
 
 #include <ev.h>
+#include <limits.h>
 #include <stdbool.h>
 #include "base/error.h"
 #include "runtime/place.h"
@@ -43,6 +44,9 @@ int hp_postgres_check(struct hp_postgres *p, struct hp_error *err) HP_MUST_CHECK
 void hp_postgres_stop(struct hp_postgres *p, bool immediate);
 bool hp_postgres_adopted(const struct hp_postgres *p);
 pid_t hp_postgres_pid(const struct hp_postgres *p); /* 0: does not run */
+/* Is there no room for another segment of WAL? Then it cannot even start. `where` gets the
+ * directory that is full. */
+bool hp_postgres_disk_full(const struct hp_postgres *p, char where[PATH_MAX]);
 const char *hp_postgres_log(const struct hp_postgres *p);
 /* libpq connection string for a role (holdpoint_engine, …); NULL: the superuser. */
 int hp_postgres_conninfo(const struct hp_postgres *p, const char *role, char *out, size_t n,

@@ -26,6 +26,7 @@
 #define POSTGRES_PATIENCE (600 * HP_SECOND) /* recovery after a crash may take long */
 #define POSTGRES_WAIT_MIN (200 * HP_MSEC)   /* what is left of a killed one needs a moment to end */
 #define POSTGRES_WAIT_MAX (5 * HP_SECOND)
+#define POSTGRES_FULL_LOOK (500 * HP_MSEC)  /* is there space again? */
 #define DRAIN_SLACK 15.0                    /* seconds over the workers' own limit */
 #define ARENA_MAX ((size_t)4 * 1024 * 1024)
 #define ROLES_DEFAULT "payments"
@@ -108,14 +109,19 @@ static void on_signal(struct ev_loop *loop, struct ev_signal *w, int events)
 
 /* ---- PostgreSQL ---- */
 
+static void postgres_look(struct hp_supervisor *s, int64_t after_us)
+{
+	ev_timer_stop(s->loop, &s->postgres_again);
+	ev_timer_set(&s->postgres_again, (double)after_us / 1e6, 0.);
+	ev_timer_start(s->loop, &s->postgres_again);
+}
+
 static void postgres_later(struct hp_supervisor *s, int64_t lived_us)
 {
 	int64_t wait = hp_sup_wait(&s->postgres_deaths, lived_us);
 
 	wait = wait < POSTGRES_WAIT_MIN ? POSTGRES_WAIT_MIN : wait > POSTGRES_WAIT_MAX ? POSTGRES_WAIT_MAX : wait;
-	ev_timer_stop(s->loop, &s->postgres_again);
-	ev_timer_set(&s->postgres_again, (double)wait / 1e6, 0.);
-	ev_timer_start(s->loop, &s->postgres_again);
+	postgres_look(s, wait);
 }
 
 /* Workers reconnect by themselves. A killed postmaster's children may hold its
@@ -123,19 +129,35 @@ static void postgres_later(struct hp_supervisor *s, int64_t lived_us)
 static void on_postgres_death(void *arg)
 {
 	struct hp_supervisor *s = arg;
+	char where[PATH_MAX];
 
-	hp_log(HP_ERROR, "PostgreSQL has died", "log", HP_STR(hp_postgres_log(s->postgres)), NULL);
+	s->postgres_full_until = 0;
+	if (!hp_postgres_disk_full(s->postgres, where)) {
+		hp_log(HP_ERROR, "PostgreSQL has died", "log", HP_STR(hp_postgres_log(s->postgres)), NULL);
+		if (s->postgres_wanted)
+			postgres_later(s, hp_boottime_us() - s->postgres_started_at);
+		return;
+	}
+	hp_log(HP_ERROR, "PostgreSQL has died", "why", HP_STR("its disk is full; it is started again when there is space"),
+	       "directory", HP_STR(where), "log", HP_STR(hp_postgres_log(s->postgres)), NULL);
+	s->postgres_full_until = hp_boottime_us() + POSTGRES_WAIT_MAX;
 	if (s->postgres_wanted)
-		postgres_later(s, hp_boottime_us() - s->postgres_started_at);
+		postgres_look(s, POSTGRES_FULL_LOOK);
 }
 
 static void on_postgres_again(struct ev_loop *loop, struct ev_timer *t, int events)
 {
 	struct hp_supervisor *s = t->data;
+	char where[PATH_MAX];
 	struct hp_error err;
 
 	(void)loop;
 	(void)events;
+	/* What the file system says may be wrong (quotas): it is tried now and then all the same. */
+	if (hp_boottime_us() < s->postgres_full_until && hp_postgres_disk_full(s->postgres, where)) {
+		postgres_look(s, POSTGRES_FULL_LOOK);
+		return;
+	}
 	s->postgres_started_at = hp_boottime_us();
 	if (hp_postgres_start(s->postgres, &err) != 0) {
 		hp_log_error(HP_ERROR, "PostgreSQL cannot be started", &err);

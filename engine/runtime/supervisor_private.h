@@ -56,6 +56,7 @@ struct hp_supervisor {
 	bool postgres_stopped;
 	struct ev_timer postgres_again;
 	int64_t postgres_started_at; /* boot clock */
+	int64_t postgres_full_until; /* boot clock: until then it is not tried on a full disk */
 	int postgres_deaths;         /* in a row, as those of servers */
 	char database[PATH_MAX + 256], sql_database[PATH_MAX + 256], admin_database[PATH_MAX + 256];
 

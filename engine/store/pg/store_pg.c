@@ -459,6 +459,8 @@ static void on_state(void *arg, bool up, const struct hp_error *why)
 	struct hp_store_pg *s = arg;
 	int64_t now = hp_boottime_us();
 
+	if (up)
+		s->away_told = s->away = 0; /* the next loss is news */
 	if (up || !why)
 		return;
 	/* Each attempt to connect that fails comes here, of six connections twice a second. */

@@ -1,0 +1,118 @@
+// descriptors.mjs: no file descriptor is free, then no memory.
+//
+// The limits of a live process are lowered (prlimit) to what it has in use: the workers can
+// accept nobody, reach neither a provider nor, once their sessions are ended, the database;
+// the supervisor cannot start what has died. They have to say so, not spin, and go on by
+// themselves when the limit is what it was. Then a worker may not have a byte more memory.
+// What was accepted has to end well, each effect once.
+import { readdirSync, readFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { setTimeout as pause } from 'node:timers/promises'
+import { waitFor } from '../e2e/lib/engine.mjs'
+import { Chain } from './lib/chain.mjs'
+import * as checks from './lib/checks.mjs'
+import { Meter } from './lib/meter.mjs'
+import { limit } from './lib/root.mjs'
+import { scenario } from './lib/scenario.mjs'
+
+const CPU_MAX = 0.5, LINES_MAX = 60
+
+/** The smallest number that is no descriptor yet: with it as the limit there is no further one. */
+function lowest(pid) {
+  const have = new Set(readdirSync(`/proc/${pid}/fd`).map(Number))
+  let n = 0
+  while (have.has(n)) n++
+  return n
+}
+
+/** A request over a connection of its own: its status, 0 when there was no answer in time. */
+function knock(url, ms = 1000) {
+  return new Promise((done) => {
+    const r = request(`${url}/livez`, { agent: false, timeout: ms }, (res) => { res.resume(); done(res.statusCode) })
+    r.on('timeout', () => { r.destroy(); done(0) })
+    r.on('error', () => done(0))
+    r.end()
+  })
+}
+
+const workersOf = (e) => Object.entries(e.pids()).filter(([name]) => name.startsWith('worker-')).map(([, pid]) => pid)
+const count = (e, pattern) => e.log.filter((l) => pattern.test(l.message)).length
+
+async function workers(s, world, chain, seconds) {
+  const e = world.engine, meter = new Meter(e), pids = workersOf(e)
+  const before = { full: count(e, /no file descriptor is free/), lost: count(e, /database connection lost/) }
+  await chain.many(60)
+  for (const pid of pids) limit(pid, 'nofile', lowest(pid))
+  await e.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdpoint worker%'")
+  for (const pid of pids) limit(pid, 'nofile', lowest(pid)) // what the ended sessions had is not to be had either
+  const knocks = Promise.all(Array.from({ length: 10 }, () => knock(e.url)))
+  const m = await meter.over(seconds)
+  const answers = await knocks
+  const full = count(e, /no file descriptor is free/) - before.full, lost = count(e, /database connection lost/) - before.lost
+  s.say('workers', `${m.cpu} cores, ${m.lines} lines of log/s; of 10 new clients ${answers.filter(Boolean).length} were answered`)
+  await s.check('workers without descriptors', (bad) => {
+    if (m.cpu > CPU_MAX) bad(`they take ${m.cpu} of a core`)
+    if (m.lines > LINES_MAX) bad(`${m.lines} lines of log a second`)
+    if (full > 2 * pids.length * (seconds + 1)) bad(`"no file descriptor is free" was said ${full} times`)
+    if (e.log.some((l) => l.message === 'server ended and is started again')) bad('a worker ended')
+  })
+  s.landed('refused', answers.filter((a) => !a).length, 5)
+  s.landed('sessions', lost, pids.length)
+  s.landed('said', full)
+  for (const pid of pids) limit(pid, 'nofile', null)
+  const began = Date.now()
+  await waitFor('new clients are answered', async () => (await knock(e.url)) === 200, 40000)
+  const open = Date.now() - began, accepted = await chain.accepts()
+  s.say('goes on', `new clients are answered after ${open} ms, a start is accepted after ${open + accepted} ms, all runs have ended after ${await chain.ended() && Date.now() - began} ms`)
+}
+
+async function supervisor(s, world, chain, seconds) {
+  const e = world.engine, meter = new Meter(e), pid = e.child.pid
+  const died = () => e.log.filter((l) => l.message === 'server ended and is started again').length
+  const before = died()
+  limit(pid, 'nofile', lowest(pid))
+  e.kill('worker-1')
+  const m = await meter.over(seconds), times = died() - before
+  s.say('supervisor', `${m.cpu} cores, ${m.lines} lines of log/s, ${times} starts of a worker in ${seconds} s`)
+  await s.check('a supervisor without descriptors', (bad) => {
+    if (m.cpu > CPU_MAX) bad(`it takes ${m.cpu} of a core`)
+    if (times > seconds + 3) bad(`a worker was started ${times} times in ${seconds} s`)
+  })
+  s.landed('failed starts', times, 2)
+  limit(pid, 'nofile', null)
+  const began = Date.now()
+  await waitFor('both workers are there', () => workersOf(e).length === 2 && e.log.at(-1) && readFileSync(`/proc/${e.pids()['worker-1']}/cmdline`, 'utf8').includes('worker'), 30000)
+  await chain.many(20)
+  await chain.ended()
+  s.say('goes on', `both workers are there and 20 more runs have ended after ${Date.now() - began} ms`)
+}
+
+async function memory(s, world, chain, seconds) {
+  const e = world.engine, pid = e.pids()['worker-1']
+  const size = Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmSize:\s+(\d+)/)[1]) * 1024
+  limit(pid, 'as', size)
+  const errors = () => e.log.filter((l) => /memory|NOMEM|no_memory|out_of_memory/i.test(`${l.message} ${l.error ?? ''}`) || (l.message === 'server ended and is started again')).length
+  const before = errors()
+  for (const end = Date.now() + seconds * 1000; Date.now() < end; await pause(100)) await chain.many(40)
+  s.say('memory', `${(size / 1048576).toFixed(0)} MB and no more: ${errors() - before} complaints or deaths, refused so far ${JSON.stringify(chain.refused)}`)
+  if (e.pids()['worker-1'] === pid) limit(pid, 'as', null)
+  await chain.ended()
+}
+
+async function whole(s, world) {
+  await checks.checkAll(s, world)
+  await checks.fsck?.(s, world, 'at the end')
+}
+
+scenario('descriptors', { time: 30, short: 15 }, async (s) => {
+  const world = s.world({ workers: 2, workflows: 0, engine: { simulated: 'resend' } })
+  await world.begin()
+  await world.recorder.calm()
+  const chain = await new Chain(world).deploy(), seconds = s.o.short ? 4 : 8
+  await chain.many(20)
+  await workers(s, world, chain, seconds)
+  await supervisor(s, world, chain, seconds)
+  await memory(s, world, chain, seconds / 2)
+  await s.check('accepted runs', (bad) => chain.check(bad))
+  await whole(s, world)
+})
