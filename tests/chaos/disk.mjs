@@ -52,8 +52,11 @@ const show = (m) => `${m.cpu} cores, ${m.lines} lines of log/s${m.statements ===
 async function goesOn(s, world, chain, freed) {
   const accepted = await chain.accepts(), last = chain.accepted.at(-1)
   await world.engine.until(last, 'succeeded', 60000)
-  s.say('goes on', `a start is accepted ${accepted} ms after ${freed}; that run has ended after ${Date.now() - chain.freedAt} ms, all after ${
-    await chain.ended(120000) && Date.now() - chain.freedAt} ms`)
+  const took = Date.now() - chain.freedAt
+  await chain.ended(120000)
+  // the last ones wait for what the recorder did to them: retries are put off by their budget
+  const [[half]] = await world.engine.sql(`select percentile_disc(0.5) within group (order by at)::bigint / 1000 - ${chain.freedAt} from holdpoint.history h where holdpoint.move_name(h.move) = 'finished' and at > ${chain.freedAt}000`)
+  s.say('goes on', `a start is accepted ${accepted} ms after ${freed}; that run has ended after ${took} ms, half of all after ${half} ms, the last after ${Date.now() - chain.freedAt} ms`)
   await s.check('accepted runs', (bad) => chain.check(bad))
 }
 
@@ -165,6 +168,7 @@ async function ownServer(s) {
     if (m.cpu > CPU_MAX) bad(`it takes ${m.cpu} of a core`)
   })
   s.landed('PANIC', pg.said(/PANIC: .*No space left on device/g))
+  await world.recorder.calm()
   wal.free()
   await pg.start()
   chain.freedAt = Date.now()
