@@ -28,6 +28,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -717,6 +718,15 @@ void hp_http_abort(struct hp_http_client *c, int64_t token)
 int hp_http_in_flight(const struct hp_http_client *c)
 {
 	return c->n_open;
+}
+
+bool hp_http_can_connect(void)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM);
 }
 
 const char *hp_http_header(const struct hp_http_response *r, const char *lower_name)

@@ -66,6 +66,9 @@ int64_t hp_http_send(struct hp_http_client *c, const struct hp_http_request *rq,
 		     void *arg, struct hp_error *err) HP_MUST_CHECK;
 void hp_http_abort(struct hp_http_client *c, int64_t token); /* no callback; stale tokens ignored */
 int hp_http_in_flight(const struct hp_http_client *c);
+/* Could a connection be made now? false: this process has no descriptor left, which no peer
+ * is to blame for. */
+bool hp_http_can_connect(void);
 const char *hp_http_header(const struct hp_http_response *r, const char *lower_name); /* NULL: absent */
 /* Is this address one we refuse? Exposed for its test vectors. */
 struct sockaddr;

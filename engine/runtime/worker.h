@@ -33,7 +33,8 @@ enum hp_hand {
 	HP_HAND_BATCH,          /* its transition leaves at the end of this turn */
 	HP_HAND_COMMIT,         /* its transition is on the way */
 	HP_HAND_RELOAD,         /* the store is asked for it again */
-	HP_HAND_LEASE,          /* admitted; sends are held back until a heartbeat is acknowledged */
+	HP_HAND_LEASE,          /* admitted; sends are held back until a heartbeat is acknowledged,
+				 * and until there is a descriptor */
 	HP_HAND_QUEUE,          /* admitted; its host has HP_HTTP_PER_HOST_MAX requests in flight */
 	HP_HAND_EFFECT,         /* its request is in flight */
 	HP_HAND_SQL,            /* its statement runs */

@@ -3,13 +3,16 @@
  * An admitted request passes three gates in this order, and the last look at
  * each is taken in the same breath as the sending:
  *   host   at most HP_HTTP_PER_HOST_MAX in flight, others wait (HP_HAND_QUEUE)
- *   lease  inside HP_LEASE_SEND_PERCENT of it, else HP_HAND_LEASE
+ *   lease  inside HP_LEASE_SEND_PERCENT of it, else HP_HAND_LEASE; the same without a
+ *          descriptor: that is our fault, and must cost neither attempts nor a breaker
  *   send   secrets and base URL are resolved now, and forgotten with the turn
  */
 #include "runtime/worker_private.h"
 
 #include <string.h>
 #include "base/alloc.h"
+
+#define TELL_EVERY (10 * HP_SECOND)
 
 static const char echo_scheme[] = "echo:";
 
@@ -256,6 +259,17 @@ void hp_w_echo(struct hp_worker *w)
 	}
 }
 
+static void no_socket(struct hp_owned *r)
+{
+	struct hp_worker *w = r->w;
+
+	if (w->no_socket_told == 0 || hp_w_boot(w) - w->no_socket_told >= TELL_EVERY) {
+		hp_log(HP_ERROR, "no file descriptor is free: requests wait", "engine", HP_I64(w->engine), NULL);
+		w->no_socket_told = hp_w_boot(w);
+	}
+	hp_w_hand(r, HP_HAND_LEASE);
+}
+
 void hp_w_send(struct hp_owned *r)
 {
 	struct hp_worker *w = r->w;
@@ -298,6 +312,8 @@ void hp_w_send(struct hp_owned *r)
 		echo_later(r);
 	else if (out.native)
 		hp_w_native(r, h, &out);
+	else if (HP_GUARD(send_socket, hp_http_can_connect()) == 0)
+		no_socket(r);
 	else
 		transmit(r, h, &out);
 }

@@ -140,6 +140,7 @@ struct hp_worker {
 	int n_owed, owed_sent;   /* the first are in the call under way; 0: there is none */
 	int64_t owed_at;         /* boot clock: not before */
 	int64_t unsettled, unsettled_told; /* commits and reloads since the last line of log, and when that was */
+	int64_t no_socket_told;  /* boot clock: when the log said so */
 	struct hp_list batches;  /* commits in flight */
 	int commits_in_flight;
 	struct hp_list echoes;   /* runs in HP_HAND_EFFECT whose echo is due, by host_node */

@@ -1,5 +1,8 @@
 /* The worker over the store in memory and a real HTTP exchange: what is sent, when,
  * under which key, and what becomes of the run. */
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "runtime_world.h"
 
 static const char one_call[] =
@@ -275,6 +278,29 @@ START_TEST(nothing_is_sent_late_in_the_lease)
 END_TEST
 
 static bool has_drained(struct world *w) { return w->drained; }
+
+/* No peer is to blame: no attempt is counted, and no failure. */
+START_TEST(without_a_descriptor_a_request_waits)
+{
+	struct rlimit before, none;
+	struct world w;
+	int lowest;
+
+	open_one(&w);
+	start_run(&w, "one");
+	lowest = dup(0);
+	close(lowest);
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){(rlim_t)lowest, before.rlim_max};
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert(turn_until(&w, held_back));
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &before), 0);
+	ck_assert_int_eq(w.calls, 0);
+	ends_as(&w, "succeeded"); /* the next heartbeat was acknowledged */
+	ck_assert_int_eq(w.calls, 1);
+	world_close(&w);
+}
+END_TEST
 
 START_TEST(a_drain_lets_the_effect_end_and_gives_the_run_back)
 {
@@ -738,7 +764,7 @@ int main(void)
 	 a_lost_acknowledgement_of_an_admission_keeps_the_key, a_commit_that_was_lost_is_found_out_and_done_again,
 	 a_conflict_reads_the_run_again, a_lost_result_is_asked_for_again_under_the_same_key,
 	 a_value_the_store_refuses_holds_the_run, a_cancel_waits_for_the_effect_in_flight,
-	 nothing_is_sent_late_in_the_lease, a_drain_lets_the_effect_end_and_gives_the_run_back,
+	 nothing_is_sent_late_in_the_lease, without_a_descriptor_a_request_waits, a_drain_lets_the_effect_end_and_gives_the_run_back,
 	 a_lost_release_is_asked_again, a_claimed_run_without_memory_is_given_back,
 	 a_drain_ends_at_its_limit, an_engine_marked_dead_ends, a_host_gets_no_more_than_its_share,
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
