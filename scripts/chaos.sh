@@ -13,7 +13,9 @@ cd "$(dirname "$0")/.." || exit 1
 
 # To add one: its name, how long it may take at most, and in the short form ("-": it has none).
 scenarios='
-storm        1200   90
+storm        1200  120
+zombies       700    -
+lease         300    -
 database      420    -
 partition     420    -
 disk          300    -

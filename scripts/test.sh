@@ -61,6 +61,7 @@ budget_of() {
 	integration) seconds=150 ;;
 	authors) seconds=60 ;; # --real included
 	e2e) seconds=240 ;;
+	chaos) seconds=60 ;;
 	esac
 	echo $((seconds * factor))
 }
@@ -241,6 +242,11 @@ suite_e2e() {
 	fi
 }
 
+# The short forms of the scenarios; the same story each time, as far as processes let it.
+suite_chaos() {
+	build_program chaos && SEED=${SEED:-2026} run_counted chaos 180 scripts/chaos.sh --short
+}
+
 run_suite() { # SUITE
 	passed=0 failed=0 shown=
 	budget=$(budget_of "$1")
@@ -253,6 +259,7 @@ run_suite() { # SUITE
 	integration) build_program integration && with_postgres integration ;;
 	authors) suite_authors ;;
 	e2e) suite_e2e ;;
+	chaos) suite_chaos ;;
 	esac
 	seconds=$(($(date +%s) - began))
 	note=
@@ -264,12 +271,12 @@ run_suite() { # SUITE
 	total_seconds=$((total_seconds + seconds))
 }
 
-[ $# -gt 0 ] || set -- check-deps unit contract integration authors e2e
+[ $# -gt 0 ] || set -- check-deps unit contract integration authors e2e chaos
 for suite in "$@"; do
 	case $suite in
-	check-deps | unit | contract | integration | authors | e2e) ;;
+	check-deps | unit | contract | integration | authors | e2e | chaos) ;;
 	*)
-		echo "test.sh: no suite \"$suite\"; there are check-deps, unit, contract, integration, authors and e2e" >&2
+		echo "test.sh: no suite \"$suite\"; there are check-deps, unit, contract, integration, authors, e2e and chaos" >&2
 		exit 2
 		;;
 	esac

@@ -2,12 +2,24 @@
 // database and the workflows' own tables are laid side by side.
 //
 //   await checkAll(s, world)      every one of them, each counted as a check of scenario s
+//   await fsck(s, world, when)    what the database says of itself; at any time
 //
 // Each takes (world, rows, bad): rows are the recorder's, bad(text) says what is wrong.
+// The tag of a request is "RUN/STATE", with "#N" behind it when the state sends several,
+// or "business/N" for the keys that runs share.
 import { waitFor } from '../../e2e/lib/engine.mjs'
+import { TICK_S } from './generate.mjs'
 import { ROWS } from './world.mjs'
 
-export const group = (rows, of) => rows.reduce((m, row) => m.set(of(row), [...(m.get(of(row)) ?? []), row]), new Map())
+export function group(rows, of) {
+  const groups = new Map()
+  for (const row of rows) {
+    const key = of(row), known = groups.get(key)
+    if (known) known.push(row)
+    else groups.set(key, [row])
+  }
+  return groups
+}
 
 /** The recorder's word: one effect per key, the same bytes under it, one key per visit. */
 export function checkRecorder(world, rows, bad) {
@@ -18,24 +30,35 @@ export function checkRecorder(world, rows, bad) {
   }
   for (const [tag, of] of group(rows, (x) => `${x.op} ${x.tag}`))
     if (new Set(of.map((x) => x.key)).size > 1) bad(`${tag}: sent under two keys`)
+  for (const [key, of] of group(rows, (x) => `${x.op} ${x.key}`))
+    if (new Set(of.map((x) => x.tag)).size > 1) bad(`${key}: one key for two visits`)
 }
 
 /** Nothing committed that never happened, nothing sent that was not admitted, nothing lost. */
 export async function checkEngine(world, rows, bad) {
   const sql = (text) => world.sql(text)
   const acted = new Set(rows.filter((x) => x.acts).map((x) => x.tag))
-  const sent = new Set(rows.filter((x) => x.op !== 'undo').map((x) => x.tag))
+  const sent = new Map() // RUN/STATE → when it was first sent, ms
+  for (const { op, tag, at } of rows) {
+    const state = tag.replace(/#.*/, '')
+    if (op !== 'undo' && !tag.startsWith('business/') && !sent.has(state)) sent.set(state, at)
+  }
   for (const [run, name] of await sql(`select distinct run_id, name from holdpoint.saved where name ~ '_(put|once)$' or name = 'put'`))
     if (!acted.has(`${run}/${name}`)) bad(`run ${run} saved ${name}, and the recorder has no such effect`)
-  const admitted = new Set((await sql(`select distinct h.run_id, holdpoint.state_name(r.digest, h.state) from holdpoint.history h
-    join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0`)).map(([run, state]) => `${run}/${state}`))
-  for (const tag of sent) if (!admitted.has(tag)) bad(`${tag} was sent and never admitted`)
+  const admitted = new Map((await sql(`select h.run_id, holdpoint.state_name(r.digest, h.state), min(h.at) / 1000 from holdpoint.history h
+    join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0 group by 1, 2`)).map(([run, state, at]) => [`${run}/${state}`, Number(at)]))
+  for (const [tag, at] of sent) {
+    if (!admitted.has(tag)) bad(`${tag} was sent and never admitted`)
+    else if (at < admitted.get(tag)) bad(`${tag} was sent ${admitted.get(tag) - at} ms before it was admitted`)
+  }
   for (const [run, state, n] of await sql('select run, state, count(*) from public.chaos_ledger group by 1, 2 having count(*) <> 1 or max(undone) > 1'))
     bad(`run ${run}: the statement of ${state} is there ${n} times, or undone twice`)
   for (const [run, state, n] of await sql(`select run, state, count(*) from public.chaos_swept group by 1, 2 having count(*) <> ${ROWS} or count(distinct id) <> count(*)`)) {
     const whole = (await sql(`select count(*) from holdpoint.saved where run_id = ${run} and name = '${state}'`))[0][0]
     if (whole !== '0' || Number(n) > ROWS) bad(`run ${run}: ${state} swept ${n} rows instead of ${ROWS}`)
   }
+  for (const [run, state, n] of await sql('select run, state, count(*) - count(distinct id) from public.chaos_called group by 1, 2 having count(*) <> count(distinct id)'))
+    bad(`run ${run}: ${state} did ${n} rows twice`)
   for (const [run] of await sql(`select h.run_id from holdpoint.history h where h.seq = 0 group by 1
       having max(h.rev) <> max(h.rev) filter (where h.move = 9)`)) bad(`run ${run} moved after its end`)
   for (const [run] of await sql(`select run_id from holdpoint.history group by 1 having count(distinct visit) <> max(visit)`))
@@ -58,6 +81,54 @@ export async function checkUndo(world, rows, bad) {
     if (!back.has(run)) bad(`run ${run} undid a statement without going back`)
 }
 
+/** Every hand that wrote came after the one before it, no attempt came before its time, none was one too many. */
+export async function checkHands(world, rows, bad) {
+  for (const [run, rev, epoch, before] of await world.sql(`select run_id, rev, epoch, before from (
+      select run_id, rev, epoch, max(epoch) over (partition by run_id order by rev, seq rows between unbounded preceding and 1 preceding) as before
+      from holdpoint.history where epoch is not null) x where epoch < before limit 10`))
+    bad(`run ${run}, rev ${rev}: written by epoch ${epoch} after epoch ${before}`)
+  for (const [run, visit, n] of await world.sql('select run_id, visit, max(attempt) from holdpoint.history group by 1, 2 having max(attempt) > 40 limit 10'))
+    bad(`run ${run}, visit ${visit}: ${n} attempts of 40`)
+  for (const [run, rev, early] of await world.sql(`select run_id, rev, due - at from (
+      select run_id, rev, at, epoch, flags, lag(due_at) over w as due, lag(move) over w as before from holdpoint.history
+      where seq = 0 window w as (partition by run_id order by rev)) x
+      where before = 4 and flags & 1 <> 0 and at < due limit 10`))
+    bad(`run ${run}, rev ${rev}: attempted ${early} us before its pause was over`)
+}
+
+/** A tick has one run, over all the engines that lived and died at it. */
+export async function checkTicks(world, rows, bad) {
+  const period = TICK_S * 1000000
+  const ticks = (await world.sql(`select t.tick, t.outcome, t.run_id, r.id is not null from holdpoint.schedule_tick t
+    left join holdpoint.run r on r.id = t.run_id where t.workflow = 'chaos_tick' order by 1`))
+  ticks.forEach(([tick, outcome, run, there], i) => {
+    if (outcome !== 'started' || there !== 't') bad(`tick ${tick}: ${outcome}, run ${run}`)
+    if (i && tick - ticks[i - 1][0] !== period) bad(`between the ticks ${ticks[i - 1][0]} and ${tick} some are missing`)
+  })
+  const [[runs]] = await world.sql(`select count(*) from holdpoint.run where workflow = 'chaos_tick'`)
+  if (Number(runs) !== ticks.length || ticks.length === 0) bad(`${ticks.length} ticks and ${runs} runs of them`)
+}
+
+/** What people were told was done is there. */
+export async function checkAcked(world, rows, bad) {
+  const there = new Map((await world.sql('select id, key from holdpoint.run')).map(([id, key]) => [Number(id), key]))
+  for (const [key, { run, existed }] of world.acked.runs) if (!there.has(run) || (!existed && there.get(run) !== key)) bad(`run ${run} was started under ${key} and is not there`)
+  const [[votes]] = await world.sql('select count(*) from holdpoint.vote')
+  if (Number(votes) < world.acked.votes) bad(`${world.acked.votes} votes were acknowledged, ${votes} are there`)
+  const [[events]] = await world.sql(`select count(*) from holdpoint.mail where name like 'chaos.%'`)
+  if (Number(events) < world.acked.events) bad(`${world.acked.events} events were acknowledged, ${events} are there`)
+}
+
+/** No value of a secret in what the engine keeps or says. */
+export async function checkSecrets(world, rows, bad) {
+  const mark = 'chaos-secret-'
+  for (const [table, column] of [['history', 'message'], ['history', 'detail::text'], ['saved', 'value::text'], ['approval', `encode(request, 'escape')`], ['undo_log', 'u::text']]) {
+    const [[n]] = await world.sql(`select count(*) from holdpoint.${table} u where ${column} like '%${mark}%'`)
+    if (n !== '0') bad(`${n} rows of ${table} have a secret in ${column}`)
+  }
+  if (world.engine.log.some((l) => JSON.stringify(l).includes(mark))) bad('the log has a secret')
+}
+
 /** Who has ended holds no place and no budget, and the engine never refused what was right. */
 export async function checkLimits(world, rows, bad) {
   await waitFor('what was left behind is given back', async () => (await world.sql('select count(*) from holdpoint.permit'))[0][0] === '0')
@@ -76,7 +147,16 @@ export function checkWhy(world, rows, bad) {
   for (const why of world.unknown) bad(`why of run ${why.run}: ${why.cause}: ${why.sentence}`)
 }
 
-const ALL = { recorder: checkRecorder, engine: checkEngine, undo: checkUndo, limits: checkLimits, why: checkWhy }
+const ALL = { recorder: checkRecorder, engine: checkEngine, hands: checkHands, ticks: checkTicks, acked: checkAcked, secrets: checkSecrets, undo: checkUndo, limits: checkLimits, why: checkWhy }
+
+export async function fsck(s, world, when) {
+  await s.check(`fsck ${when}`, async (bad) => {
+    const { host, user } = world.where()
+    const { code, stdout, stderr } = await world.engine.cli(['fsck', '--database', `host=${host} user=${user} dbname=holdpoint`], { ms: 120000 })
+    if (/there is no command "fsck"/.test(stderr)) s.say('fsck', 'is not in this program')
+    else if (code !== 0) bad(`exit code ${code}\n${stdout}${stderr}`)
+  })
+}
 
 export async function checkAll(s, world) {
   const rows = world.recorder.rows()

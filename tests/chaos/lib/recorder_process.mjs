@@ -6,7 +6,10 @@
 // /once knows no keys, so a second request is a second effect. Faults are drawn from
 // SEED, the key and how often the key was seen: the same story gives the same faults.
 //
-//   {"op","key","tag","body","acts","fault","n"}   acts: 1 when this request had an effect
+//   {"op","key","tag","body","acts","fault","n","at"}   acts: 1 when this request had an effect
+//
+// /mint answers with a secret, the same one for the same key; /late takes its time over
+// every answer, so that many are on their way at any moment.
 //
 // Prints its port. Ends when its standard input does.
 import { createHash } from 'node:crypto'
@@ -18,6 +21,7 @@ const fd = openSync(file, 'a')
 const seen = new Map()    // op key → times
 const answers = new Map() // put, undo: op key → body of its answer
 const acted = new Map()   // once: key → effects
+const LATE_MS = 500
 let calm = false          // healing: no more faults
 
 const draw = (...parts) => createHash('sha256').update([seed, ...parts].join('|')).digest().readUInt32BE(0) / 2 ** 32
@@ -45,6 +49,8 @@ function send(res, status, body) {
   res.end(JSON.stringify(body))
 }
 
+const secretOf = (key) => `chaos-secret-${createHash('sha256').update(`${seed}|secret|${key}`).digest('hex').slice(0, 24)}`
+
 /** Has an effect, unless the key has had it; the answer. */
 function act(op, key, tag) {
   const id = `${op}:${key}`
@@ -53,7 +59,7 @@ function act(op, key, tag) {
     return { acts: 1, answer: { id: `once_${acted.get(key)}`, tag } }
   }
   if (answers.has(id)) return { acts: 0, answer: answers.get(id) }
-  answers.set(id, { id: `${op}_${answers.size}`, tag })
+  answers.set(id, { id: `${op}_${answers.size}`, tag, ...(op === 'mint' ? { key: secretOf(key) } : {}) })
   return { acts: 1, answer: answers.get(id) }
 }
 
@@ -65,12 +71,13 @@ function effect(req, res, op, text) {
   let what = fault(op, key, n)
   if (what === 'refuse' && (answers.has(`${op}:${key}`) || acted.has(key))) what = 'ok'
   const acts = what === 'drop' || what === 'busy' || what === 'refuse' ? { acts: 0 } : act(op, key, tag)
-  record({ op, key, tag, body: createHash('sha256').update(text).digest('hex'), acts: acts.acts, fault: what, n })
+  record({ op, key, tag, body: createHash('sha256').update(text).digest('hex'), acts: acts.acts, fault: what, n, at: Date.now() })
   if (what === 'drop' || what === 'lose') req.socket.destroy()
   else if (what === 'busy') send(res, 503, {})
   else if (what === 'broken') send(res, 500, {})
   else if (what === 'refuse') send(res, 402, {})
   else if (what === 'slow') setTimeout(() => send(res, 200, acts.answer), 400)
+  else if (op === 'late') setTimeout(() => send(res, 200, acts.answer), LATE_MS / 2 + LATE_MS * draw('late', key, n))
   else send(res, 200, acts.answer)
 }
 

@@ -7,6 +7,7 @@
 //     s.landed('kills', n, 1)      a line, and wrong when there were fewer than `least`
 //     s.bad('…')                   a line WRONG …
 //     await s.check('fsck', fn)    counted; fn(bad) says what is wrong
+//     s.end(fn)                    fn() at the end, however it ends
 //     s.skip('needs root')         says so, and the summary of scripts/chaos.sh, too
 //   })
 //
@@ -33,7 +34,7 @@ function options(name, defaults, words) {
 
 class Scenario {
   constructor(name, o) {
-    Object.assign(this, { name, o, wrong: [], checks: 0, skipped: [], worlds: [] })
+    Object.assign(this, { name, o, wrong: [], checks: 0, skipped: [], worlds: [], ends: [] })
     this.bad = this.bad.bind(this)
   }
 
@@ -50,6 +51,8 @@ class Scenario {
     this.checks++
     await fn((text) => this.bad(`${what}: ${text}`))
   }
+
+  end(fn) { this.ends.push(fn) }
 
   skip(why) {
     this.skipped.push(why)
@@ -73,6 +76,7 @@ export async function scenario(name, defaults, body) {
   } catch (e) {
     s.bad(`${e.stack}\n${s.worlds.map((w) => w.engine?.tail?.(30) ?? '').join('\n')}`)
   }
+  for (const fn of s.ends) await fn()
   for (const world of s.worlds) await world.end().catch((e) => s.bad(e.message))
   for (const text of s.wrong.slice(0, WRONG_MAX)) console.log(`  WRONG ${text}`)
   console.log(`${name}: ${s.checks} checks, ${s.wrong.length} wrong (seed ${s.o.seed}, ${Math.round((Date.now() - began) / 1000)} s)${

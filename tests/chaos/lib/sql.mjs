@@ -2,17 +2,22 @@
 //
 //   const db = new Sql(() => ({ host, user }))    asked anew at each connection
 //   await db.query('select …')                    rows of text
+//   await db.read('select …')                     the same, asked again while the database is away
 //   db.close()
 //
 // Questions of one session are answered in their order. When the session or the
 // server dies, the question in hand is refused ("it may have been done or not") and the
-// next one connects anew: no question is ever asked twice.
+// next one connects anew: no question of query() is ever asked twice.
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { setTimeout as pause } from 'node:timers/promises'
 
 const PG_BIN = process.env.PG_BIN || '/usr/lib/postgresql/15/bin'
 const END = '--answered--'
+
+/** The database could not be asked; an answer that is an error is another matter. */
+export const away = (e) => /^psql:/.test(e.message) && !/ERROR:/.test(e.message)
 
 export class Sql {
   constructor(where) {
@@ -24,6 +29,15 @@ export class Sql {
     const answer = this.last.then(() => this.#ask(text))
     this.last = answer.catch(() => {})
     return answer
+  }
+
+  async read(text, ms = 60000) {
+    for (const end = Date.now() + ms; ;) {
+      try { return await this.query(text) } catch (e) {
+        if (!away(e) || Date.now() > end) throw e
+        await pause(20)
+      }
+    }
   }
 
   #open() {

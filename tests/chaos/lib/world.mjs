@@ -3,12 +3,14 @@
 //
 //   const world = s.world({ workers: 3, engine: { args: ['--database', …] } })
 //   await world.begin()
-//   await world.rage(seconds, async () => { …a fault… }, () => 300)   a fault each 300 ms
+//   await world.during(async () => { …faults… })                      people go on meanwhile
+//   await world.rage(seconds, async () => { …a fault… }, () => 300)   the same, a fault each 300 ms
 //   await world.heal()        no more faults: every run has to end; ends in `world.healed` ms
 //   await checkAll(s, world)  checks.mjs
 //
 // world.engine is tests/e2e/lib/engine.mjs; world.sql(text) asks on a session that stays
 // open and is refused while the database is away; world.counts says what people did.
+// Whoever wants to do something at each turn of the people adds it to world.turns.
 import assert from 'node:assert/strict'
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,10 +18,10 @@ import { dirname, join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { startEngine, waitFor } from '../../e2e/lib/engine.mjs'
-import { generate } from './generate.mjs'
+import { BESIDE, generate } from './generate.mjs'
 import { random } from './random.mjs'
 import { Recorder } from './recorder.mjs'
-import { Sql } from './sql.mjs'
+import { Sql, away } from './sql.mjs'
 
 export const ROWS = 50 // of chaos_rows, which every sweep passes
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), '../plugins')
@@ -27,14 +29,18 @@ const HEAL_MS = 180000
 const RETRIES = 10     // of a held run, before people give it up
 
 export class World {
-  /** o: seed, workers, workflows, live (runs under way at once), engine (options of startEngine) */
+  /** o: seed, workers, workflows, live (runs under way at once), only (what people start),
+   *  engine (options of startEngine) */
   constructor(o) {
     Object.assign(this, { workers: 3, workflows: 6, live: 40, engineOptions: o.engine ?? {} }, { ...o, engine: undefined })
     this.r = random(o.seed)
     this.dir = mkdtempSync(join(tmpdir(), 'holdpoint-chaos.'))
     chmodSync(this.dir, 0o755)
     this.started = 0
-    this.counts = { approved: 0, rejected: 0, cancelled: 0, paused: 0, events: 0, repaired: 0, given_up: 0, whys: 0 }
+    this.turns = []
+    this.notes = []
+    this.acked = { runs: new Map(), votes: 0, events: 0 } // what people were told was done
+    this.counts = { approved: 0, rejected: 0, cancelled: 0, paused: 0, events: 0, repaired: 0, given_up: 0, whys: 0, away: 0 }
     this.unknown = []
     this.repairs = new Map()
   }
@@ -42,14 +48,15 @@ export class World {
   async begin() {
     this.recorder = await new Recorder(this.dir, this.seed).start()
     const { args = [], ...rest } = this.engineOptions
-    this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: 'resend', // requests may then go to this machine
+    this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: 'duffel', // requests may then go to this machine
       args: ['--poll', '200ms', '--base-url', `recorder=${this.recorder.url}`, ...args], ...rest })
     this.db = this.session()
     await this.sql(`create table public.chaos_ledger (run bigint, state text, undone int not null default 0);
       create table public.chaos_rows (id bigint primary key);
       insert into public.chaos_rows select generate_series(1, ${ROWS});
       create table public.chaos_swept (run bigint, state text, id bigint);
-      grant select, insert, update on public.chaos_ledger, public.chaos_rows, public.chaos_swept to holdpoint_workflow`)
+      create table public.chaos_called (run bigint, state text, id bigint, reply jsonb);
+      grant select, insert, update on public.chaos_ledger, public.chaos_rows, public.chaos_swept, public.chaos_called to holdpoint_workflow`)
     this.sources = generate(this.seed, this.workflows)
     for (const [name, source] of Object.entries(this.sources)) {
       const file = join(this.dir, `${name}.lua`)
@@ -57,14 +64,21 @@ export class World {
       const done = await this.engine.cli(['deploy', file, '--plugins', PLUGINS])
       assert.equal(done.code, 0, `${name}: ${done.stdout}${done.stderr}\n${source}`)
     }
-    this.ops = await this.engine.tokenFor('olga', { roles: ['ops'] })
+    this.ops = [await this.engine.tokenFor('olga', { roles: ['ops'] }), await this.engine.tokenFor('otto', { roles: ['ops', 'sec'] })]
   }
 
-  /** A further session of the superuser. */
-  session() {
-    return new Sql(() => this.engineOptions.owner ?? { user: 'holdpoint',
-      host: readFileSync(join(this.engine.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4] })
+  /** Where the database is, whether it runs or not. */
+  where() {
+    return this.place ??= this.engineOptions.owner ?? { user: 'holdpoint',
+      host: readFileSync(join(this.engine.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4] }
   }
+
+  /** A further session, of the superuser if nobody is named. */
+  session(user) {
+    return new Sql(() => ({ ...this.where(), ...(user ? { user } : {}) }))
+  }
+
+  note(text) { this.notes.push(text) }
 
   sql(text) { return this.db.query(text) }
   /** Answers may be lost with the worker that gave them: the caller looks at the world again. */
@@ -82,9 +96,10 @@ export class World {
   // ---- people ----
 
   async start() {
-    const workflow = this.started < 2 ? 'chaos_full' : this.r.pick(Object.keys(this.sources).filter((n) => n !== 'chaos_child'))
-    const n = this.started++
-    await this.api('POST', '/api/v1/runs', { workflow, input: { n, shared: n % 7 }, key: `storm:${n}` })
+    const workflow = this.only ?? (this.started < 2 ? 'chaos_full' : this.r.pick(Object.keys(this.sources).filter((n) => !BESIDE.includes(n))))
+    const n = this.started++, key = `storm:${n}`
+    const { status, body } = await this.api('POST', '/api/v1/runs', { workflow, input: { n, shared: n % 7 }, key })
+    if (status >= 200 && status < 300) this.acked.runs.set(key, { run: body.run, workflow, existed: body.existed })
   }
 
   /** The world does something to one of them. */
@@ -92,7 +107,8 @@ export class World {
     const x = this.r.next(), one = this.r.pick(alive)
     if (x < 0.45) {
       this.counts.events++
-      await this.api('POST', '/api/v1/events', { name: this.r.chance(0.8) ? 'chaos.ping' : 'chaos.hurry', key: String(one.run), payload: { x } })
+      const { status } = await this.api('POST', '/api/v1/events', { name: this.r.pick(['chaos.ping', 'chaos.ping', 'chaos.ping', 'chaos.pong', 'chaos.hurry']), key: String(one.run), payload: { x } })
+      this.acked.events += status >= 200 && status < 300
     } else if (x < 0.75) {
       await this.decide()
     } else if (x < 0.80) {
@@ -115,8 +131,9 @@ export class World {
     const open = (await this.api('GET', '/api/v1/approvals')).body?.approvals ?? []
     if (open.length === 0) return
     const yes = this.r.chance(0.8)
-    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason: 'chaos' }, { token: this.ops })
+    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason: 'chaos' }, { token: this.r.pick(this.ops) })
     this.counts[yes ? 'approved' : 'rejected'] += done.status === 200
+    this.acked.votes += done.status === 200
   }
 
   async why(run) {
@@ -140,19 +157,48 @@ export class World {
 
   // ---- the storm and what follows ----
 
-  /** People go on until `seconds` are over; `fault` is called every gap() ms. */
-  async rage(seconds, fault, gap = () => 300 + this.r.int(1700)) {
-    const end = Date.now() + seconds * 1000
-    let next = Date.now() + gap(), told = Date.now()
-    while (Date.now() < end) {
-      const alive = await this.alive()
-      if (alive.length < this.live) await this.start()
-      if (alive.length) await this.poke(alive)
-      await this.repair(alive)
-      if (Date.now() > next) { await fault(); next = Date.now() + gap() }
-      if (Date.now() > told + 30000) { told = Date.now(); console.log(`  … ${this.started} started, ${alive.length} live`) }
+  async #turn() {
+    const alive = await this.alive()
+    if (alive.length < this.live) await this.start()
+    if (alive.length) await this.poke(alive)
+    await this.repair(alive)
+    for (const fn of this.turns) await fn()
+  }
+
+  /** While the database is away people come again. */
+  async #people(over) {
+    let told = Date.now()
+    while (!over()) {
+      try { await this.#turn() } catch (e) {
+        if (!away(e)) throw e
+        this.counts.away++
+        await pause(50)
+      }
+      if (Date.now() > told + 30000) { told = Date.now(); console.log(`  … ${this.started} started`) }
       await pause(20)
     }
+  }
+
+  /** People act as long as fn() goes on. */
+  async during(fn) {
+    let over = false
+    const people = this.#people(() => over)
+    people.catch(() => {}) // told below
+    try { return await fn() } finally { over = true; await people }
+  }
+
+  /** People act until `seconds` are over; `fault` is called every gap() ms. */
+  async rage(seconds, fault, gap = () => 300 + this.r.int(1700)) {
+    const end = Date.now() + seconds * 1000
+    await this.during(async () => {
+      for (;;) {
+        const next = Date.now() + gap()
+        if (next > end) break
+        await pause(Math.max(0, next - Date.now()))
+        await fault()
+      }
+      await pause(Math.max(0, end - Date.now()))
+    })
   }
 
   /** Nothing fails any more: all have to end. What does not is told with its history. */
@@ -160,6 +206,7 @@ export class World {
     await this.recorder.calm()
     let left = []
     const began = Date.now()
+    await this.calmSchedules()
     await waitFor('every run ends', async () => {
       await this.resume(1)
       await this.decide()
@@ -173,6 +220,16 @@ export class World {
       throw e
     })
     this.healed = Date.now() - began
+  }
+
+  /** What the schedules have missed is caught up first; then they tick no more. */
+  async calmSchedules() {
+    const names = (await waitFor('schedules are caught up', async () => {
+      const rows = await this.sql(`select workflow, position < holdpoint.now_us() - 4000000 from holdpoint.schedule where workflow like 'chaos\\_%'`)
+      return rows.every(([, behind]) => behind === 'f') && rows
+    }, 60000)).map(([name]) => name)
+    for (const name of names) await waitFor(`${name} is paused`, async () =>
+      (await this.api('POST', `/api/v1/schedules/${name}/pause`, { reason: 'the storm is over' })).status === 200)
   }
 
   async story(run) {

@@ -23,11 +23,14 @@ end
 return connector_definition "recorder" {
   base = "https://recorder.example", hosts = { "recorder.example" },
   breaker = false, -- its failures are the point
+  secrets = { "CHAOS_KEY" },
   operations = {
     put  = operation { method = "POST", path = "/put", repeats = by_key { header = "idempotency-key", window = "24h" } },
     once = operation { method = "POST", path = "/once", repeats = never,
       request = function(arg, ctx) return { json = arg, headers = { ["x-key"] = ctx.key } } end },
     undo = operation { method = "POST", path = "/undo", repeats = by_key { header = "idempotency-key", window = "24h" } },
+    mint = operation { method = "POST", path = "/mint", repeats = by_key { header = "idempotency-key", window = "24h" }, secret = "key" },
+    late = operation { method = "POST", path = "/late", repeats = by_key { header = "idempotency-key", window = "24h" } },
     find = { method = "GET", path = "/find", read = true, arg = { key = text },
       request = function(arg) return { query = { key = arg.key } } end, reply = answer, errors = { "busy", "broken" } },
     health = { method = "GET", path = "/health", read = true, reply = answer, errors = { "busy", "broken" } },
