@@ -85,6 +85,8 @@ create table holdpoint.engine (
 	started_at bigint not null,
 	ended_at bigint
 ) with (fillfactor = 50);
+-- Each claim looks for those that are late; a heartbeat changes no indexed column.
+create index engine_alive on holdpoint.engine (id) where not dead;
 
 create table holdpoint.definition (
 	digest bytea primary key check (length(digest) = 32),

@@ -67,9 +67,17 @@ declare
 	v_due bigint[];
 	v_due_at bigint[];
 	v_runs bigint[];
+	v_lease bigint;
 begin
-	if not exists (select from engine where id = p_engine and not dead) then
+	select lease_until into v_lease from engine where id = p_engine and not dead;
+	if not found then
 		raise exception using errcode = 'HP409', message = format('engine %s has been marked dead', p_engine);
+	end if;
+	-- What a dead engine had in hand is there for whoever looks for work: with long leases
+	-- the next heartbeat of somebody may be seconds away. Only an engine whose own lease is
+	-- good marks others, so two never wait for each other's rows.
+	if v_lease >= v_now and exists (select from engine where not dead and lease_until < v_now) then
+		perform sweep_dead(v_now);
 	end if;
 	if cardinality(p_lost) > 0 then
 		update ready set engine_id = null, due_at = v_now where engine_id = p_engine and claim_no = any(p_lost);

@@ -56,6 +56,13 @@ static void return_runs(struct mem_store *m, int max)
 	}
 }
 
+static void bury(struct mem_store *m)
+{
+	MEM_EACH(&m->w, T_ENGINE, struct mem_engine, e)
+		if (e->lease_until < *m->now)
+			e->dead = true;
+}
+
 void mem_heartbeat(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg)
 {
 	struct mem_store *m = mem_of(s);
@@ -66,9 +73,7 @@ void mem_heartbeat(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg)
 	if (!e)
 		return;
 	e->lease_until = *m->now + e->lease_us;
-	MEM_EACH(&m->w, T_ENGINE, struct mem_engine, other)
-		if (other->lease_until < *m->now)
-			other->dead = true;
+	bury(m);
 	mem_breakers_tend(m);
 	return_runs(m, HP_CLAIM_MAX);
 }
@@ -175,6 +180,20 @@ void mem_claimed_fill(struct mem_store *m, struct mem_answer *an, const struct m
 	memcpy(out->token, r->token, sizeof out->token);
 }
 
+/* As holdpoint.claim() does: nobody waits for the next heartbeat of an engine that has
+ * died. Only an engine whose own lease is good does it. */
+static void take_from_the_late(struct mem_store *m, const struct mem_engine *by)
+{
+	bool late = false;
+
+	MEM_EACH(&m->w, T_ENGINE, struct mem_engine, e)
+		late = late || (!e->dead && e->lease_until < *m->now);
+	if (!late || by->lease_until < *m->now)
+		return;
+	bury(m);
+	return_runs(m, HP_CLAIM_MAX);
+}
+
 /* When a run became claimable; INT64_MAX: it is not. */
 static int64_t claimable_since(const struct mem_store *m, const struct mem_run *r)
 {
@@ -208,12 +227,14 @@ void mem_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void
 {
 	struct mem_store *m = mem_of(s);
 	struct mem_answer *an = mem_answer(m, A_CLAIM, arg);
+	struct mem_engine *e = alive(m, engine, &an->err);
 	struct hp_claimed *out;
 	struct mem_run *r;
 
 	an->cb.claim = cb;
-	if (!alive(m, engine, &an->err))
+	if (!e)
 		return;
+	take_from_the_late(m, e);
 	if (max > HP_CLAIM_MAX)
 		max = HP_CLAIM_MAX;
 	out = mem_keep_alloc(an, (size_t)(max > 0 ? max : 1) * sizeof *out);

@@ -322,6 +322,37 @@ START_TEST(runs_of_a_dead_engine_are_claimable_only_after_its_lease)
 }
 END_TEST
 
+/* With long leases the next heartbeat may be seconds away; a look for work is not. */
+START_TEST(who_looks_for_work_takes_over_from_the_dead)
+{
+	struct c_run r = c_own();
+	int64_t other;
+
+	c_advance(LEASE / 2);
+	other = c_register();
+	c_advance(LEASE / 2);
+	ck_assert_int_eq(c_claim(other, 4, many), 0);
+	c_advance(1);
+	ck_assert_int_eq(c_claim(other, 4, many), 1);
+	ck_assert_int_eq(many[0].row.id, r.row.id);
+	ck_assert_int_eq(many[0].row.epoch, r.row.epoch + 1);
+	ck_assert_int_eq(c_heartbeat(c_engine), HP_E_CONFLICT);
+}
+END_TEST
+
+START_TEST(who_is_late_takes_nothing_from_others)
+{
+	int64_t other = c_register();
+
+	c_own();
+	c_advance(LEASE + 1);
+	ck_assert_int_eq(c_claim(other, 4, many), 0);
+	ck_assert_int_eq(c_heartbeat(c_engine), HP_OK); /* it may come back */
+	ck_assert_int_eq(c_claim(c_engine, 4, many), 0);
+	ck_assert_int_eq(c_heartbeat(other), HP_E_CONFLICT); /* whose lease is good has marked the other */
+}
+END_TEST
+
 /* The lease of c_engine runs out and `other` marks it dead. */
 static int64_t bury(void)
 {
@@ -420,6 +451,8 @@ TCase *contract_claims(void)
 	tcase_add_test(t, a_release_that_is_repeated_changes_nothing);
 	tcase_add_test(t, a_lease_is_kept_by_heartbeats);
 	tcase_add_test(t, runs_of_a_dead_engine_are_claimable_only_after_its_lease);
+	tcase_add_test(t, who_looks_for_work_takes_over_from_the_dead);
+	tcase_add_test(t, who_is_late_takes_nothing_from_others);
 	tcase_add_test(t, a_dead_engine_learns_it_from_its_heartbeat);
 	tcase_add_test(t, a_zombie_may_commit_before_the_run_is_claimed_again);
 	tcase_add_test(t, a_zombie_is_fenced_after_the_run_was_claimed_again);
