@@ -279,7 +279,7 @@ end $$;
 -- an ordinal array (p_…_ord, from 1) beside it. Returns only those it changed.
 -- p_flags: 1 admits, 2 in_sql, 4 business key, 8 approval closes, 16 unresolved,
 -- 32 cancel as the worker knows it, 64 sends the signed request; 128 (set here) refused; 256
--- quiet: parks again as it was, without a row of history.
+-- quiet: parks again as it was, without a row of history; 512 pause as the worker knows it.
 -- p_disposition: 0 keep, 1 park, 2 finish.
 create function holdpoint.commit(
 	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
@@ -508,7 +508,7 @@ begin
 		perform settle(array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 1 order by 1),
 			v_again || array(select p_run[o] from unnest(v_ok) with ordinality c(o, n)
 				where p_disposition[o] = 1 and (p_status[o] <> 3 and v_cancel[n] and p_flags[o] & 32 = 0
-					or p_move[o] = 15 and not v_pause[n] and (p_status[o] <> 3 or p_command[o] <> 0))),
+					or p_flags[o] & 512 <> 0 and not v_pause[n] and (p_status[o] <> 3 or p_command[o] <> 0))),
 			array(select p_run[o] from unnest(v_ok) o where p_disposition[o] = 2), v_now);
 	end if;
 	if cardinality(v_later) > 0 then

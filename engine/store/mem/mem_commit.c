@@ -348,10 +348,11 @@ static void free_key(struct mem_store *m, const struct mem_run *r)
 			k->freed = true;
 }
 
-/* The owner stops because of a pause that somebody has ended since. */
+/* The owner stops because of a pause that somebody has ended since. (Its move is that of
+ * entering a state where it does both.) */
 static bool resumed_since(const struct hp_transition *t, const struct hp_run *row)
 {
-	return t->move == HP_MOVE_PAUSED && !row->pause && (row->status != HP_HELD || row->command != HP_CMD_NONE);
+	return t->after.pause && !row->pause && (row->status != HP_HELD || row->command != HP_CMD_NONE);
 }
 
 /* A parked run belongs to nobody. What came while it was still ours wakes it at once:

@@ -17,7 +17,7 @@
 
 /* p_flags of holdpoint.commit() */
 enum { ADMITS = 1, IN_SQL = 2, BUSINESS_KEY = 4, APPROVAL_CLOSES = 8, UNRESOLVED = 16, CANCEL = 32,
-       SENDS_SIGNED = 64, QUIET = 256 };
+       SENDS_SIGNED = 64, QUIET = 256, PAUSE = 512 };
 
 const char *pgs_commit_sql(void)
 {
@@ -40,7 +40,8 @@ static int64_t flags_of(const struct hp_transition *t)
 	return (t->admits ? ADMITS : 0) | (t->in_sql ? IN_SQL : 0) |
 	       (t->admits && t->business_key ? BUSINESS_KEY : 0) | (t->approval_closes ? APPROVAL_CLOSES : 0) |
 	       (t->after.unresolved ? UNRESOLVED : 0) | (t->after.cancel ? CANCEL : 0) |
-	       (t->admits && t->sends_signed ? SENDS_SIGNED : 0) | (t->quiet ? QUIET : 0);
+	       (t->admits && t->sends_signed ? SENDS_SIGNED : 0) | (t->quiet ? QUIET : 0) |
+	       (t->after.pause ? PAUSE : 0);
 }
 
 static void ints_of(const struct hp_transition *t, int64_t v[N_INTS])

@@ -64,7 +64,7 @@ START_TEST(each_commit_tells_of_a_pause)
 END_TEST
 
 /* Its worker was told of the pause and stops; before that is written somebody resumes it. */
-START_TEST(a_resume_that_overtakes_the_pause_counts)
+static void overtakes(enum hp_move move)
 {
 	struct c_run r = c_own();
 	struct hp_transition t;
@@ -73,12 +73,19 @@ START_TEST(a_resume_that_overtakes_the_pause_counts)
 	resume_run(r.row.id);
 	c_begin(&t, &r);
 	c_park(&t, S_LOOK, 0);
-	t.move = HP_MOVE_PAUSED;
+	t.move = move;
 	t.after.phase = HP_PH_ENTER;
+	t.after.pause = true;
 	c_commit_ok(&r, &t);
 	r = c_claim_one();
 	ck_assert_int_eq(r.row.phase, HP_PH_ENTER);
 	ck_assert(!r.row.pause);
+}
+
+START_TEST(a_resume_that_overtakes_the_pause_counts)
+{
+	overtakes(HP_MOVE_PAUSED);
+	overtakes(HP_MOVE_ENTERED); /* it enters a state and stops there: one move */
 }
 END_TEST
 
