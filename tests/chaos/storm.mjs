@@ -23,13 +23,14 @@ import { scenario } from './lib/scenario.mjs'
 const LEASE_MS = 1000
 const TARGET_RECLAIM_MS = 1000 // over the lease
 const TARGET_PROGRESS_MS = 2000
-const LONG_S = 840    // the figures are judged then; the short form has too few samples
+const LONG_S = 720    // the figures are judged then; the short form has too few samples
 
 async function workers(s, world, f, kills) {
   while (f.counts.kills < kills) {
     const x = world.r.next()
+    await f.fleet(2)
     await f.killWorkers(x < 0.7 ? 1 : x < 0.9 ? 2 : 3)
-    await pause(400 + world.r.int(800))
+    await pause(300 + world.r.int(700))
   }
   await f.settle()
 }
@@ -38,7 +39,8 @@ async function postgres(s, world, f, restarts) {
   for (let n = 0; n < restarts;) {
     const x = world.r.next()
     n += await f.killPostgres(n === 0 || x < 0.45 ? 'postmaster' : x < 0.7 ? 'immediate' : x < 0.95 ? 'backend' : 'both')
-    await pause(300 + world.r.int(700))
+    await f.fleet(1)
+    await pause(200 + world.r.int(600))
     if (world.r.chance(0.2)) await f.killWorkers(1)
   }
   await f.settle()
@@ -50,6 +52,7 @@ async function everything(s, world, f, until) {
   const all = [zombies, () => f.killWorkers(3), () => f.killSupervisor(), () => f.endSession(), () => f.killPostgres('backend')]
   const more = [...all.slice(1), () => f.killWorkers(1), () => f.killWorkers(2), () => f.endSession(), () => f.zombies(1), () => f.killPostgres('postmaster'), () => f.killPostgres('immediate')]
   for (let n = 0; n < all.length || Date.now() < until; n++) {
+    await f.fleet(2)
     await (all[n] ?? world.r.pick(more))()
     await pause(100 + world.r.int(400))
   }
@@ -78,7 +81,7 @@ scenario('storm', { time: LONG_S, short: 14, kills: 0, restarts: 0, workers: 3, 
   const { o } = s
   const kills = o.kills || (o.short ? 6 : Math.ceil(500 * o.time / LONG_S))
   const restarts = o.restarts || (o.short ? 1 : Math.ceil(100 * o.time / LONG_S))
-  const world = s.world({ workers: o.workers, workflows: o.short ? 4 : o.workflows })
+  const world = s.world({ workers: o.workers, workflows: o.short ? 4 : o.workflows, wide: true })
   const began = Date.now()
   await world.begin()
   const f = new Faults(world), doors = new Doors(world)

@@ -98,6 +98,7 @@ export async function checkHands(world, rows, bad) {
 
 /** A tick has one run, over all the engines that lived and died at it. */
 export async function checkTicks(world, rows, bad) {
+  if (!world.sources.chaos_tick) return
   const period = TICK_S * 1000000
   const ticks = (await world.sql(`select t.tick, t.outcome, t.run_id, r.id is not null from holdpoint.schedule_tick t
     left join holdpoint.run r on r.id = t.run_id where t.workflow = 'chaos_tick' order by 1`))

@@ -8,6 +8,8 @@
 //                                'both': postmaster and supervisor at once; back when it answers again
 //   await f.endSession()         pg_terminate_backend of one of the engine's sessions
 //   await f.zombies(n)           SIGSTOP of n workers until others have taken their runs, then SIGCONT
+//   await f.fleet(n)             until n workers are registered and their leases good: who is killed
+//                                before that had nothing in hand
 //   await f.settle()             until what is measured in the background is known
 //   f.counts                     what landed
 //   f.reclaims                   [{ ms, workers }] from a kill to the claim of each run that was in hand
@@ -64,6 +66,16 @@ export class Faults {
 
   workers() {
     return Object.entries(this.world.engine.pids()).filter(([name]) => name.startsWith('worker-')).map(([name, pid]) => ({ name, pid }))
+  }
+
+  fleet(n) {
+    return waitFor(`${n} workers are at work`, async () => {
+      const pids = this.workers().map(({ pid }) => pid)
+      if (pids.length < n) return false
+      const [[ready]] = await this.db.read(`select count(distinct pid) from holdpoint.engine
+        where not dead and lease_until > holdpoint.now_us() and pid in (${pids.join()})`)
+      return Number(ready) >= n
+    }, 60000)
   }
 
   /** n of them, drawn; fewer when fewer run. */

@@ -30,13 +30,13 @@ const limits = (r, s) => [
   [0.4, `concurrency = { max = ${1 + r.int(3)}, per = "{input.shared}" },`],
   [0.3, `rate = { max = ${5 + r.int(20)}, every = "1s", burst = 3 },`],
 ].filter(([p]) => s.full || r.chance(p)).map(([, text]) => text).join(' ')
-const starts = (r, full) => [
+const starts = (r, full, wide) => [
   [1, 'budgets = { chaos = { limit = 12, window = "1s" } },'],
   [0.5, `concurrency = { max = ${2 + r.int(3)}, per = "{input.shared}" },`],
   [0.3, 'rate = { max = 10, every = "1s", burst = 4 },'],
   [0.3, 'fair = "{input.shared}",'],
   [0.3, 'priority = "{input.shared}",'],
-  ...(full ? [] : [[0.3, `exclusive = "chaos:{input.shared}", overlap = "${r.pick(['wait', 'skip'])}",`]]),
+  ...(full || !wide ? [] : [[0.3, `exclusive = "chaos:{input.shared}", overlap = "${r.pick(['wait', 'skip'])}",`]]),
 ].filter(([p]) => full || r.chance(p)).map(([, text]) => text).join(' ')
 
 /** kind → text of the state; s: { name, next, full } */
@@ -47,7 +47,7 @@ const blocks = {
     catch = { refused = "${r.pick(['gone', s.next])}", over_budget = "${s.next}", otherwise = "gone" },
   },`,
   signed: (r, s) => `  approval "${s.name}" {
-    of = "${s.name}_put", ask = "Put {run.id}?", evidence = { "input" }, approvers = "${r.pick(['1 of ops', '2 of ops', '1 of ops and 1 of sec'])}",
+    of = "${s.name}_put", ask = "Put {run.id}?", evidence = { "input" }, approvers = "${s.wide ? r.pick(['1 of ops', '2 of ops', '1 of ops and 1 of sec']) : '1 of ops'}",
     deadline = "6s", save = "${s.name}", rejected = "${r.pick(['gone', s.next])}", expired = "${s.next}",
     ${s.full || r.chance(0.3) ? arms(r, s) : ''}
   },
@@ -127,14 +127,14 @@ ${blocks.put(r, { ...s, name: `${s.name}_put` })}`,
 }
 export const KINDS = Object.keys(blocks)
 
-function workflow(name, kinds, r, full) {
+function workflow(name, kinds, r, full, wide) {
   const names = kinds.map((kind, i) => `s${i + 1}_${kind}`)
-  const text = kinds.map((kind, i) => blocks[kind](r, { name: names[i], next: names[i + 1] ?? 'done', full }))
+  const text = kinds.map((kind, i) => blocks[kind](r, { name: names[i], next: names[i + 1] ?? 'done', full, wide }))
   return `local recorder = connector "recorder"
 
 return workflow "${name}" {
   doc = "Generated.", input = { n = integer, shared = integer }, on_cancel = "undo",
-  ${starts(r, full)}
+  ${starts(r, full, wide)}
 
 ${text.join('\n')}
   succeed "done" { result = { n = "{input.n}" } },
@@ -143,8 +143,8 @@ ${text.join('\n')}
 `.replace('local recorder = connector "recorder"\n\n', /recorder\./.test(text.join('')) ? 'local recorder = connector "recorder"\n\n' : '')
 }
 
-/** name → source */
-export function generate(seed, count) {
+/** name → source; wide: see World */
+export function generate(seed, count, wide) {
   const r = random(seed)
   const all = { chaos_child: `local recorder = connector "recorder"
 
@@ -187,8 +187,9 @@ return workflow "chaos_tick" {
   succeed "done" {},
 }
 ` }
-  all.chaos_full = workflow('chaos_full', KINDS, r, true)
+  if (!wide) delete all.chaos_tick
+  all.chaos_full = workflow('chaos_full', KINDS, r, true, wide)
   for (let i = 1; i <= count; i++)
-    all[`chaos_${i}`] = workflow(`chaos_${i}`, Array.from({ length: 3 + r.int(5) }, () => r.pick(KINDS)), r, false)
+    all[`chaos_${i}`] = workflow(`chaos_${i}`, Array.from({ length: 3 + r.int(5) }, () => r.pick(KINDS)), r, false, wide)
   return all
 }

@@ -30,9 +30,10 @@ const RETRIES = 10     // of a held run, before people give it up
 
 export class World {
   /** o: seed, workers, workflows, live (runs under way at once), only (what people start),
-   *  engine (options of startEngine) */
+   *  lease, poll, wide (a schedule, exclusive runs, two voters as well), engine (further
+   *  options of startEngine) */
   constructor(o) {
-    Object.assign(this, { workers: 3, workflows: 6, live: 40, engineOptions: o.engine ?? {} }, { ...o, engine: undefined })
+    Object.assign(this, { workers: 3, workflows: 6, live: 40, lease: '1s', poll: '200ms', engineOptions: o.engine ?? {} }, { ...o, engine: undefined })
     this.r = random(o.seed)
     this.dir = mkdtempSync(join(tmpdir(), 'holdpoint-chaos.'))
     chmodSync(this.dir, 0o755)
@@ -48,8 +49,8 @@ export class World {
   async begin() {
     this.recorder = await new Recorder(this.dir, this.seed).start()
     const { args = [], ...rest } = this.engineOptions
-    this.engine = await startEngine({ workers: this.workers, lease: '1s', simulated: 'duffel', // requests may then go to this machine
-      args: ['--poll', '200ms', '--base-url', `recorder=${this.recorder.url}`, ...args], ...rest })
+    this.engine = await startEngine({ workers: this.workers, lease: this.lease, simulated: 'duffel', // requests may then go to this machine
+      args: ['--poll', this.poll, '--base-url', `recorder=${this.recorder.url}`, ...args], ...rest })
     this.db = this.session()
     await this.sql(`create table public.chaos_ledger (run bigint, state text, undone int not null default 0);
       create table public.chaos_rows (id bigint primary key);
@@ -57,14 +58,15 @@ export class World {
       create table public.chaos_swept (run bigint, state text, id bigint);
       create table public.chaos_called (run bigint, state text, id bigint, reply jsonb);
       grant select, insert, update on public.chaos_ledger, public.chaos_rows, public.chaos_swept, public.chaos_called to holdpoint_workflow`)
-    this.sources = generate(this.seed, this.workflows)
+    this.sources = generate(this.seed, this.workflows, this.wide)
     for (const [name, source] of Object.entries(this.sources)) {
       const file = join(this.dir, `${name}.lua`)
       writeFileSync(file, source)
       const done = await this.engine.cli(['deploy', file, '--plugins', PLUGINS])
       assert.equal(done.code, 0, `${name}: ${done.stdout}${done.stderr}\n${source}`)
     }
-    this.ops = [await this.engine.tokenFor('olga', { roles: ['ops'] }), await this.engine.tokenFor('otto', { roles: ['ops', 'sec'] })]
+    this.ops = await this.engine.tokenFor('olga', { roles: ['ops'] })
+    this.voters = this.wide ? [this.ops, await this.engine.tokenFor('otto', { roles: ['ops', 'sec'] })] : [this.ops]
   }
 
   /** Where the database is, whether it runs or not. */
@@ -131,7 +133,7 @@ export class World {
     const open = (await this.api('GET', '/api/v1/approvals')).body?.approvals ?? []
     if (open.length === 0) return
     const yes = this.r.chance(0.8)
-    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason: 'chaos' }, { token: this.r.pick(this.ops) })
+    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason: 'chaos' }, { token: this.r.pick(this.voters) })
     this.counts[yes ? 'approved' : 'rejected'] += done.status === 200
     this.acked.votes += done.status === 200
   }
@@ -225,11 +227,11 @@ export class World {
   /** What the schedules have missed is caught up first; then they tick no more. */
   async calmSchedules() {
     const names = (await waitFor('schedules are caught up', async () => {
-      const rows = await this.sql(`select workflow, position < holdpoint.now_us() - 4000000 from holdpoint.schedule where workflow like 'chaos\\_%'`)
+      const rows = await this.sql(`select workflow, position < holdpoint.now_us() - 4000000 from holdpoint.schedule where workflow like 'chaos\\_%' and paused_at is null`)
       return rows.every(([, behind]) => behind === 'f') && rows
     }, 60000)).map(([name]) => name)
     for (const name of names) await waitFor(`${name} is paused`, async () =>
-      (await this.api('POST', `/api/v1/schedules/${name}/pause`, { reason: 'the storm is over' })).status === 200)
+      [200, 409].includes((await this.api('POST', `/api/v1/schedules/${name}/pause`, { reason: 'the storm is over' })).status))
   }
 
   async story(run) {
