@@ -7,7 +7,7 @@
 //   await f.killPostgres(how)    'postmaster' -9, 'backend' -9, 'immediate' (what pg_ctl -m immediate sends),
 //                                'both': postmaster and supervisor at once; back when it answers again
 //   await f.endSession()         pg_terminate_backend of one of the engine's sessions
-//   await f.zombies(n)           SIGSTOP of n workers until others have taken their runs, then SIGCONT
+//   await f.zombies(n)           SIGSTOP of n workers that have runs in hand until others have taken them, then SIGCONT
 //   await f.fleet(n)             until n workers are registered and their leases good: who is killed
 //                                before that had nothing in hand
 //   await f.settle()             until what is measured in the background is known
@@ -79,8 +79,8 @@ export class Faults {
   }
 
   /** n of them, drawn; fewer when fewer run. */
-  #draw(n) {
-    const all = this.workers(), drawn = []
+  #draw(n, all = this.workers()) {
+    const drawn = []
     while (all.length && drawn.length < n) drawn.push(...all.splice(this.world.r.int(all.length), 1))
     return drawn
   }
@@ -104,6 +104,7 @@ export class Faults {
 
   /** What these processes have in hand: [{ run, epoch, engine }] */
   async #hands(pids) {
+    if (pids.length === 0) return []
     const rows = await this.db.read(`select y.run_id, s.epoch, y.engine_id, e.pid from holdpoint.ready y join holdpoint.run_state s using (run_id)
       join holdpoint.engine e on e.id = y.engine_id
       where e.id in (select max(id) from holdpoint.engine where pid in (${pids.join()}) group by pid)`)
@@ -133,7 +134,9 @@ export class Faults {
 
   /** A zombie is a worker that was stopped while others took a run out of its hands. */
   async zombies(n) {
-    const stopped = this.#draw(n).filter(({ pid }) => this.#signal(pid, 'SIGSTOP')).map(({ pid }) => pid)
+    const all = this.workers(), busy = new Set((await this.#hands(all.map(({ pid }) => pid))).map((h) => h.pid))
+    const stopped = this.#draw(Math.min(n, all.length - 1), all.filter(({ pid }) => busy.has(pid)))
+      .filter(({ pid }) => this.#signal(pid, 'SIGSTOP')).map(({ pid }) => pid)
     if (stopped.length === 0) return
     let seen = []
     try {
