@@ -133,7 +133,7 @@ demo: ## like run, without a person; exits 0 only if everything was seen
 	$(call need,scripts/demo.sh)
 	@scripts/demo.sh
 
-test: ## all suites: check-deps, unit, contract, integration, authors, end to end
+test: ## all suites: check-deps, unit, contract, integration, authors, end to end, chaos (short)
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh
 

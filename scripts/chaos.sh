@@ -13,8 +13,8 @@ cd "$(dirname "$0")/.." || exit 1
 
 # To add one: its name, how long it may take at most, and in the short form ("-": it has none).
 scenarios='
-storm        1200  120
-zombies       700    -
+storm        1000  120
+zombies       500    -
 lease         300    -
 database      420    -
 partition     420    -

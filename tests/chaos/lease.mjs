@@ -10,7 +10,7 @@ import { scenario } from './lib/scenario.mjs'
 
 const LEASE_MS = 10000
 
-scenario('lease', { time: 75, rounds: 0, workers: 9 }, async (s) => {
+scenario('lease', { time: 45, rounds: 0, workers: 9 }, async (s) => {
   const rounds = s.o.rounds || Math.ceil(s.o.time / 15)
   const world = s.world({ workers: s.o.workers, workflows: 0, live: 6 * s.o.workers, only: 'chaos_late', lease: '10s', poll: '500ms' })
   await world.begin()

@@ -9,7 +9,7 @@ import { checkAll, fsck, group } from './lib/checks.mjs'
 import { Faults } from './lib/faults.mjs'
 import { scenario } from './lib/scenario.mjs'
 
-const LONG_S = 270
+const LONG_S = 240
 
 scenario('zombies', { time: LONG_S, zombies: 0, workers: 20 }, async (s) => {
   const { o } = s
