@@ -109,7 +109,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration authors e2e check-deep chaos mutants fuzz bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep chaos differential mutants fuzz bench check-deps \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -151,6 +151,11 @@ chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TI
 	@$(MAKE) --no-print-directory -j"$$(nproc)" all
 	$(call need,scripts/chaos.sh)
 	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)
+
+differential: ## both stores under the same random operations: OPS (20000), TIME seconds, HP_SEED=… repeats
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -j"$$(nproc)" $(DIFFERENTIAL)
+	@OPS=$(or $(OPS),20000) sh scripts/differential.sh
 
 mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test
@@ -320,6 +325,13 @@ $(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(FUZZ_DNS) $(call libs_up_to,cli)
 build-fuzz: $(patsubst %,$(BUILD)/fuzz/%,$(FUZZ_TARGETS))
 list-fuzz: ; @echo $(FUZZ_TARGETS)
 
+# Both stores under the same operations: one program, run by the contract suite (a short
+# form) and by make differential.
+DIFFERENTIAL := $(BUILD)/tests/differential/stores
+$(DIFFERENTIAL): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/differential/*.c)) $(call libs_up_to,store)
+	@mkdir -p $(@D)
+	$(link_test)
+
 # Not a suite: programs that measure, in BUILD/tests/bench/.
 TESTS_bench := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,bench))
 $(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call libs_up_to,base)
@@ -330,11 +342,11 @@ $(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call libs_up_to,base)
 build-bench: $(TESTS_bench)
 build-unit: $(TESTS_unit) build-plugins
 build-plugins: $(TEST_PLUGINS)
-build-contract: $(TESTS_contract)
+build-contract: $(TESTS_contract) $(DIFFERENTIAL)
 build-integration: $(TESTS_integration)
 build-tests: build-unit build-contract build-integration build-bench ## build the test programs
 list-unit: ; @echo $(TESTS_unit)
-list-contract: ; @echo $(TESTS_contract)
+list-contract: ; @echo $(TESTS_contract) $(DIFFERENTIAL)
 list-integration: ; @echo $(TESTS_integration)
 
 # A unit test whose name begins with no room would never run: refuse it.

@@ -250,7 +250,7 @@ struct hp_store_ops {
 	/* Drain: the lease ends now, runs still owned become ready. */
 	void (*engine_stop)(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
 
-	/* Ready runs and due timers, oldest due first, at most max. */
+	/* Ready runs and due timers, those due longest, at most max; given by ascending id. */
 	void (*claim)(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg);
 	/* The same run again, if its epoch is still ours; n = 0 when it is not. */
 	void (*reload)(struct hp_store *s, int64_t engine, int64_t run, int32_t epoch, hp_claim_cb cb,

@@ -303,6 +303,7 @@ declare
 	v_asks admission[];
 	v_refused refusal[] := '{}';
 	v_gated boolean;      -- one of them had a row in gated
+	v_wrong boolean;      -- one of them ends without saying so, or says so without ending
 	v_ok bigint[];        -- ordinals of the changed rows, ascending
 	v_cancel boolean[];
 	v_pause boolean[];
@@ -393,11 +394,16 @@ begin
 			array_agg(run_id) filter (where waits), bool_or(gated),
 			array_agg(run_id order by ord) filter (where limited and disposition = 2),
 			array_agg(run_id) filter (where has_annex), array_agg(run_id) filter (where awaited),
-			array_agg(run_id) filter (where awaited and disposition = 2)
+			array_agg(run_id) filter (where awaited and disposition = 2),
+			bool_or(status not between 1 and 6 or (status > 3) <> (disposition = 2))
 		into v_ok, v_cancel, v_pause, v_runs, v_moved, v_held, v_flags, v_consumes, v_had_waits, v_gated, v_limited,
-			v_parents, v_awaited, v_ended from up;
+			v_parents, v_awaited, v_ended, v_wrong from up;
 	if v_ok is null then
 		return;
+	end if;
+	if v_wrong then
+		raise exception using errcode = 'HP400',
+			message = format('run %s: a run that finishes, and no other, has one of the last three statuses', v_runs[1]);
 	end if;
 	v_first := array_fill(0::bigint, array[cardinality(v_ok)]);
 	if v_parents is not null or v_ended is not null then

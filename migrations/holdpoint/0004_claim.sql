@@ -88,15 +88,15 @@ begin
 	)
 	select coalesce(array_agg(c.run_id), '{}'), coalesce(array_agg(c.due_at), '{}') into v_ready, v_since from c;
 	-- Only timers that are older than what is there to take. A run that is on the
-	-- ready list too is taken through that list alone: two claimers that meet over
-	-- two lists would wait for each other.
+	-- ready list too is taken through that list alone (two claimers that meet over
+	-- two lists would wait for each other), and its timer takes nobody's place here.
 	with c as materialized (
 		select t.run_id, t.due_at from timer t
 		where t.due_at <= case when cardinality(v_ready) < p_max then v_now else v_since[p_max] end
-		order by t.due_at, t.run_id limit p_max for update skip locked
+			and not exists (select from ready y where y.run_id = t.run_id)
+		order by t.due_at, t.run_id limit p_max for update of t skip locked
 	)
-	select coalesce(array_agg(c.run_id), '{}'), coalesce(array_agg(c.due_at), '{}') into v_due, v_due_at
-		from c where not exists (select from ready y where y.run_id = c.run_id);
+	select coalesce(array_agg(c.run_id), '{}'), coalesce(array_agg(c.due_at), '{}') into v_due, v_due_at from c;
 	if cardinality(v_ready) + cardinality(v_due) > p_max then
 		select array_agg(x.run_id) filter (where x.timer is null), array_agg(x.run_id) filter (where x.timer)
 			into v_ready, v_due from (

@@ -82,7 +82,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			'schedule', schedule_name(s.workflow, s.idx), 'version', s.version, 'spec', s.spec, 'position', s.position,
 			'busy', run_lives(s.last_run), 'idle_since', coalesce((select h.at from history h
 				where h.run_id = s.last_run order by h.rev desc limit 1), 0)))
-			from (select * from schedule where look_at <= t.now order by look_at limit arg_limit(p_args)) s), '[]'))
+			from (select * from schedule where look_at <= t.now
+				order by look_at, workflow, idx limit arg_limit(p_args)) s), '[]'))
 	from t
 $$;
 

@@ -350,6 +350,9 @@ begin
 		end loop;
 		return;
 	end if;
+	if v_op is null or v_op not in ('open', 'page') then
+		raise exception using errcode = 'HP400', message = format('run %s: this annex of children says nothing', p_run);
+	end if;
 	if v_op = 'open' then
 		insert into family (run_id, visit, workflow, single, depth, need, tolerate, percent, concurrency)
 			values (p_run, p_visit, p_doc ->> 'workflow', (p_doc ->> 'single')::boolean,
@@ -358,8 +361,8 @@ begin
 				(p_doc ->> 'need')::bigint, (p_doc ->> 'tolerate')::bigint, (p_doc ->> 'percent')::int,
 				(p_doc ->> 'concurrency')::int);
 	end if;
-	select * into strict f from family x where x.run_id = p_run and x.visit = p_visit for no key update;
-	if f.complete or f.closed then
+	select * into f from family x where x.run_id = p_run and x.visit = p_visit for no key update;
+	if not found or f.complete or f.closed then
 		raise exception using errcode = 'HP409', message = format('run %s brings more children than it said', p_run);
 	end if;
 	if f.cursor is not null and p_doc -> 'cursor' = f.cursor then

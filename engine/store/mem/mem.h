@@ -59,8 +59,8 @@ struct hp_mem_snapshot *hp_mem_snapshot_take(const struct hp_store *s);
 void hp_mem_snapshot_restore(struct hp_store *s, const struct hp_mem_snapshot *snap);
 void hp_mem_snapshot_free(struct hp_mem_snapshot *snap); /* NULL is fine */
 
-/* Canonical text of what is durable (but for where arms stand): JSON, keys and rows sorted, no tokens.
- * Equal worlds give equal text. */
+/* Canonical text of what is durable: JSON, a list of rows for each table, keys and rows sorted, no
+ * tokens. Equal worlds give equal text; tests/differential/dump.sql writes PostgreSQL's. */
 int hp_mem_dump(const struct hp_store *s, struct hp_buf *out, struct hp_error *err) HP_MUST_CHECK;
 
 #endif

@@ -333,12 +333,14 @@ static struct mem_breaker *arg_breaker(struct mem_store *m, const json_t *args, 
 	if (mem_arg_text(args, "breaker", true, NAME_MAX_BYTES, &name, err) < 0)
 		return NULL;
 	b = find(m, hp_bytes_of(name));
-	if (b)
+	if (b && b->told)
 		return b;
 	if (!is_called(m, name)) {
 		hp_fail(err, HP_E_NOT_FOUND, "no deployed workflow calls \"%s\"", name);
 		return NULL;
 	}
+	if (b)
+		return b;
 	*made = (struct mem_breaker){ .name = mem_intern_s(m, name), .since = *m->now,
 				      .probes = hp_breaker_default.probes, .open_us = hp_breaker_default.open_us };
 	return made;
@@ -365,6 +367,7 @@ static int force(struct mem_store *m, enum mem_breaker_state state, const char *
 		b = mem_add(&m->w, T_BREAKER);
 		*b = made;
 	}
+	b->told = true;
 	b->reopened = 0;
 	set(m, b, state, reason, principal);
 	mem_breakers_tend(m);
@@ -482,6 +485,7 @@ static int trip(struct mem_store *m, const char *principal, const json_t *args, 
 	    mem_arg_int(args, "probes", NULL, &probes, err) < 0 ||
 	    mem_arg_text(args, "reason", true, 500, &reason, err) < 0)
 		return -1;
+	b->told = true;
 	mine = b->state == B_CLOSED && HP_GUARD(breaker_version, b->version == version);
 	if (mine) {
 		b->open_us = open_us;
@@ -510,22 +514,4 @@ int mem_breaker_door(struct mem_store *m, const char *name, const char *principa
 	if (strcmp(name, "breaker_trip") == 0)
 		return trip(m, principal, args, out, err);
 	return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", name);
-}
-
-void mem_dump_breakers(const struct mem_store *m, json_t *root)
-{
-	json_t *rows = json_array(), *probes = json_array();
-
-	MEM_EACH(&m->w, T_BREAKER, struct mem_breaker, b) {
-		json_t *row = row_of(m, b);
-
-		json_object_set_new(row, "counts", json_pack("[i, i, i, I]", (int)b->passed, (int)b->reopened,
-							     (int)b->wave, (json_int_t)b->woken_at));
-		json_array_append_new(rows, row);
-	}
-	MEM_EACH(&m->w, T_PROBE, struct mem_probe, p)
-		json_array_append_new(probes, json_pack("[I, o, I]", (json_int_t)p->run, mem_text_json(p->name),
-							(json_int_t)p->until));
-	json_object_set_new(root, "breakers", rows);
-	json_object_set_new(root, "probes", probes);
 }

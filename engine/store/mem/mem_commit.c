@@ -394,6 +394,7 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 {
 	bool moved = t->after.visit != t->from_visit || t->disposition == HP_FINISH;
 
+	res->pause = r->row.pause;
 	if (t->consume_mail > 0)
 		mem_mail_consume(m, r, t->consume_mail);
 	if (t->approval_closes)
@@ -415,7 +416,6 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 	res->first_sent_at = put_effect(m, r, t);
 	mem_gated(m, r, refused);
 	res->cancel = r->row.cancel || mem_told_to_end(m, r);
-	res->pause = r->row.pause;
 	dispose(m, r, t, res->cancel);
 	r = mem_run_find(&m->w, t->run_id);
 	if (t->disposition == HP_FINISH && r->awaited)

@@ -466,7 +466,7 @@ out:
 	return rc;
 }
 
-static int door_send_event(struct mem_store *m, const json_t *args, struct hp_buf *out,
+static int door_send_event(struct mem_store *m, const char *principal, const json_t *args, struct hp_buf *out,
 			   struct hp_error *err)
 {
 	const char *name, *key;
@@ -486,7 +486,7 @@ static int door_send_event(struct mem_store *m, const json_t *args, struct hp_bu
 	if (mem_mail_check(&d, hp_buf_bytes(&text), err) < 0)
 		goto out;
 	rc = hp_buf_printf(out, "{\"event\":%lld",
-			   (long long)mem_mail_put(m, &d, hp_buf_bytes(&text), &woken));
+			   (long long)mem_mail_put(m, &d, hp_buf_bytes(&text), principal, &woken));
 	rc = hp_buf_printf(out, ",\"woken\":%d}", woken);
 out:
 	hp_buf_free(&text);
@@ -501,7 +501,7 @@ static int dispatch(struct mem_store *m, const char *name, const char *principal
 	if (strcmp(name, "start") == 0)
 		return door_start(m, principal, args, out, err);
 	if (strcmp(name, "send_event") == 0)
-		return door_send_event(m, args, out, err);
+		return door_send_event(m, principal, args, out, err);
 	if (strcmp(name, "decide") == 0)
 		return decide(m, principal, args, out, err);
 	if (strcmp(name, "operate") == 0)

@@ -4,6 +4,7 @@
  * marked dead first; only then do its runs become ready. Until somebody claims such a
  * run its epoch is unchanged, so the engine that was taken for dead may still commit.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -194,16 +195,21 @@ static void take_from_the_late(struct mem_store *m, const struct mem_engine *by)
 	return_runs(m, HP_CLAIM_MAX);
 }
 
-/* When a run became claimable; INT64_MAX: it is not. */
-static int64_t claimable_since(const struct mem_store *m, const struct mem_run *r)
+int64_t mem_wakes_at(const struct mem_run *r)
 {
 	if (r->ready)
 		return r->ready_at;
 	if (r->engine || r->row.status != HP_WAITING || r->row.due_at == 0 || r->row.pause)
 		return INT64_MAX;
-	if (!HP_GUARD(timer, r->row.due_at <= *m->now))
-		return INT64_MAX;
 	return r->row.due_at;
+}
+
+/* When a run became claimable; INT64_MAX: it is not. */
+static int64_t claimable_since(const struct mem_store *m, const struct mem_run *r)
+{
+	int64_t at = mem_wakes_at(r);
+
+	return r->ready || HP_GUARD(timer, at <= *m->now) ? at : INT64_MAX;
 }
 
 /* The one due longest; among equals the smaller id. */
@@ -223,6 +229,13 @@ static struct mem_run *next_due(struct mem_store *m)
 	return best;
 }
 
+static int by_id(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
 void mem_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg)
 {
 	struct mem_store *m = mem_of(s);
@@ -230,6 +243,7 @@ void mem_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void
 	struct mem_engine *e = alive(m, engine, &an->err);
 	struct hp_claimed *out;
 	struct mem_run *r;
+	int64_t *ids;
 
 	an->cb.claim = cb;
 	if (!e)
@@ -238,11 +252,15 @@ void mem_claim(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void
 	if (max > HP_CLAIM_MAX)
 		max = HP_CLAIM_MAX;
 	out = mem_keep_alloc(an, (size_t)(max > 0 ? max : 1) * sizeof *out);
+	ids = mem_keep_alloc(an, (size_t)(max > 0 ? max : 1) * sizeof *ids);
 	an->result = out;
 	while (an->n < max && (r = next_due(m)) != NULL) {
 		mem_own(m, r, engine);
-		mem_claimed_fill(m, an, r, &out[an->n++]);
+		ids[an->n++] = r->row.id;
 	}
+	qsort(ids, (size_t)an->n, sizeof *ids, by_id);
+	for (int i = 0; i < an->n; i++)
+		mem_claimed_fill(m, an, mem_run_find(&m->w, ids[i]), &out[i]);
 }
 
 static struct mem_run *owned(struct mem_store *m, int64_t engine, int64_t run, int32_t epoch)

@@ -73,7 +73,7 @@ int mem_resume(struct mem_store *m, const char *principal, const json_t *args, s
 	r->row.pause = false;
 	mem_note_door(m, r, r->engine == 0, HP_MOVE_RESUMED, NULL, reason, principal);
 	/* one that is held stays with its operator, unless it has been told something */
-	if (r->row.status == HP_WAITING && r->row.visit == 1 && r->row.phase == HP_PH_ENTER)
+	if (mem_not_started(m, r))
 		mem_go_on(m, r);
 	else if (r->row.status != HP_HELD || r->row.command != HP_CMD_NONE)
 		mem_ready(m, r);

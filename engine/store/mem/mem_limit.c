@@ -174,10 +174,14 @@ static struct hp_quota slots_of(int64_t max)
 	return (struct hp_quota){ .max = max };
 }
 
-/* The run's instant among the starts of a rate; it gets one once. */
-static int64_t take_start(struct mem_store *m, const struct mem_run *r, const json_t *rate, const json_t *input,
+/* The run's instant among the starts of a rate; it gets one once. Without a queue there is none to
+ * come from again: a run that starts at once leaves no permit. */
+static int64_t take_start(struct mem_store *m, const struct mem_run *r, const json_t *limits, const json_t *input,
 			  int64_t rank)
 {
+	const json_t *rate = json_object_get(limits, "rate");
+	bool queues = json_object_get(limits, "exclusive") || json_object_get(limits, "concurrency") ||
+		      json_object_get(limits, "fair");
 	struct hp_quota q = { hp_json_int(rate, "max", 1), hp_json_int(rate, "per_us", 1), hp_json_int(rate, "burst", 1),
 			      true };
 	int32_t i = start_limiter(m, "start_rate", r->workflow, json_object_get(rate, "per"), input, &q);
@@ -187,6 +191,8 @@ static int64_t take_start(struct mem_store *m, const struct mem_run *r, const js
 	if (p && !HP_MUTANT(start_once))
 		return p->at;
 	at = hp_budget_take(&q, &mem_limiter_at(m, i)->meter, 1, true, *m->now);
+	if (at <= *m->now && !queues)
+		return at;
 	p = mem_add(&m->w, T_PERMIT);
 	*p = (struct mem_permit){ .run = r->row.id, .limiter = i, .amount = 1, .at = at, .rank = rank };
 	return at;
@@ -211,7 +217,7 @@ static int64_t start_at(struct mem_store *m, const struct mem_run *r, const json
 	if (x && !mem_take_slot(m, start_limiter(m, "turn", r->workflow, x, input, &turns), r->row.id, 0, rank))
 		return MEM_QUEUED;
 	x = json_object_get(limits, "rate");
-	at = x ? take_start(m, r, x, input, rank) : rank;
+	at = x ? take_start(m, r, limits, input, rank) : rank;
 	return at > *m->now ? at : rank;
 }
 
@@ -252,6 +258,16 @@ bool mem_start_limited(struct mem_store *m, struct mem_run *r)
 	return at <= *m->now;
 }
 
+bool mem_not_started(const struct mem_store *m, const struct mem_run *r)
+{
+	if (r->row.status != HP_WAITING || r->row.visit != 1 || r->row.phase != HP_PH_ENTER || r->row.attempt != 0)
+		return false;
+	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
+		if (p->run == r->row.id && p->visit == 0)
+			return true;
+	return false;
+}
+
 /* As of now: it stood in its place in the queue already. One that is paused goes on when it
  * is resumed. */
 void mem_go_on(struct mem_store *m, struct mem_run *r)
@@ -282,28 +298,6 @@ int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct 
 	json_decref(input);
 	json_decref(limits);
 	return first ? first->run : 0;
-}
-
-void mem_dump_limits(const struct mem_store *m, json_t *root)
-{
-	json_t *limiters = json_array(), *permits = json_array(), *budgets = json_array();
-
-	MEM_EACH(&m->w, T_LIMITER, struct mem_limiter, l)
-		json_array_append_new(limiters, json_pack("[s%, s%, s%, I, I, I, I, I, I]", l->kind.p, l->kind.n,
-							  l->name.p ? l->name.p : "", l->name.n, l->key.p ? l->key.p : "",
-							  l->key.n, (json_int_t)l->quota.max, (json_int_t)l->meter.at,
-							  (json_int_t)l->meter.used, (json_int_t)l->waiting,
-							  (json_int_t)l->meter.now_at, (json_int_t)l->meter.now_used));
-	MEM_EACH(&m->w, T_PERMIT, struct mem_permit, p)
-		json_array_append_new(permits, json_pack("[I, i, i, I, I, I]", (json_int_t)p->run, (int)p->visit,
-							 (int)p->limiter, (json_int_t)p->amount, (json_int_t)p->at,
-							 (json_int_t)p->rank));
-	MEM_EACH(&m->w, T_BUDGET, struct mem_budget, b)
-		json_array_append_new(budgets, json_pack("[s%, I, I, b]", b->name.p, b->name.n, (json_int_t)b->quota.max,
-							 (json_int_t)b->quota.per_us, b->quota.bucket));
-	json_object_set_new(root, "limiters", limiters);
-	json_object_set_new(root, "permits", permits);
-	json_object_set_new(root, "budgets", budgets);
 }
 
 /* Gives back what a run has of its own: of one kind, or (NULL) all. Who stood behind it

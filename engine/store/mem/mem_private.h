@@ -18,7 +18,8 @@
  *   mem_schedule.c  schedules: their rows, ticks and doors
  *   mem_lifecycle.c  pause and resume
  *   mem_secret.c  secrets: versions, doors, the annex of runs
- *   mem_read.c    run, history, approval: JSON for readers; the canonical dump
+ *   mem_read.c    run, history, approval: JSON for readers
+ *   mem_dump.c    the canonical dump
  *   mem_why.c     one sentence for a run that does not move
  *
  * Rows hold only numbers and interned bytes (immutable, living as long as the store),
@@ -151,6 +152,7 @@ enum mem_breaker_state { B_CLOSED = 0, B_OPEN, B_HALF_OPEN, B_FORCED_OPEN, B_FOR
 struct mem_breaker {
 	struct hp_bytes name, reason, by;
 	enum mem_breaker_state state;
+	bool told;                   /* it has been more than reported on: people find it by its name */
 	int64_t version, since, until, open_us, slow_us, woken_at, in_row;
 	int32_t probes, passed, reopened, wave;
 };
@@ -362,6 +364,8 @@ void mem_reload(struct hp_store *s, int64_t engine, int64_t run, int32_t epoch, 
 void mem_release(struct hp_store *s, int64_t engine, const int64_t *runs, const int32_t *epochs,
 		 int n, hp_ack_cb cb, void *arg);
 void mem_own(struct mem_store *m, struct mem_run *r, int64_t engine);
+/* When a run became, or becomes, claimable by itself; INT64_MAX: it is not. */
+int64_t mem_wakes_at(const struct mem_run *r);
 void mem_claimed_fill(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
 		      struct hp_claimed *out);
 
@@ -384,7 +388,7 @@ struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, 
 				bool *existed);
 int mem_mail_check(const struct hp_delivery *d, struct hp_bytes payload, struct hp_error *err);
 int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp_bytes payload,
-		     int *woken);
+		     const char *sender, int *woken);
 /* First matching event for a run that waits; NULL: none. *index: which wait. */
 const struct mem_mail *mem_mail_first(const struct mem_store *m, const struct mem_run *r,
 				      int32_t *index);
@@ -402,10 +406,10 @@ void mem_permits_sweep(struct mem_store *m); /* after drops */
 /* Who comes first, of those that wait for one limiter. */
 bool mem_permit_before(const struct mem_permit *a, const struct mem_permit *b);
 bool mem_start_limited(struct mem_store *m, struct mem_run *r);
+bool mem_not_started(const struct mem_store *m, const struct mem_run *r); /* it has limits to pass yet */
 void mem_go_on(struct mem_store *m, struct mem_run *r); /* it left a queue, or was resumed before its start */
 int64_t mem_overlapping(struct mem_store *m, const struct mem_bundle *d, struct hp_bytes input);
 void mem_leave_starts(struct mem_store *m, int64_t run, const char *kind);
-void mem_dump_limits(const struct mem_store *m, json_t *root);
 
 /* mem_budget.c */
 int mem_budgets_check(const struct mem_store *m, const char *workflow, const json_t *summary, struct hp_error *err);
@@ -452,7 +456,6 @@ int mem_breaker_door(struct mem_store *m, const char *name, const char *principa
 		     struct hp_buf *out, struct hp_error *err);
 const struct mem_breaker *mem_breaker_find(const struct mem_store *m, struct hp_bytes name);
 const char *mem_breaker_word(enum mem_breaker_state s);
-void mem_dump_breakers(const struct mem_store *m, json_t *root);
 /* mem_children.c */
 int mem_children_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc,
 		       struct hp_error *err);
@@ -472,7 +475,6 @@ int mem_read_children(struct mem_store *m, const json_t *args, struct hp_buf *ou
 /* A parent's sentence; *first: the child it names, 0: none. */
 void mem_why_children(const struct mem_store *m, const struct mem_run *r, const char *state, struct hp_buf *text,
 		      int64_t *first);
-void mem_dump_children(const struct mem_store *m, json_t *root);
 bool mem_without_live_effects(const struct mem_store *m, const struct mem_run *r);
 
 /* mem_undo.c */
@@ -488,7 +490,6 @@ void mem_undo_progress(const struct mem_store *m, const struct mem_run *r, struc
 /* Which order an operator's undo is; HP_CMD_NONE: refused. */
 enum hp_command mem_undo_command(const struct mem_store *m, const struct mem_run *r, const json_t *args,
 				 struct hp_error *err);
-void mem_dump_undo(const struct mem_store *m, json_t *root);
 
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
@@ -537,13 +538,11 @@ int mem_secret_check(struct mem_store *m, const struct hp_transition *t, struct 
 void mem_secret_annex(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, const json_t *doc);
 int mem_secret_door(struct mem_store *m, const char *door, const char *principal, const json_t *args,
 		    struct hp_buf *out, struct hp_error *err);
-void mem_dump_secrets(const struct mem_store *m, json_t *root);
 
 /* mem_schedule.c */
 void mem_put_schedules(struct mem_store *m, struct hp_bytes workflow, const json_t *summary);
 int mem_schedule_door(struct mem_store *m, const char *name, const char *principal, const json_t *args,
 		      struct hp_buf *out, struct hp_error *err);
-void mem_dump_schedules(const struct mem_store *m, json_t *root);
 
 /* mem_sweep.c: annexes "sweep", "sweep_row", "sweep_failure" */
 int mem_sweep_check(const struct mem_store *m, const struct hp_transition *t, const json_t *doc, struct hp_error *err);
@@ -553,6 +552,5 @@ void mem_sweep_put_failure(struct mem_store *m, struct mem_run *r, const struct 
 json_t *mem_sweep_found(const struct mem_store *m, const struct mem_run *r);
 json_t *mem_sweeps_json(const struct mem_store *m, const struct mem_run *r); /* NULL: none */
 bool mem_say_sweep(const struct mem_store *m, const struct mem_run *r, struct hp_buf *out);
-void mem_dump_sweeps(const struct mem_store *m, json_t *root);
 
 #endif

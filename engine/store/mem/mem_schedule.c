@@ -153,18 +153,38 @@ static int64_t idle_since(const struct mem_store *m, int64_t run)
 	return at;
 }
 
+/* By when they are to be looked at, then by name. */
+static bool due_before(const struct mem_schedule *a, const struct mem_schedule *b)
+{
+	int c = mem_compare(a->workflow, b->workflow);
+
+	if (a->look_at != b->look_at)
+		return a->look_at < b->look_at;
+	return c ? c < 0 : a->index < b->index;
+}
+
+static const struct mem_schedule *next_due(const struct mem_store *m, const struct mem_schedule *last)
+{
+	const struct mem_schedule *first = NULL;
+
+	MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, s)
+		if (s->look_at != 0 && s->look_at <= *m->now && (!last || due_before(last, s)) && (!first || due_before(s, first)))
+			first = s;
+	return first;
+}
+
 static int due(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
+	const struct mem_schedule *s = NULL;
 	json_t *list = json_array(), *root = json_pack("{s:I, s:o}", "now", (json_int_t)*m->now, "schedules", list);
 	int64_t next = 0, limit = hp_json_int(args, "limit", 50);
 	char name[SCHEDULE_NAME_MAX];
 	int rc;
 
-	MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, s) {
-		if (s->look_at > *m->now && (next == 0 || s->look_at < next))
-			next = s->look_at;
-		if (s->look_at == 0 || s->look_at > *m->now || (int64_t)json_array_size(list) >= limit)
-			continue;
+	MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, x)
+		if (x->look_at > *m->now && (next == 0 || x->look_at < next))
+			next = x->look_at;
+	while ((int64_t)json_array_size(list) < limit && (s = next_due(m, s)) != NULL) {
 		json_array_append_new(list, json_pack("{s:s%, s:i, s:s, s:i, s:o, s:I, s:b, s:I}", "workflow",
 			s->workflow.p, s->workflow.n, "index", (int)s->index, "schedule",
 			name_of(s->workflow, s->index, name), "version", (int)s->version, "spec", spec_of(s), "position",
@@ -291,8 +311,9 @@ static int fire(struct mem_store *m, const json_t *args, struct hp_buf *out, str
 	}
 	if (fired < 0)
 		goto out;
-	root = json_pack("{s:s, s:I, s:O}", "outcome", fired ? "done" : "taken", "now", (json_int_t)*m->now, "runs",
-			 runs);
+	root = json_pack("{s:s, s:I}", "outcome", fired ? "done" : "taken", "now", (json_int_t)*m->now);
+	if (fired)
+		json_object_set(root, "runs", runs);
 	rc = hp_json_write(out, root, err);
 out:
 	json_decref(root);
@@ -385,34 +406,38 @@ static struct mem_schedule *arg_schedule(struct mem_store *m, const json_t *args
 	return NULL;
 }
 
+/* The newest ticks first. */
 static json_t *recent(const struct mem_store *m, const struct mem_schedule *s)
 {
 	json_t *rows = json_array();
+	const struct mem_tick *last = NULL;
 
-	for (size_t i = mem_count(&m->w, T_TICK); i-- > 0 && json_array_size(rows) < 10;) {
-		const struct mem_tick *t = mem_row(&m->w, T_TICK, i);
+	while (json_array_size(rows) < 10) {
+		const struct mem_tick *next = NULL;
 		json_t *row;
 
-		if (t->index != s->index || !mem_same(t->workflow, s->workflow))
-			continue;
-		row = json_pack("{s:s%, s:I}", "outcome", t->outcome.p, t->outcome.n, "n", (json_int_t)t->n);
-		mem_put_time(row, "tick", t->tick);
-		mem_put_time(row, "at", t->at);
-		if (t->run)
-			json_object_set_new(row, "run", json_integer(t->run));
+		MEM_EACH(&m->w, T_TICK, struct mem_tick, t)
+			if (t->index == s->index && mem_same(t->workflow, s->workflow) && (!last || t->tick < last->tick) &&
+			    (!next || t->tick > next->tick))
+				next = t;
+		if (!next)
+			break;
+		row = json_pack("{s:s%, s:I}", "outcome", next->outcome.p, next->outcome.n, "n", (json_int_t)next->n);
+		mem_put_time(row, "tick", next->tick);
+		mem_put_time(row, "at", next->at);
+		if (next->run)
+			json_object_set_new(row, "run", json_integer(next->run));
 		json_array_append_new(rows, row);
+		last = next;
 	}
 	return rows;
 }
 
 static int pause_or_resume(struct mem_store *m, struct mem_schedule *s, bool pause, const char *principal,
-			   const json_t *args, struct hp_error *err)
+			   const char *reason, struct hp_error *err)
 {
 	char name[SCHEDULE_NAME_MAX], at[32];
-	const char *reason = "";
 
-	if (pause && mem_arg_reason(args, &reason, err) < 0)
-		return -1;
 	name_of(s->workflow, s->index, name);
 	if (pause && s->paused_at)
 		return hp_fail(err, HP_E_CONFLICT, "%s is paused already, since %s by %.*s", name,
@@ -454,12 +479,16 @@ static int run_now(struct mem_store *m, struct mem_schedule *s, const char *prin
 static int one(struct mem_store *m, const char *name, const char *principal, const json_t *args,
 	       struct hp_buf *out, struct hp_error *err)
 {
-	struct mem_schedule *s = arg_schedule(m, args, err);
-	bool show = strcmp(name, "schedule") == 0;
+	bool show = strcmp(name, "schedule") == 0, pause = strcmp(name, "schedule_pause") == 0;
+	const char *reason = "";
+	struct mem_schedule *s;
 	int64_t ticks = 3, ten = 10;
 	json_t *row;
 	int rc;
 
+	if (pause && mem_arg_reason(args, &reason, err) < 0)
+		return -1;
+	s = arg_schedule(m, args, err);
 	if (!s)
 		return -1;
 	if (strcmp(name, "schedule_run") == 0)
@@ -468,7 +497,7 @@ static int one(struct mem_store *m, const char *name, const char *principal, con
 		return -1;
 	if (ticks < 1 || ticks > MEM_AHEAD_MAX)
 		return hp_fail(err, HP_E_INVALID, "\"ticks\" must be within 1 and %d", MEM_AHEAD_MAX);
-	if (!show && pause_or_resume(m, s, strcmp(name, "schedule_pause") == 0, principal, args, err) < 0)
+	if (!show && pause_or_resume(m, s, pause, principal, reason, err) < 0)
 		return -1;
 	row = row_of(m, s, ticks);
 	if (show)
@@ -493,24 +522,4 @@ int mem_schedule_door(struct mem_store *m, const char *name, const char *princip
 		if (strcmp(name, of_one[i]) == 0)
 			return one(m, name, principal, args, out, err);
 	return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", name);
-}
-
-void mem_dump_schedules(const struct mem_store *m, json_t *root)
-{
-	json_t *rows = json_array(), *ticks = json_array();
-
-	MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, s) {
-		json_t *row = row_of(m, s, MEM_AHEAD_MAX);
-
-		json_object_set_new(row, "position", json_integer(s->position));
-		json_object_set_new(row, "look_at", json_integer(s->look_at));
-		json_object_set_new(row, "version", json_integer(s->version));
-		json_array_append_new(rows, row);
-	}
-	MEM_EACH(&m->w, T_TICK, struct mem_tick, t)
-		json_array_append_new(ticks, json_pack("[s%, i, I, s%, I, I]", t->workflow.p, t->workflow.n,
-						       (int)t->index, (json_int_t)t->tick, t->outcome.p, t->outcome.n,
-						       (json_int_t)t->n, (json_int_t)t->run));
-	json_object_set_new(root, "schedules", rows);
-	json_object_set_new(root, "ticks", ticks);
 }

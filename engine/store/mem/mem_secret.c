@@ -420,12 +420,3 @@ int mem_secret_door(struct mem_store *m, const char *door, const char *principal
 		return hp_fail(err, HP_E_NOT_FOUND, "the in-memory store has no door \"%s\"", door);
 	return v ? mem_write_and_drop(version_json(v), out, err) : -1;
 }
-
-void mem_dump_secrets(const struct mem_store *m, json_t *root)
-{
-	json_t *rows = json_array();
-
-	MEM_EACH(&m->w, T_SECRET_VERSION, struct mem_secret_version, v)
-		json_array_append_new(rows, version_json(v));
-	json_object_set_new(root, "secrets", rows);
-}

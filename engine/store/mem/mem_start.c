@@ -4,6 +4,8 @@
  * the run that has it. An event is kept in its mailbox until it expires, so one that
  * came early is found later; each run reads with its own cursor.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -94,9 +96,9 @@ struct mem_run *mem_start_apply(struct mem_store *m, const struct hp_start *st, 
 		k->run = r->row.id;
 		k->generation = generation;
 	}
+	mem_log(m, r, HP_MOVE_STARTED, st->requester, NULL);
 	if (mem_start_limited(m, r) && st->own && e && !e->dead)
 		mem_own(m, r, engine);
-	mem_log(m, r, HP_MOVE_STARTED, st->requester, NULL);
 	return r;
 }
 
@@ -147,7 +149,7 @@ int mem_mail_check(const struct hp_delivery *d, struct hp_bytes payload, struct 
 }
 
 int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp_bytes payload,
-		     int *woken)
+		     const char *sender, int *woken)
 {
 	struct mem_mail *mail = mem_add(&m->w, T_MAIL);
 
@@ -157,6 +159,7 @@ int64_t mem_mail_put(struct mem_store *m, const struct hp_delivery *d, struct hp
 	mail->name = mem_intern(m, d->name);
 	mail->key = mem_intern(m, d->key);
 	mail->payload = mem_intern(m, payload);
+	mail->sender = mem_intern_s(m, sender);
 	MEM_EACH(&m->w, T_WAIT, struct mem_wait, w) {
 		struct mem_run *r;
 
@@ -242,23 +245,49 @@ static bool ingested(const struct mem_store *m, const struct hp_ingest *in)
 /* Everything that could fail is found out before the first row is written. */
 static int ingest_check(struct mem_store *m, const struct hp_ingest *in, struct hp_error *err)
 {
+	json_t *payload;
+
 	for (int i = 0; i < in->n_starts; i++)
 		if (mem_start_check(m, &in->starts[i], err) < 0)
 			return -1;
 	for (int i = 0; i < in->n_deliveries; i++)
 		if (mem_mail_check(&in->deliveries[i], in->payload, err) < 0)
 			return -1;
-	return 0;
+	if (in->payload.n == 0)
+		return 0;
+	payload = hp_json_parse(in->payload.p, in->payload.n, "payload", err);
+	json_decref(payload);
+	return payload ? 0 : -1;
+}
+
+/* The order in which mailboxes are locked: by name and hash of the key. */
+static int by_mailbox(const void *a, const void *b)
+{
+	const struct hp_delivery *x = a, *y = b;
+	uint8_t of_x[HP_SHA256_LEN], of_y[HP_SHA256_LEN];
+	int c = mem_compare(x->name, y->name);
+
+	hp_sha256(x->key.n ? x->key.p : "", x->key.n, of_x);
+	hp_sha256(y->key.n ? y->key.p : "", y->key.n, of_y);
+	return c ? c : memcmp(of_x, of_y, sizeof of_x);
 }
 
 /* One webhook is one event of a mailbox, however often it names it. */
-static bool named_before(const struct hp_ingest *in, int i)
+static void deliver_all(struct mem_store *m, struct mem_answer *an, const struct hp_ingest *in)
 {
-	for (int k = 0; k < i; k++)
-		if (mem_same(in->deliveries[k].name, in->deliveries[i].name) &&
-		    mem_same(in->deliveries[k].key, in->deliveries[i].key))
-			return true;
-	return false;
+	size_t n = (size_t)(in->n_deliveries > 0 ? in->n_deliveries : 0);
+	struct hp_delivery *all = mem_keep_alloc(an, n * sizeof *all);
+	char sender[HP_NAME_MAX + 16];
+	int woken = 0;
+
+	if (n == 0)
+		return;
+	memcpy(all, in->deliveries, n * sizeof *all);
+	qsort(all, n, sizeof *all, by_mailbox);
+	snprintf(sender, sizeof sender, "webhook:%s", in->source);
+	for (size_t i = 0; i < n; i++)
+		if (i == 0 || by_mailbox(&all[i - 1], &all[i]) != 0)
+			mem_mail_put(m, &all[i], in->payload, sender, &woken);
 }
 
 void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, hp_ingest_cb cb,
@@ -270,7 +299,6 @@ void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, 
 	struct hp_start_result *starts =
 		mem_keep_alloc(an, (size_t)(in->n_starts > 0 ? in->n_starts : 1) * sizeof *starts);
 	struct mem_inbox *row;
-	int woken = 0;
 
 	an->cb.ingest = cb;
 	an->result = out;
@@ -287,9 +315,7 @@ void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, 
 	row->at = *m->now;
 	for (int i = 0; i < in->n_starts; i++)
 		start_result(m, an, &in->starts[i], engine, &starts[i]);
-	for (int i = 0; i < in->n_deliveries; i++)
-		if (!named_before(in, i))
-			mem_mail_put(m, &in->deliveries[i], in->payload, &woken);
+	deliver_all(m, an, in);
 	out->starts = starts;
 	out->n_starts = in->n_starts;
 }

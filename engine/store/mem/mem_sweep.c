@@ -160,18 +160,3 @@ bool mem_say_sweep(const struct mem_store *m, const struct mem_run *r, struct hp
 	hp_buf_addc(out, ')');
 	return true;
 }
-
-void mem_dump_sweeps(const struct mem_store *m, json_t *root)
-{
-	json_t *rows = json_array();
-
-	MEM_EACH(&m->w, T_SWEEP, struct mem_sweep, w) {
-		const struct mem_run *r = mem_run_find(&m->w, w->run);
-		json_t *row = sweep_json(m, r, w);
-
-		json_object_set_new(row, "run", json_integer(w->run));
-		json_object_set_new(row, "row", mem_parsed(w->row));
-		json_array_append_new(rows, row);
-	}
-	json_object_set_new(root, "sweeps", rows);
-}

@@ -317,17 +317,3 @@ enum hp_command mem_undo_command(const struct mem_store *m, const struct mem_run
 	}
 	return HP_CMD_NONE;
 }
-
-void mem_dump_undo(const struct mem_store *m, json_t *root)
-{
-	json_t *log = json_array(), *unwindings = json_array();
-
-	MEM_EACH(&m->w, T_UNDO, struct mem_undo, e)
-		json_array_append_new(log, json_pack("[I, i, i, i, i, o]", (json_int_t)e->run, (int)e->n, (int)e->visit,
-						     (int)e->status, (int)e->rev, doc_of(e)));
-	MEM_EACH(&m->w, T_UNWINDING, struct mem_unwinding, u)
-		json_array_append_new(unwindings, json_pack("[I, i, b]", (json_int_t)u->run, (int)u->ends,
-							    u->answered_at ? 1 : 0));
-	json_object_set_new(root, "undo_log", log);
-	json_object_set_new(root, "unwindings", unwindings);
-}
