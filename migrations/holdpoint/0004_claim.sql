@@ -137,10 +137,10 @@ end $$;
 create function holdpoint.reload(p_engine bigint, p_run bigint, p_epoch bigint) returns setof holdpoint.claimed
 language plpgsql set search_path = holdpoint, pg_temp as $$
 begin
-	-- waits for whoever moved it: their write decides what we read
-	perform from run_state s join ready y on y.run_id = s.run_id and y.engine_id = p_engine
-		where s.run_id = p_run and s.epoch = p_epoch for no key update of s;
-	if found then
+	-- Waits for whoever moved it: their write decides what we read. So whose it is now is
+	-- seen by a second statement only.
+	perform from run_state s where s.run_id = p_run and s.epoch = p_epoch for no key update;
+	if found and exists (select from ready y where y.run_id = p_run and y.engine_id = p_engine) then
 		return query select * from load(array[p_run]);
 	end if;
 end $$;
@@ -152,13 +152,12 @@ language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_now bigint := now_us();
 begin
-	with l as materialized (
-		select s.run_id from unnest(p_run, p_epoch) u(run_id, epoch) join run_state s on s.run_id = u.run_id
-		join ready y on y.run_id = s.run_id and y.engine_id = p_engine
-		where s.epoch = u.epoch order by s.run_id for no key update of s
-	), up as (
+	perform from run_state s where s.run_id = any(p_run) order by s.run_id for no key update;
+	-- whose they are is seen when nobody can move them any more
+	with up as (
 		update run_state s set rev = s.rev + 1, claims = greatest(s.claims - 1, 0)
-		from l where s.run_id = l.run_id returning s.run_id
+		from unnest(p_run, p_epoch) u(run_id, epoch) join ready y on y.run_id = u.run_id and y.engine_id = p_engine
+		where s.run_id = u.run_id and s.epoch = u.epoch returning s.run_id
 	)
 	update ready y set engine_id = null, due_at = v_now from up
 		where y.run_id = up.run_id and y.engine_id = p_engine;
