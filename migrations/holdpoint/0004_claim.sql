@@ -119,11 +119,13 @@ begin
 		from l where s.run_id = l.run_id returning s.run_id
 	)
 	select array_agg(up.run_id order by up.run_id) into v_runs from up;
-	if coalesce(cardinality(v_runs), 0) < cardinality(v_ready) then
-		-- A message that raced with the end of its run has left a row for a run that
-		-- is over. Nobody takes it, so it would stand before all others for ever.
+	if coalesce(cardinality(v_runs), 0) < cardinality(v_ready) + cardinality(v_due) then
+		-- A message, or the turn in a queue of starts, that raced with the end of its run has
+		-- left a row for a run that is over. Nobody takes it, so it would stand before all others for ever.
 		delete from ready y using run_state s
 			where y.run_id = any(v_ready) and s.run_id = y.run_id and s.status > 3;
+		delete from timer t using run_state s
+			where t.run_id = any(v_due) and s.run_id = t.run_id and s.status > 3;
 	end if;
 	if v_runs is null then
 		return;

@@ -468,6 +468,44 @@ START_TEST(a_key_with_very_many_does_not_starve_another)
 }
 END_TEST
 
+/* Its turn comes while it is being cancelled: it is given the instant at which it may start, and
+ * ends. The timer is nobody's then, and must not stand before all others for ever. */
+START_TEST(a_turn_that_comes_to_who_has_ended_leaves_nothing)
+{
+	static const char limits[] =
+		"{\"states\":[{\"name\":\"a\",\"kind\":\"call\",\"ways\":[]}],\"limits\":{\"exclusive\":[\"one\"],"
+		"\"rate\":{\"max\":1,\"per_us\":86400000000,\"burst\":1,\"per\":[\"x\"]}}}";
+	struct hp_claimed first, *c;
+	struct hp_transition t;
+	char args[64];
+	int64_t queued;
+	int n;
+
+	fx_open(&f);
+	fx_deploy(&f, "q", limits);
+	fx_start(&f, "q", "{}", NULL, true, &first, NULL);
+	queued = fx_start(&f, "q", "{}", NULL, false, NULL, NULL);
+	snprintf(args, sizeof args, "{\"run\":%lld,\"reason\":\"x\"}", (long long)queued);
+	fx_door(&f, "cancel", "alice", args, NULL);
+	c = fx_claim(&f, f.store, f.engine, 10, &n);
+	ck_assert_int_eq(n, 1);
+	ck_assert_int_eq(c->run.id, queued);
+	t = fx_from(&first.run, HP_MOVE_FINISHED, HP_FINISH);
+	t.after.status = HP_SUCCEEDED;
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	t = fx_from(&c->run, HP_MOVE_FINISHED, HP_FINISH);
+	t.after.status = HP_CANCELLED;
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.timer"), 1);
+	ck_assert_str_eq(fx_sql(&f, "select holdpoint.fsck_runs(0, 1000, 10) ->> 'found'"), "[]");
+	fx_sql(&f, "update holdpoint.timer set due_at = 1");
+	fx_claim(&f, f.store, f.engine, 10, &n);
+	ck_assert_int_eq(n, 0);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.timer"), 0);
+	fx_close(&f);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("limits");
@@ -480,6 +518,7 @@ int main(void)
 	tcase_add_test(t, a_visit_left_behind_gives_its_place);
 	tcase_add_test(t, a_new_limit_counts_for_who_waits_for_its_lock);
 	tcase_add_test(t, a_budget_of_many_keys);
+	tcase_add_test(t, a_turn_that_comes_to_who_has_ended_leaves_nothing);
 	tcase_add_test(t, a_key_with_very_many_does_not_starve_another);
 	return hp_run_case("store limits", t);
 }
