@@ -480,11 +480,11 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	from n
 $$;
 
--- The range that begins at p_from and has about p_runs runs: up to which id, how many ids there
--- are in all. Null: no further run.
+-- The range that begins at p_from and has p_runs runs: where the next one begins (null: there is
+-- none, and this one has all that is left), and the highest id of all.
 create function holdpoint.fsck_next(p_from bigint, p_runs int, out o_until bigint, out o_last bigint)
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select (select max(x.id) + 1 from (select id from run where id >= p_from order by id limit p_runs) x),
+	select (select case when count(*) = p_runs then max(x.id) + 1 end from (select id from run where id >= p_from order by id limit p_runs) x),
 		(select max(id) from run)
 $$;
 
