@@ -262,7 +262,7 @@ static int adapt(int n, int64_t took)
 {
 	if (took < RANGE_SHORT)
 		return n * 2 > RANGE_MAX ? RANGE_MAX : n * 2;
-	return took > RANGE_LONG && n > 1 ? n / 2 : n;
+	return took > RANGE_LONG && n > RANGE_FIRST ? n / 2 : n; /* smaller ones would mostly be planned */
 }
 
 /* Up to the last of the runs that there were when it began: who starts runs meanwhile does not
