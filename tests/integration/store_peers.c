@@ -188,6 +188,9 @@ START_TEST(aegra_547_a_stable_name_is_no_fence)
 	/* 2: its release */
 	fx_sql(&f, "select holdpoint.release(%lld, array[%lld], array[1])", (long long)f.engine, (long long)stalled.run.id);
 	ck_assert_int_eq(owner_of(stalled.run.id), second);
+	/* … also when the very same worker was given it again */
+	fx_sql(&f, "select holdpoint.release(%lld, array[%lld], array[1])", (long long)second, (long long)stalled.run.id);
+	ck_assert_int_eq(owner_of(stalled.run.id), second);
 	/* 3: its result */
 	late = fx_from(&stalled.run, HP_MOVE_FINISHED, HP_FINISH);
 	late.after.status = HP_FAILED;
