@@ -39,9 +39,9 @@ $$;
 -- Of each definition that these runs have followed: its ways as from * 10000 + to, and
 -- which states save the reply of a call.
 create function holdpoint.fsck_ways(p_from bigint, p_until bigint)
-returns table (o_digest bytea, o_states jsonb, o_ways int[])
+returns table (o_digest bytea, o_states jsonb, o_n int, o_ways int[])
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select x.digest, d.summary -> 'states', coalesce((
+	select x.digest, d.summary -> 'states', jsonb_array_length(d.summary -> 'states'), coalesce((
 		select array_agg((f.n - 1)::int * 10000 + (t.n - 1)::int)
 		from jsonb_array_elements(d.summary -> 'states') with ordinality f(s, n)
 		cross join jsonb_array_elements(f.s -> 'ways') w
@@ -79,7 +79,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			row_number() over w as n, lag(h.rev) over w as p_rev, lag(h.at) over w as p_at, lag(h.state) over w as p_state,
 			lag(h.visit) over w as p_visit, lag(h.phase) over w as p_phase, lag(h.status) over w as p_status,
 			lag(h.due_at) over w as p_due_at, max(h.epoch) over (w rows between unbounded preceding and 1 preceding) as p_epoch,
-			lead(h.rev) over w is null as last, s as s
+			lead(h.rev) over w is null as last, s.rev as s_rev, s.epoch as s_epoch, s.visit as s_visit, s.state as s_state,
+			s.status as s_status, s.phase as s_phase, s.attempt as s_attempt, s.due_at as s_due_at
 		from history h join run r on r.id = h.run_id join run_state s on s.run_id = h.run_id
 		where h.run_id >= p_from and h.run_id < p_until and h.seq = 0
 		window w as (partition by h.run_id order by h.rev)
@@ -90,7 +91,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		format('rev %s (%s) was written after it had ended with rev %s', m.rev, move_name(m.move), m.p_rev) end),
 	('visits', case when m.n = 1 and (m.rev <> 0 or m.move <> 1 or m.visit <> 1 or m.state <> 0) then
 		format('its history begins with rev %s (%s, visit %s), not with its start', m.rev, move_name(m.move), m.visit)
-	when m.digest is not null and (ways.o_states is null or m.state >= jsonb_array_length(ways.o_states)) then
+	when m.digest is not null and (ways.o_states is null or m.state >= ways.o_n) then
 		format('rev %s is in state #%s of a definition %s that %s', m.rev, m.state, left(encode(m.digest, 'hex'), 12),
 			case when ways.o_states is null then 'is not there' else 'has no such state' end)
 	when m.n > 1 and m.from_visit is distinct from m.p_visit then
@@ -111,26 +112,26 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	-- a release or a quiet park, which ends the epoch: at most two for each.
 	('fold', case when m.epoch is not null and m.rev - m.n + 1 not between m.epoch and 2 * m.epoch - 1 then
 		format('before rev %s (epoch %s) there are %s revs without a row: rows are missing, or there is one too many', m.rev, m.epoch, m.rev - m.n + 1)
-	when m.last and (m.s).rev + 1 - m.n not between (m.s).epoch and 2 * (m.s).epoch then
-		format('it is at rev %s and epoch %s with %s rows of history: rows are missing, or there are too many', (m.s).rev, (m.s).epoch, m.n)
-	when m.last and m.status > 3 and (m.s).rev <> m.rev then
-		format('it ended with rev %s and is at rev %s', m.rev, (m.s).rev)
-	when m.last and (m.s).visit <> m.visit then format('it is in visit %s, its history in visit %s', (m.s).visit, m.visit)
-	when m.last and (m.s).state <> m.state and not fsck_followed(m.run_id, m.rev, m.rev + 1) then
-		format('it is in state #%s, its history in state #%s', (m.s).state, m.state)
-	when m.last and (m.s).status <> m.status and not (m.n = 1 and (m.s).status = 2) then -- a start that waits for a limit, or is paused
-		format('it is %s, its history says %s', status_name((m.s).status), status_name(m.status))
-	when m.last and (m.s).phase <> m.phase then
-		format('it is in phase %s, its history in phase %s', phase_name((m.s).phase), phase_name(m.phase))
-	when m.last and (m.s).attempt <> m.attempt then
-		format('it has made %s attempts, its history says %s', (m.s).attempt, m.attempt)
+	when m.last and m.s_rev + 1 - m.n not between m.s_epoch and 2 * m.s_epoch then
+		format('it is at rev %s and epoch %s with %s rows of history: rows are missing, or there are too many', m.s_rev, m.s_epoch, m.n)
+	when m.last and m.status > 3 and m.s_rev <> m.rev then
+		format('it ended with rev %s and is at rev %s', m.rev, m.s_rev)
+	when m.last and m.s_visit <> m.visit then format('it is in visit %s, its history in visit %s', m.s_visit, m.visit)
+	when m.last and m.s_state <> m.state and not fsck_followed(m.run_id, m.rev, m.rev + 1) then
+		format('it is in state #%s, its history in state #%s', m.s_state, m.state)
+	when m.last and m.s_status <> m.status and not (m.n = 1 and m.s_status = 2) then -- a start that waits for a limit, or is paused
+		format('it is %s, its history says %s', status_name(m.s_status), status_name(m.status))
+	when m.last and m.s_phase <> m.phase then
+		format('it is in phase %s, its history in phase %s', phase_name(m.s_phase), phase_name(m.phase))
+	when m.last and m.s_attempt <> m.attempt then
+		format('it has made %s attempts, its history says %s', m.s_attempt, m.attempt)
 	-- a check that found nothing sets the next due time without a row; who left a queue, too
-	when m.last and (m.s).due_at <> m.due_at and m.phase <> 1 and ((m.s).rev = m.rev or m.phase not in (6, 10)) then
-		format('it is due at %s, its history says %s', (m.s).due_at, m.due_at) end),
+	when m.last and m.s_due_at <> m.due_at and m.phase <> 1 and (m.s_rev = m.rev or m.phase not in (6, 10)) then
+		format('it is due at %s, its history says %s', m.s_due_at, m.due_at) end),
 	('epochs', case when m.epoch < m.p_epoch then
 		format('rev %s is of epoch %s, and one before it of epoch %s', m.rev, m.epoch, m.p_epoch)
-	when m.last and greatest(m.epoch, m.p_epoch) > (m.s).epoch then
-		format('it is in epoch %s, and its history has epoch %s', (m.s).epoch, greatest(m.epoch, m.p_epoch)) end),
+	when m.last and greatest(m.epoch, m.p_epoch) > m.s_epoch then
+		format('it is in epoch %s, and its history has epoch %s', m.s_epoch, greatest(m.epoch, m.p_epoch)) end),
 	-- What was parked until a time and went on by itself. (When a clock was set back, that shows here, too.)
 	('timers', case when m.epoch is null or m.p_due_at = 0 or m.p_status <> 2 or m.at >= m.p_due_at or m.at < m.p_at then null
 	when m.p_phase in (3, 4) and m.move in (2, 3, 4, 5, 6, 14) then
