@@ -297,6 +297,24 @@ static bool serves(pid_t pid, const char *dir)
 	return strcmp(target, dir) == 0;
 }
 
+/* Was it started with our directory for sockets? While it starts, its file does not say
+ * where they are: a supervisor that died a moment ago may have left such a one. */
+static bool starts_for(pid_t pid, const char *socket)
+{
+	char path[64], want[PATH_MAX + 32];
+	struct hp_buf words;
+	bool found = false;
+
+	snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
+	snprintf(want, sizeof want, "unix_socket_directories=%s", socket);
+	hp_buf_init(&words, 64 * 1024);
+	if (hp_file_read(AT_FDCWD, path, &words, NULL, NULL) == 0)
+		for (size_t at = 0; at < words.n && !found; at += strlen(words.p + at) + 1)
+			found = strcmp(words.p + at, want) == 0;
+	hp_buf_free(&words);
+	return found;
+}
+
 pid_t hp_cluster_running(const struct hp_cluster *c, struct hp_error *err)
 {
 	char *lines[PID_FILE_LINES];
@@ -312,7 +330,7 @@ pid_t hp_cluster_running(const struct hp_cluster *c, struct hp_error *err)
 	if (kill((pid_t)pid, 0) != 0 || !serves((pid_t)pid, c->dir))
 		goto out;
 	found = (pid_t)pid;
-	if (n < 5 || strcmp(lines[4], c->socket) != 0) {
+	if (n < 5 || !*lines[4] ? !starts_for(found, c->socket) : strcmp(lines[4], c->socket) != 0) {
 		hp_fail(err, HP_E_CONFLICT,
 			"a PostgreSQL (pid %d) that we did not start serves %s: its sockets are in \"%s\" instead of %s",
 			(int)pid, c->dir, n < 5 ? "" : lines[4], c->socket);

@@ -1,5 +1,6 @@
 /* The runtime's small parts: counters, secrets, files, crash points' names. */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/crash.h"
+#include "runtime/cluster.h"
 #include "runtime/counters.h"
 #include "runtime/files.h"
 #include "runtime/secrets.h"
@@ -244,6 +246,42 @@ START_TEST(a_crash_point_can_strike_another_process)
 }
 END_TEST
 
+/* A PostgreSQL that starts has not written yet where its sockets are; our supervisor may
+ * have died meanwhile. Who was started for another directory stays somebody else's. */
+START_TEST(a_server_that_still_starts_is_recognised)
+{
+	struct hp_cluster c = {0};
+	struct hp_error err;
+	char file[400];
+	int status;
+	pid_t pid;
+
+	make_dir();
+	snprintf(c.dir, sizeof c.dir, "%s", dir);
+	snprintf(c.socket, sizeof c.socket, "%s/run", dir);
+	pid = fork();
+	if (pid == 0) {
+		char word[300];
+
+		snprintf(word, sizeof word, "unix_socket_directories=%s/run", dir);
+		if (chdir(dir) == 0)
+			execl("/bin/sh", "sh", "-c", "while :; do sleep 0.1; done", word, (char *)NULL);
+		_exit(1);
+	}
+	ck_assert(pid > 0);
+	snprintf(file, sizeof file, "%d\n%s\n1700000000\n5432\n\n", (int)pid, dir);
+	put("postmaster.pid", file);
+	while (hp_cluster_running(&c, &err) != pid) /* until the child has become the shell: the case has a limit */
+		;
+	snprintf(c.socket, sizeof c.socket, "%s/elsewhere", dir);
+	ck_assert_int_eq(hp_cluster_running(&c, &err), -1);
+	ck_assert_int_eq(err.code, HP_E_CONFLICT);
+	ck_assert(kill(pid, SIGKILL) == 0 && waitpid(pid, &status, 0) == pid);
+	ck_assert_int_eq(hp_cluster_running(&c, &err), 0);
+	remove_dir();
+}
+END_TEST
+
 /* Only what cannot live is held back: a worker that is killed now and then, or a
  * PostgreSQL that is, waits no longer the hundredth time. */
 START_TEST(what_has_lived_is_started_again_at_once)
@@ -275,4 +313,5 @@ HP_SUITE("runtime parts", counters_are_summed_over_slots, too_many_series_are_co
 	 counters_refuse_what_is_no_counter_file, secrets_come_from_directory_file_and_environment,
 	 a_rotated_secret_is_read_again, files_are_replaced_whole_and_bounded_when_read,
 	 a_crash_point_strikes_at_the_visit_that_was_ordered, a_crash_point_can_strike_another_process,
+	 a_server_that_still_starts_is_recognised,
 	 what_has_lived_is_started_again_at_once, every_label_has_a_name_of_its_own)
