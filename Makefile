@@ -74,7 +74,9 @@ endif
 ifneq ($(COVERAGE),)
 OPTIMISE := -O0
 HARDEN := -fstack-protector-strong
-VARIANT += --coverage
+VARIANT += --coverage -fprofile-update=atomic
+COVERAGE_LDFLAGS := -Wl,--wrap=_exit -Wl,--wrap=kill -Wl,--wrap=fexecve
+COVERAGE_OBJECT := $(BUILD)/obj/tests/lib/coverage.o
 endif
 ifneq ($(FUZZER),)
 VARIANT += -fsanitize=fuzzer-no-link
@@ -91,7 +93,7 @@ COMMON_CFLAGS = -std=c11 -fPIE $(DEFINES) -Iengine -Itests $(WARN) $(VARIANT) \
 ALL_CFLAGS = -g $(OPTIMISE) $(HARDEN) $(COMMON_CFLAGS)
 # What a test says itself is run once: compiling it well takes longer than running it.
 TEST_CFLAGS = -g -O0 $(COMMON_CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(LDFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(COVERAGE_LDFLAGS) $(LDFLAGS)
 ALL_LIBS = $(PKG_LIBS) -lev -lm -ldl -lpthread
 
 # What the scripts need to know about this build.
@@ -156,6 +158,12 @@ differential: ## both stores under the same random operations: OPS (20000), TIME
 	@sh scripts/bootstrap.sh test
 	@$(MAKE) --no-print-directory -j"$$(nproc)" $(DIFFERENTIAL)
 	@OPS=$(or $(OPS),20000) sh scripts/differential.sh
+
+.PHONY: coverage
+coverage: ## what the suites reach: core's branches, the engine's lines; SUITES="unit …" fewer
+	@sh scripts/bootstrap.sh deep
+	$(call need,scripts/coverage.sh)
+	@scripts/coverage.sh $(SUITES)
 
 mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test
@@ -238,7 +246,7 @@ $(BUILD)/lib$1.members: FORCE
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rules,$r)))
 
-$(BUILD)/holdpoint: $(BUILD)/obj/cli/main.o $(call libs_up_to,cli)
+$(BUILD)/holdpoint: $(BUILD)/obj/cli/main.o $(COVERAGE_OBJECT) $(call libs_up_to,cli)
 	$(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) $^ $(ALL_LIBS) -o $@
 
 ifeq ($(BUILD),build)
@@ -288,7 +296,7 @@ TESTS_integration := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,
 
 define unit_rules
 $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/$1_*.c)): $(BUILD)/tests/%: \
-		$(BUILD)/obj/tests/unit/%.o $(call suite_helpers,unit) $(call libs_up_to,$1)
+		$(BUILD)/obj/tests/unit/%.o $(COVERAGE_OBJECT) $(call suite_helpers,unit) $(call libs_up_to,$1)
 	@mkdir -p $$(@D)
 	$$(link_test)
 endef
@@ -301,11 +309,11 @@ $(BUILD)/obj/plugins/%.o: plugins/%.c $(BUILD)/.build_opts
 $(BUILD)/tests/runtime_plugins: | $(TEST_PLUGINS) $(NATIVE_PLUGINS)
 $(BUILD)/tests/plugin_dns: $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
 
-$(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,contract) $(call libs_up_to,store)
+$(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call suite_helpers,contract) $(call libs_up_to,store)
 	@mkdir -p $(@D)
 	$(link_test)
 
-$(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call suite_helpers,integration) $(call libs_up_to,api)
+$(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call suite_helpers,integration) $(call libs_up_to,api)
 	@mkdir -p $(@D)
 	$(link_test)
 
@@ -334,7 +342,7 @@ $(DIFFERENTIAL): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/di
 
 # Not a suite: programs that measure, in BUILD/tests/bench/.
 TESTS_bench := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,bench))
-$(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(call libs_up_to,base)
+$(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call libs_up_to,base)
 	@mkdir -p $(@D)
 	$(link_test)
 

@@ -41,6 +41,7 @@ wanted() {
 	deep clang                 the second compiler
 	deep libclang-rt-14-dev    sanitizers for clang
 	deep shellcheck            checks of the shell scripts
+	deep gcovr                 reads what was covered
 	LIST
 	if [ "$mode" != run ] && ! usable_node; then
 		echo "test nodejs                end-to-end tests; the official Stripe client as a judge"

@@ -95,7 +95,7 @@ bool hp_breaker_trips(const struct hp_breaker_window *w, const struct hp_breaker
 		int at = snprintf(reason, n, "%lld of %lld requests took %s or longer", (long long)sum.slow,
 				  (long long)sum.calls, hp_duration_format(s->slow_us, span, sizeof span));
 
-		if (at > 0 && (size_t)at < n)
+		if ((size_t)at < n)
 			snprintf(reason + at, n - (size_t)at, " within %s",
 				 hp_duration_format(s->window_us, span, sizeof span));
 		return true;

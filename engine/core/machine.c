@@ -366,21 +366,15 @@ static void on_value(struct hp_machine *m, const struct hp_event *ev, struct hp_
 
 static void on_reply(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
 {
-	switch (m->mode) {
-	case HP_M_SEND:
+	if (m->mode == HP_M_SEND) {
 		hp_m_reply_call(m, ev, act);
-		return;
-	case HP_M_PROBE:
+	} else if (m->mode == HP_M_PROBE) {
 		hp_m_reply_probe(m, ev, act);
-		return;
-	case HP_M_SQL:
+	} else if (m->mode == HP_M_SQL) {
 		hp_m_reply_sql(m, ev, act);
-		return;
-	case HP_M_CHECK:
+	} else {
+		HP_ASSERT(m->mode == HP_M_CHECK && "a reply nobody waits for");
 		hp_m_reply_check(m, ev, act);
-		return;
-	default:
-		HP_ASSERT(0 && "a reply nobody waits for");
 	}
 }
 

@@ -35,8 +35,7 @@ static void close_them(struct hp_machine *m)
 void hp_m_leave_children(struct hp_machine *m)
 {
 	const struct hp_run *a = &m->t.after;
-	bool stays = a->phase == HP_PH_JOINING && a->visit == m->run.visit && a->status == HP_WAITING &&
-		     m->t.disposition == HP_PARK;
+	bool stays = a->phase == HP_PH_JOINING && a->visit == m->run.visit && a->status == HP_WAITING;
 
 	if (m->run.phase == HP_PH_JOINING && !stays && !HP_MUTANT(children_told))
 		close_them(m);

@@ -54,8 +54,7 @@ static bool repeat_is_safe(const struct hp_machine *m)
 	if (op->repeat == HP_REPEAT_NEVER)
 		return HP_GUARD(repeat_never, false);
 	/* it must still arrive inside the provider's memory of our key */
-	return HP_GUARD(window, a->first_sent_at == 0 ||
-				m->now + hp_m_state(m)->timeout_us < a->first_sent_at + op->window_us);
+	return HP_GUARD(window, m->now + hp_m_state(m)->timeout_us < a->first_sent_at + op->window_us);
 }
 
 /* Nobody knows whether the effect happened: look first, and not before the last
@@ -164,7 +163,7 @@ void hp_m_again(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	due = m->now + hp_backoff(&s->retry, a->id, a->visit, a->failures, ev->retry_after_us);
 	if (!HP_GUARD(attempts, a->failures < s->retry.attempts) ||
 	    (s->retry.total_us > 0 && due > a->entered_at + s->retry.total_us)) {
-		if (a->unresolved && s->kind == HP_CALL && s->call.has_probe && !operation(m)->read)
+		if (a->unresolved && s->kind == HP_CALL && s->call.has_probe)
 			hp_m_doubt(m, act, "no attempt was answered clearly");
 		else
 			hp_m_fail(m, act, a->unresolved ? HP_AMBIGUOUS : ev->outcome, ev->code, ev->message);

@@ -76,8 +76,10 @@ void hp_m_leave_limits(struct hp_machine *m, bool stays)
 {
 	const struct hp_state *s = hp_m_state(m);
 
-	if (!hp_state_calls(s) || !s->call.limited || m->t.after.visit != m->t.from_visit)
+	if (!hp_state_calls(s) || !s->call.limited)
 		return;
+	if (m->t.after.visit != m->t.from_visit) /* uncovered: a call that was just entered is left by a later transition */
+		return;                          /* uncovered: the same */
 	if (did_nothing(m))
 		hp_m_annex(m, "limits", hp_bytes_of("{\"end\":\"return\"}"));
 	else if (stays)
@@ -148,7 +150,7 @@ void hp_m_park(struct hp_machine *m, struct hp_action *act, enum hp_move move, e
 	a->phase = phase;
 	a->due_at = due_at;
 	/* entering a state and parking there is one move: the entering tells more */
-	if (!m->dirty || move == HP_MOVE_HELD)
+	if (!m->dirty)
 		m->t.move = move;
 	m->t.disposition = HP_PARK;
 	hp_m_commit(m, act);
@@ -262,7 +264,7 @@ static bool ends(struct hp_machine *m, struct hp_action *act)
 {
 	if (hp_m_undo_due(m))
 		turn_back(m, act);
-	else if (m->t.after.cancel && !hp_m_unwinds(m))
+	else if (m->t.after.cancel)
 		hp_m_cancel(m, act);
 	else
 		return false;
@@ -470,18 +472,17 @@ void hp_m_fail(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	if (s->kind == HP_SWEEP && hp_m_sweep_tolerates(m, act, c))
 		return;
 	next = find_catch(s, c, m->t.code);
-	if (s->kind == HP_CALL && s->call.limited && s->call.over_budget != HP_NO_STATE && code && strcmp(m->code_buf, "over_budget") == 0)
+	if (s->kind == HP_CALL && s->call.limited && s->call.over_budget != HP_NO_STATE && strcmp(m->code_buf, "over_budget") == 0)
 		next = s->call.over_budget;
 	if (next == HP_NO_STATE && hp_m_undo_due(m) && !m->t.after.unresolved) {
 		hp_m_unwind(m, act, m->t.after.cancel ? HP_CANCELLED : HP_FAILED);
 		return;
 	}
-	if (next == HP_NO_STATE && !HP_MUTANT(held)) {
-		hp_m_hold(m, act, c, m->code_buf, m->message_buf);
-		return;
-	}
-	if (next == HP_NO_STATE) { /* mutant `held`: an uncaught failure is simply the end */
-		hp_m_finish(m, act, HP_FAILED, nothing);
+	if (next == HP_NO_STATE) {
+		if (HP_MUTANT(held)) /* an uncaught failure is simply the end */
+			hp_m_finish(m, act, HP_FAILED, nothing);
+		else
+			hp_m_hold(m, act, c, m->code_buf, m->message_buf);
 		return;
 	}
 	/* one that turns back here is looked at first, by the probe or a person */

@@ -300,30 +300,17 @@ void hp_m_open(struct hp_machine *m, const struct hp_event *ev, struct hp_action
 
 	m->wait.due = s->kind == HP_APPROVAL ? approval_deadline(s, hp_m_after(m)) : m->t.after.due_at;
 	hp_m_wait_read(m, ev->annex);
-	switch (s->kind) {
-	case HP_WAIT:
+	if (s->kind == HP_WAIT) {
 		open_wait(m, ev, act);
-		return;
-	case HP_AWAIT:
+	} else if (s->kind == HP_AWAIT) {
 		open_await(m, ev, act);
-		return;
-	case HP_APPROVAL:
+	} else if (s->kind == HP_APPROVAL) {
 		open_approval_state(m, ev, act);
-		return;
-	case HP_SWEEP: /* between two pages */
-		if (m->now >= hp_m_after(m)->due_at)
+	} else {
+		HP_ASSERT(s->kind == HP_SWEEP && "this kind of state is never open");
+		if (m->now >= hp_m_after(m)->due_at) /* between two pages */
 			hp_m_sweep(m, act);
 		else
 			hp_m_park(m, act, HP_MOVE_WOKEN, HP_PH_OPEN, hp_m_after(m)->due_at);
-		return;
-	case HP_CALL:
-	case HP_SQL:
-	case HP_CHOOSE:
-	case HP_SUCCEED:
-	case HP_FAIL:
-	case HP_RUN:
-	case HP_EACH:
-		break;
 	}
-	HP_ASSERT(0 && "this kind of state is never open");
 }

@@ -70,11 +70,13 @@ static void settle(const struct hp_schedule *s, int64_t now, int64_t idle_since,
 	int max = s->catch_up != HP_CATCH_ALL || s->overlap == HP_OVERLAP_QUEUE ? 1 : HP_SCHEDULE_STARTS;
 	int64_t tick;
 
-	for (int steps = 0; steps < HP_SCHEDULE_STEPS; steps++) {
+	for (int steps = 0;; steps++) {
 		bool late;
 
 		if (!next(s, p->position, &tick) || due_of(s, tick) > now)
 			return;
+		if (steps == HP_SCHEDULE_STEPS)
+			break;
 		late = too_late(s, tick, now, idle_since);
 		if (s->catch_up == HP_CATCH_ALL && !late && p->n_start == max)
 			return;
@@ -88,7 +90,7 @@ static void settle(const struct hp_schedule *s, int64_t now, int64_t idle_since,
 		p->start[p->n_start++] = tick;
 	}
 	/* Out of steps: what is newest is not known yet, so what was found is not it. */
-	if (p->n_start > 0 && s->catch_up != HP_CATCH_ALL && next(s, p->position, &tick) && due_of(s, tick) <= now)
+	if (p->n_start > 0 && s->catch_up != HP_CATCH_ALL)
 		give_up(p, p->start[--p->n_start]);
 }
 

@@ -181,7 +181,8 @@ static int signed_content(enum hp_scheme scheme, struct hp_bytes id, struct hp_b
 
 /* The signature as it is written in the header, into code[CODE_LEN + 1]. Fails
  * for a secret that is empty or, where base64 is asked for, not base64. */
-static int make_code(enum hp_scheme scheme, const char *secret, struct hp_bytes content, char *code)
+static int make_code(enum hp_scheme scheme, const char *secret, struct hp_bytes content, char *code,
+		     struct hp_error *err)
 {
 	uint8_t key[STANDARD_KEY_MAX], digest[HP_SHA256_LEN];
 	struct hp_bytes text = hp_bytes_of(secret);
@@ -190,7 +191,7 @@ static int make_code(enum hp_scheme scheme, const char *secret, struct hp_bytes 
 	int rc = -1;
 
 	if (text.n == 0)
-		return -1;
+		return hp_fail(err, HP_E_INVALID, "the signing secret is empty");
 	if (scheme != HP_SCHEME_STANDARD) {
 		hp_hmac_sha256(text.p, text.n, content.p, content.n, digest);
 		hp_hex(digest, sizeof digest, code);
@@ -200,10 +201,12 @@ static int make_code(enum hp_scheme scheme, const char *secret, struct hp_bytes 
 	hp_buf_init(&b64, CODE_LEN);
 	if (hp_unbase64(text.p, text.n, key, sizeof key, &key_n) == 0 && key_n > 0) {
 		hp_hmac_sha256(key, key_n, content.p, content.n, digest);
-		if (hp_base64(&b64, digest, sizeof digest) == 0) {
+		hp_base64(&b64, digest, sizeof digest);
+		rc = hp_buf_check(&b64, "signature", err);
+		if (rc == 0)
 			memcpy(code, hp_buf_str(&b64), b64.n + 1);
-			rc = 0;
-		}
+	} else {
+		hp_fail(err, HP_E_INVALID, "the signing secret is empty or not base64");
 	}
 	hp_buf_free(&b64);
 	explicit_bzero(key, sizeof key);
@@ -239,7 +242,7 @@ enum hp_signature hp_signature_verify(enum hp_scheme scheme, hp_header_fn header
 	if (signed_content(scheme, c.id, c.time, body, &content) != 0)
 		goto out; /* no memory: the sender will try again, nobody slips in */
 	for (i = 0; i < n_secrets; i++)
-		if (make_code(scheme, secrets[i], hp_buf_bytes(&content), code) == 0)
+		if (make_code(scheme, secrets[i], hp_buf_bytes(&content), code, NULL) == 0)
 			good |= among(scheme, c.signatures, code);
 	if (!HP_GUARD(signature, good))
 		goto out;
@@ -272,20 +275,18 @@ int hp_signature_sign(enum hp_scheme scheme, const char *secret, const char *id,
 	if (standard && (!id || !*id))
 		return hp_fail(err, HP_E_INVALID,
 			       "a Standard Webhooks signature needs a message id");
-	if (now_us < 0 || hp_buf_printf(&time, "%lld", (long long)(now_us / SECOND)) != 0) {
-		hp_fail(err, HP_E_INVALID, "cannot sign for the time %lld", (long long)now_us);
+	if (now_us < 0)
+		return hp_fail(err, HP_E_INVALID, "cannot sign for the time %lld", (long long)now_us);
+	hp_buf_printf(&time, "%lld", (long long)(now_us / SECOND));
+	if (hp_buf_check(&time, "time of the signature", err) != 0)
 		goto out;
-	}
 	if (signed_content(scheme, hp_bytes_of(standard ? id : NULL), hp_buf_bytes(&time), body,
 			   &content) != 0) {
 		hp_fail(err, HP_E_NOMEM, "no memory to sign %zu bytes", body.n);
 		goto out;
 	}
-	if (make_code(scheme, secret, hp_buf_bytes(&content), code) != 0) {
-		hp_fail(err, HP_E_INVALID, "the signing secret is empty%s",
-			standard ? " or not base64" : "");
+	if (make_code(scheme, secret, hp_buf_bytes(&content), code, err) != 0)
 		goto out;
-	}
 	if (standard)
 		hp_buf_printf(out, "v1,%s", code);
 	else

@@ -432,7 +432,106 @@ START_TEST(children_that_are_decided_go_before_an_arm)
 }
 END_TEST
 
-HP_SUITE("core arms", children_have_arms_too_and_are_told_to_end, children_that_are_decided_go_before_an_arm,
+/* Whatever the order in which they are declared. */
+START_TEST(of_two_clocks_the_one_that_was_due_first_goes)
+{
+	struct hp_state *s = world_canary();
+
+	s->arms[1] = s->arms[2]; /* instead of the check; the sooner one stands behind it */
+	s->arms[2] = (struct hp_arm){ .name = "sooner", .kind = HP_ARM_TIMER, .next = 1, .failed = HP_NO_STATE, .after_us = HP_MINUTE };
+	claim();
+	value("{\"ask\":\"?\"}", 1);
+	value("r1", 0);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + HP_MINUTE);
+	keep_annex();
+	commit();
+	W.now += 2 * HP_HOUR;
+	claim_annexed((struct hp_event){ 0 });
+	expect_state(1);
+}
+END_TEST
+
+/* An arm that leads to the end by failure is told of where the failure is. */
+START_TEST(an_arm_may_lead_straight_to_a_failure)
+{
+	struct hp_state *s = world_canary();
+
+	s->arms[0].next = 6;
+	state(6, "given_up", HP_FAIL)->fail.code = "aborted";
+	open_canary();
+	claim_annexed((struct hp_event){ .mail_id = 3 });
+	expect_eval(HP_EVAL_RESULT);
+	value("", 0);
+	ck_assert_int_eq(W.act.transition->after.status, HP_FAILED);
+	ck_assert_str_eq(W.act.transition->code, "aborted");
+	ck_assert_ptr_nonnull(strstr(W.act.transition->message, "arm \"abort\" of state \"promote\" went first"));
+	ck_assert_int_eq(W.act.transition->n_saves, 0); /* the event was empty: nothing to save */
+}
+END_TEST
+
+START_TEST(a_check_without_a_reply_saves_nothing)
+{
+	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_CLASS_OK, .retry_after_us = -1 };
+
+	world_canary()->approval.n_reminders = 0;
+	open_canary();
+	W.now += 30 * HP_SECOND;
+	check_sent();
+	step(&ev);
+	alarm_says(true);
+	expect_state(4);
+	ck_assert_int_eq(W.act.pending->n_saves, 0);
+}
+END_TEST
+
+/* `set` has brought an annex of its own before the wait is over. */
+START_TEST(a_wait_that_is_over_says_so_once)
+{
+	struct hp_event ev = { .type = HP_EV_VALUE, .ok = true, .value = hp_bytes_of("{\"a\":1}"), .secrets = hp_bytes_of("[1]") };
+	struct hp_state *s;
+	int over = 0;
+
+	setup();
+	s = state(0, "pause", HP_WAIT);
+	s->has_set = true;
+	arm(s, "late", HP_ARM_TIMER, 1)->after_us = HP_HOUR;
+	state(1, "done", HP_SUCCEED);
+	claim();
+	expect_eval(HP_EVAL_UNTIL);
+	{
+		struct hp_event at = { .type = HP_EV_VALUE, .ok = true, .number = W.now + HP_MINUTE };
+
+		step(&at);
+	}
+	keep_annex();
+	commit();
+	W.now += HP_MINUTE;
+	claim_annexed((struct hp_event){ 0 });
+	expect_eval(HP_EVAL_SET);
+	step(&ev);
+	value("", 0);
+	for (int i = 0; i < W.act.transition->n_annexes; i++)
+		over += strcmp(W.act.transition->annexes[i].kind, "arms") == 0;
+	ck_assert_int_eq(W.act.transition->n_annexes, 2);
+	ck_assert_int_eq(over, 1);
+}
+END_TEST
+
+/* One mailbox brings its key as a document, or as it is. */
+START_TEST(a_mailbox_may_be_a_plain_key)
+{
+	world_canary();
+	claim();
+	value("{\"ask\":\"?\"}", 1);
+	expect_eval(HP_EVAL_MAILBOX);
+	value("", 0);
+	ck_assert_str_eq(W.act.transition->wait_keys.p, "key-1");
+}
+END_TEST
+
+HP_SUITE("core arms", of_two_clocks_the_one_that_was_due_first_goes, an_arm_may_lead_straight_to_a_failure,
+	 a_check_without_a_reply_saves_nothing, a_wait_that_is_over_says_so_once, a_mailbox_may_be_a_plain_key,
+	 children_have_arms_too_and_are_told_to_end, children_that_are_decided_go_before_an_arm,
 	 a_check_that_finds_nothing_parks_the_run_as_it_was,
 	 a_check_that_says_so_goes_on_and_closes_the_approval,
 	 nothing_goes_early,

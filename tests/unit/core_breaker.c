@@ -169,7 +169,40 @@ START_TEST(waves_grow_and_are_bounded)
 		ck_assert_int_eq(hp_breaker_wave(i, HP_SECOND), expect[i]);
 	ck_assert_int_eq(hp_breaker_wave(0, NOW), 10); /* the first is small, whenever it comes */
 	ck_assert_int_eq(hp_breaker_wave(1, 3 * HP_SECOND), 60);
+	ck_assert_int_eq(hp_breaker_wave(1, HP_MSEC), 20); /* woken at once again: as after a second */
 	ck_assert_int_eq(hp_breaker_wave(1000, HP_DAY), 2500);
+}
+END_TEST
+
+START_TEST(what_is_not_asked_for_opens_nothing)
+{
+	spec.failures_percent = spec.consecutive = 0;
+	note(30, true, NOW, 0);
+	ck_assert(!trips(NOW));
+	spec.failures_percent = 50;
+	ck_assert(trips(NOW));
+}
+END_TEST
+
+/* The clock was set back: what is of the future says nothing of now. */
+START_TEST(buckets_of_the_future_are_not_looked_at)
+{
+	spec.consecutive = 0;
+	note(30, true, NOW + HP_MINUTE, 0);
+	ck_assert(!trips(NOW));
+	ck_assert(trips(NOW + HP_MINUTE));
+}
+END_TEST
+
+START_TEST(a_reason_is_cut_to_its_room)
+{
+	char small[12];
+
+	spec.failures_percent = spec.consecutive = 0;
+	spec.slow_us = HP_SECOND;
+	note(30, false, NOW, HP_MINUTE);
+	ck_assert(hp_breaker_trips(&window, &spec, NOW, small, sizeof small));
+	ck_assert_str_eq(small, "30 of 30 re");
 }
 END_TEST
 
@@ -223,6 +256,9 @@ int main(void)
 	tcase_add_test(t, a_late_bucket_takes_no_newer_ones_place);
 	tcase_add_test(t, half_open_lets_no_more_than_its_probes);
 	tcase_add_test(t, waves_grow_and_are_bounded);
+	tcase_add_test(t, what_is_not_asked_for_opens_nothing);
+	tcase_add_test(t, buckets_of_the_future_are_not_looked_at);
+	tcase_add_test(t, a_reason_is_cut_to_its_room);
 	tcase_add_test(t, retries_within_the_budget_are_free);
 	tcase_add_test(t, a_healthy_endpoint_never_waits);
 	return hp_run_case("core_breaker", t);

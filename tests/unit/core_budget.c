@@ -86,6 +86,27 @@ START_TEST(a_bucket_spaces_what_it_cannot_give_at_once)
 }
 END_TEST
 
+START_TEST(what_is_used_is_told_and_can_be_carried_over)
+{
+	struct hp_quota window = { .max = 10, .per_us = HOUR }, bucket = { .max = 10, .per_us = SECOND, .burst = 10, .bucket = true };
+	struct hp_meter m = { 0 };
+
+	hp_budget_carry(&window, &m, 4, T0);
+	ck_assert_int_eq(hp_budget_used(&window, &m, T0), 4);
+	ck_assert_int_eq(take(&window, &m, 7, false, T0), -1);
+	ck_assert_int_eq(take(&window, &m, 6, false, T0), T0);
+	ck_assert_int_eq(hp_budget_used(&window, &m, T0), 10);
+	hp_budget_carry(&bucket, &m, 4, T0);
+	ck_assert_int_eq(hp_budget_used(&bucket, &m, T0), 4);
+	ck_assert_int_eq(take(&bucket, &m, 7, false, T0), -1);
+	ck_assert_int_eq(take(&bucket, &m, 6, false, T0), T0);
+	ck_assert_int_eq(hp_budget_used(&bucket, &m, T0), 10);
+	ck_assert_int_eq(take(&bucket, &m, 5, true, T0), T0 + SECOND / 2);
+	ck_assert_int_eq(hp_budget_used(&bucket, &m, T0), 10); /* what is promised beyond it is not in use yet */
+	ck_assert_int_eq(hp_budget_used(&bucket, &m, T0 + HOUR), 0);
+}
+END_TEST
+
 START_TEST(money_times_months_fits)
 {
 	struct hp_quota q = { .max = INT64_C(900000000000000), .per_us = 31 * 24 * HOUR, .burst = 1, .bucket = true };
@@ -151,6 +172,7 @@ int main(void)
 	tcase_add_test(t, a_new_window_begins_empty);
 	tcase_add_test(t, what_is_given_back_can_be_given_again);
 	tcase_add_test(t, a_bucket_spaces_what_it_cannot_give_at_once);
+	tcase_add_test(t, what_is_used_is_told_and_can_be_carried_over);
 	tcase_add_test(t, money_times_months_fits);
 	tcase_add_loop_test(t, no_window_is_ever_exceeded, 0, 20);
 	return hp_run_case("core budget", t);

@@ -65,8 +65,39 @@ START_TEST(states_are_found_by_name)
 }
 END_TEST
 
+/* What later features added: sweeps, children, arms, budgets. */
+START_TEST(the_ways_out_of_other_kinds)
+{
+	struct hp_arm arms[] = {{.name = "late", .line = 51, .next = 2, .failed = HP_NO_STATE},
+				{.name = "ill", .line = 52, .next = 2, .failed = 3}};
+	struct hp_catch one[] = {{"taken", 3, 41}};
+	struct hp_state s[] = {
+	    {.name = "s", .kind = HP_SWEEP, .line = 40, .next = 1, .catches = one, .n_catches = 1,
+	     .call = {.limited = true, .over_budget = 2}},
+	    {.name = "r", .kind = HP_RUN, .line = 50, .next = 2, .children = {.timeout = 3}, .arms = arms, .n_arms = 2},
+	    {.name = "e", .kind = HP_EACH, .line = 60, .next = 3, .children = {.timeout = HP_NO_STATE}, .catches = one,
+	     .n_catches = 1},
+	    {.name = "c", .kind = HP_CALL, .line = 70, .next = 0, .call = {.limited = true, .over_budget = HP_NO_STATE}},
+	};
+	const struct hp_definition d = {.workflow = "w", .states = s, .n_states = 4};
+	struct seen seen;
+
+	ck_assert_str_eq(edges_of(&d, 0, &seen), "0-next->1@40 0-over budget->2@40 0-catch taken->3@41 ");
+	ck_assert_str_eq(edges_of(&d, 1, &seen), "1-next->2@50 1-timeout->3@50 1-on late->2@51 1-on ill->2@52 1-on ill failed->3@52 ");
+	ck_assert_str_eq(edges_of(&d, 2, &seen), "2-next->3@60 2-catch taken->3@41 ");
+	ck_assert_str_eq(edges_of(&d, 3, &seen), "3-next->0@70 ");
+}
+END_TEST
+
 START_TEST(names_are_stable)
 {
+	ck_assert_str_eq(hp_kind_name(HP_SWEEP), "sweep");
+	ck_assert_str_eq(hp_kind_name(HP_RUN), "run");
+	ck_assert_str_eq(hp_kind_name(HP_EACH), "each");
+	ck_assert_str_eq(hp_arm_kind_name(HP_ARM_EVENT), "event");
+	ck_assert_str_eq(hp_arm_kind_name(HP_ARM_TIMER), "timer");
+	ck_assert_str_eq(hp_arm_kind_name(HP_ARM_CHECK), "check");
+	ck_assert_str_eq(hp_arm_kind_name((enum hp_arm_kind)99), "unknown");
 	ck_assert_str_eq(hp_class_name(HP_CLASS_OK), "ok");
 	ck_assert_str_eq(hp_class_name(HP_RETRYABLE), "retryable");
 	ck_assert_str_eq(hp_class_name(HP_TERMINAL), "terminal");
@@ -90,6 +121,7 @@ int main(void)
 	TCase *t = tcase_create("definition");
 
 	tcase_add_test(t, every_declared_way_is_an_edge);
+	tcase_add_test(t, the_ways_out_of_other_kinds);
 	tcase_add_test(t, states_are_found_by_name);
 	tcase_add_test(t, names_are_stable);
 	return hp_run_case("core definition", t);

@@ -63,6 +63,19 @@ START_TEST(others_are_refused)
 }
 END_TEST
 
+START_TEST(blanks_are_blanks_and_words_are_whole)
+{
+	struct hp_quorum q;
+
+	ck_assert_int_eq(hp_quorum_parse("\t1\nof \tsre_team\n and 2 of a.b-c ", &q, NULL), 0);
+	ck_assert_int_eq(q.n_terms, 2);
+	ck_assert_str_eq(q.terms[0].role, "sre_team");
+	ck_assert_str_eq(q.terms[1].role, "a.b-c");
+	ck_assert_int_eq(hp_quorum_parse("1 or sre", &q, NULL), -1); /* as long as "of" */
+	ck_assert_int_eq(hp_quorum_parse("1 off sre", &q, NULL), -1);
+}
+END_TEST
+
 START_TEST(a_role_has_a_maximum)
 {
 	char text[128] = "1 of ";
@@ -81,6 +94,7 @@ int main(void)
 
 	tcase_add_test(t, expressions_are_read);
 	tcase_add_test(t, others_are_refused);
+	tcase_add_test(t, blanks_are_blanks_and_words_are_whole);
 	tcase_add_test(t, a_role_has_a_maximum);
 	return hp_run_case("core quorum", t);
 }

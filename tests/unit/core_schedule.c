@@ -158,6 +158,58 @@ START_TEST(queue_waits_and_waiting_is_not_lateness)
 }
 END_TEST
 
+START_TEST(a_run_that_lives_holds_up_only_who_queues)
+{
+	struct hp_schedule s = hourly(HP_CATCH_LAST, HP_OVERLAP_ALLOW);
+	struct hp_schedule_plan p;
+
+	hp_schedule_plan(&s, T, T + HOUR, true, 0, &p);
+	ck_assert_int_eq(p.n_start, 1);
+	s.overlap = HP_OVERLAP_QUEUE;
+	hp_schedule_plan(&s, T, T + HOUR, true, 0, &p);
+	ck_assert_int_eq(p.n_start, 0);
+}
+END_TEST
+
+/* No text gives such a cron (one that never fires is refused); its schedule sleeps for ever. */
+START_TEST(what_never_ticks_is_not_looked_at_again)
+{
+	struct hp_schedule s = {.name = "never", .zone = &hp_zone_utc, .catch_up = HP_CATCH_LAST};
+	struct hp_schedule_plan p = plan(&s, T, T + HOUR);
+
+	ck_assert_int_eq(p.n_start, 0);
+	ck_assert_int_eq(p.n_ahead, 0);
+	ck_assert_int_eq(p.look, 0);
+	s.cron.real_time = true;
+	p = plan(&s, T, T + HOUR);
+	ck_assert_int_eq(p.look, 0);
+}
+END_TEST
+
+/* Away for longer than one look goes through: what is newest is found by the last look,
+ * also when that one comes out even. */
+START_TEST(the_last_step_of_a_look_may_be_the_newest)
+{
+	struct hp_schedule s = hourly(HP_CATCH_LAST, HP_OVERLAP_SKIP);
+	struct hp_schedule_plan p = plan(&s, T, T + HP_SCHEDULE_STEPS * HOUR);
+
+	ck_assert_int_eq(p.n_start, 1);
+	ck_assert_int_eq(p.start[0], T + HP_SCHEDULE_STEPS * HOUR);
+	ck_assert_int_eq(p.skipped, HP_SCHEDULE_STEPS - 1);
+	/* all of them too late: none is there to be given up */
+	s.catch_up = HP_CATCH_NONE;
+	p = plan(&s, T, T + (HP_SCHEDULE_STEPS + 10) * HOUR);
+	ck_assert_int_eq(p.n_start, 0);
+	ck_assert_int_eq(p.skipped, HP_SCHEDULE_STEPS);
+	/* each is wanted: what was found stays, however many are left */
+	s.catch_up = HP_CATCH_ALL;
+	s.within = (HP_SCHEDULE_STEPS - 10) * HOUR;
+	p = plan(&s, T, T + (2 * HP_SCHEDULE_STEPS - 20) * HOUR);
+	ck_assert_int_eq(p.n_start, 11);
+	ck_assert_int_eq(p.skipped, HP_SCHEDULE_STEPS - 11);
+}
+END_TEST
+
 START_TEST(words_have_a_place)
 {
 	ck_assert_int_eq(hp_catch_up_of("all"), HP_CATCH_ALL);
@@ -171,4 +223,6 @@ END_TEST
 
 HP_SUITE("core schedule", a_tick_is_started_on_time, jitter_delays_and_stays_in_its_window, last_catches_up_the_newest,
 	 none_starts_only_what_is_on_time, all_starts_each_within_its_window, a_look_is_bounded_and_forgets_no_tick,
-	 queue_waits_and_waiting_is_not_lateness, words_have_a_place)
+	 queue_waits_and_waiting_is_not_lateness, words_have_a_place,
+	 what_never_ticks_is_not_looked_at_again,
+	 a_run_that_lives_holds_up_only_who_queues, the_last_step_of_a_look_may_be_the_newest)

@@ -18,6 +18,7 @@
 #include "base/json.h"
 #include "base/words.h"
 #include "lib/suite.h"
+#include "lib/sweep.h"
 
 #define SECOND INT64_C(1000000)
 #define TOLERANCE (300 * SECOND)
@@ -440,6 +441,10 @@ START_TEST(signing_refuses)
 	    hp_signature_sign(HP_SCHEME_STRIPE, "s", NULL, -SECOND, body, &out, &name, &err), -1);
 	ck_assert_int_eq(
 	    hp_signature_sign((enum hp_scheme)9, "s", NULL, SECOND, body, &out, &name, &err), -1);
+	ck_assert_int_eq(
+	    hp_signature_sign((enum hp_scheme)0, "s", NULL, SECOND, body, &out, &name, &err), -1);
+	ck_assert_int_eq(
+	    hp_signature_sign(HP_SCHEME_STANDARD, STD_SECRET, "", SECOND, body, &out, &name, &err), -1);
 	ck_assert_str_eq(hp_buf_str(&out), "");
 	hp_buf_free(&out);
 	hp_buf_init(&out, 10); /* too small for a header */
@@ -471,6 +476,36 @@ START_TEST(no_memory_fails_closed)
 		    HP_SIGNATURE_BAD);
 	}
 	hp_alloc_fail_at(0);
+}
+END_TEST
+
+static int sign_it(void *arg, struct hp_error *err)
+{
+	struct hp_bytes body = hp_bytes_of(BODY);
+	struct hp_buf out;
+	const char *name;
+	int rc;
+
+	hp_buf_init(&out, 256);
+	rc = hp_signature_sign(*(enum hp_scheme *)arg, STD_SECRET, STD_ID, STD_TIME * SECOND, body, &out, &name, err);
+	hp_buf_free(&out);
+	return rc;
+}
+
+START_TEST(no_memory_signs_nothing)
+{
+	enum hp_scheme schemes[] = {HP_SCHEME_STRIPE, HP_SCHEME_STANDARD};
+
+	for (size_t i = 0; i < 2; i++)
+		ck_assert_uint_gt(hp_sweep(sign_it, &schemes[i]), 2);
+}
+END_TEST
+
+START_TEST(a_scheme_that_is_none_verifies_nothing)
+{
+	const char *headers[] = {"webhook-id", STD_ID, "webhook-timestamp", "1614265330", "webhook-signature", STD_GOOD, NULL};
+
+	ck_assert_int_eq(verify_at((enum hp_scheme)9, headers, BODY, STD_SECRET, NULL, STD_TIME * SECOND), HP_SIGNATURE_BAD);
 }
 END_TEST
 
@@ -556,6 +591,8 @@ int main(int argc, char **argv)
 	tcase_add_test(t, bodies_are_bytes);
 	tcase_add_test(t, signing_refuses);
 	tcase_add_test(t, no_memory_fails_closed);
+	tcase_add_test(t, no_memory_signs_nothing);
+	tcase_add_test(t, a_scheme_that_is_none_verifies_nothing);
 	tcase_add_test(t, schemes_by_name);
 	status = hp_run_case("core_signature", t);
 	json_decref(vectors);

@@ -413,9 +413,102 @@ START_TEST(a_cancel_beside_the_last_row_leaves_no_doubt)
 }
 END_TEST
 
+START_TEST(a_key_that_cannot_be_kept_stops_the_sweep)
+{
+	static char key[HP_CURSOR_MAX + 2];
+
+	memset(key, '1', sizeof key - 1);
+	sweep(false);
+	claim();
+	args();
+	page(1, key, NULL);
+	ck_assert_str_eq(W.act.transition->after.code, "cursor_too_long");
+	ck_assert(!W.act.transition->in_sql);
+	sweep(false);
+	claim_found("{\"sweep\":{\"cursor\":1,\"row\":null,\"done\":1}}");
+	args();
+	page(1, "", NULL);
+	ck_assert_str_eq(W.act.transition->after.code, "cursor_too_long");
+	ck_assert_int_eq(W.act.transition->n_annexes, 0);
+}
+END_TEST
+
+/* What does not fit is taken for no place at all: from the beginning, never from elsewhere. */
+START_TEST(a_place_that_cannot_be_read_is_the_beginning)
+{
+	static char found[HP_CURSOR_MAX + 200];
+	size_t n = (size_t)snprintf(found, sizeof found, "{\"sweep\":{\"total\":\"many\",\"cursor\":\"");
+
+	memset(found + n, 'k', HP_CURSOR_MAX);
+	snprintf(found + n + HP_CURSOR_MAX, 20, "\"}}");
+	sweep(false);
+	claim_found(found);
+	args();
+	ck_assert_str_eq(W.act.sweep->cursor, "");
+	ck_assert_int_eq(W.act.sweep->total, -1);
+}
+END_TEST
+
+START_TEST(a_reply_without_a_body_is_null)
+{
+	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_CLASS_OK, .retry_after_us = -1 };
+
+	sweep(true);
+	found_first_row();
+	call_row("{\"id\":7}");
+	step(&ev);
+	args();
+	ck_assert_str_eq(W.act.reply.p, "null");
+}
+END_TEST
+
+START_TEST(the_total_is_kept_once_it_is_known)
+{
+	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_CLASS_OK, .retry_after_us = -1,
+			       .swept = { .rows = 2, .total = 50, .cursor = hp_bytes_of("7") } };
+
+	sweep(false);
+	claim();
+	args();
+	step(&ev);
+	ck_assert_ptr_nonnull(strstr(annex("sweep"), "\"total\":50"));
+	commit();
+	args();
+	page(2, "9", NULL); /* asked with the first page only */
+	ck_assert_ptr_nonnull(strstr(annex("sweep"), "\"total\":50"));
+}
+END_TEST
+
+/* Paused while the last row's call was out: what follows it is entered, not begun. */
+START_TEST(a_pause_beside_the_last_row_waits_in_the_next_state)
+{
+	sweep(true);
+	found_first_row();
+	call_row("{\"id\":7}");
+	pause_flag = true; /* and its worker dies */
+	claim_found("{\"sweep\":{\"cursor\":7,\"row\":{\"id\":7},\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0}}");
+	call_row("{\"id\":7}");
+	replied(HP_CLASS_OK, NULL);
+	args();
+	page(0, NULL, NULL);
+	ck_assert(W.act.transition->in_sql);
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_ENTERED);
+	ck_assert_int_eq(W.act.transition->disposition, HP_KEEP);
+	commit();
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_PAUSED);
+	pause_flag = false;
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("sweep");
+
+	tcase_add_test(t, a_key_that_cannot_be_kept_stops_the_sweep);
+	tcase_add_test(t, a_place_that_cannot_be_read_is_the_beginning);
+	tcase_add_test(t, a_reply_without_a_body_is_null);
+	tcase_add_test(t, the_total_is_kept_once_it_is_known);
+	tcase_add_test(t, a_pause_beside_the_last_row_waits_in_the_next_state);
 
 	tcase_add_test(t, a_page_and_its_place_are_one_commit);
 	tcase_add_test(t, whoever_takes_over_goes_on_where_it_was_committed);
