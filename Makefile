@@ -6,6 +6,7 @@
 #
 # Switches:  SAN=address,undefined   sanitizers      CC=clang   the other compiler
 #            COVERAGE=1              gcov counters   BUILD=dir  another build directory
+#            TORTURE=1               calls can be made to fail (make torture)
 #            MUTANT=name             without the guard `name`   V=1  show commands
 #            FUZZER=1                with libFuzzer and its sanitizers (make fuzz)
 
@@ -22,6 +23,10 @@ BUILD ?= build-fuzz
 endif
 
 # A variant has a build directory of its own; only the plain build writes ./holdpoint.
+ifneq ($(TORTURE),)
+BUILD ?= build-torture
+SAN ?= address,undefined
+endif
 ifneq ($(SAN),)
 BUILD ?= build-san
 else ifneq ($(COVERAGE),)
@@ -80,6 +85,16 @@ COVERAGE_OBJECT := $(BUILD)/obj/tests/lib/coverage.o
 endif
 ifneq ($(FUZZER),)
 VARIANT += -fsanitize=fuzzer-no-link
+endif
+ifneq ($(TORTURE),)
+OPTIMISE := -O0
+COVERAGE_LDFLAGS := -Wl,--wrap=fork
+COVERAGE_OBJECT := $(patsubst %,$(BUILD)/obj/tests/torture/%.o,torture calls)
+# Calls of the engine that can fail get other names (tests/torture/calls.c): what has to be
+# asked for by the libraries, too, has one of its own. alloc.c is what they all end in.
+rename = $(if $(filter base/json,$1),objcopy --redefine-sym hp_alloc=torture_json_alloc $@;) \
+	$(if $(filter script/sandbox,$1),objcopy --redefine-sym hp_realloc=torture_lua_realloc $@;) \
+	$(if $(filter base/alloc,$1),,objcopy --redefine-syms=$(BUILD)/torture.symbols $@)
 endif
 ifneq ($(MUTANT),)
 DEFINE_MUTANT := -DHP_MUTANT_$(MUTANT)
@@ -165,6 +180,12 @@ coverage: ## what the suites reach: core's branches, the engine's lines; SUITES=
 	$(call need,scripts/coverage.sh)
 	@scripts/coverage.sh $(SUITES)
 
+.PHONY: torture
+torture: ## fail each call once: memory, system calls, libraries; SUITE=core_machine, TIME=600
+	@sh scripts/bootstrap.sh test
+	$(call need,scripts/torture.sh)
+	@TIME=$(TIME) scripts/torture.sh $(SUITE)
+
 mutants: ## remove each guard in turn; the suites must notice every time
 	@sh scripts/bootstrap.sh test
 	$(call need,scripts/mutants.sh)
@@ -230,9 +251,14 @@ $(BUILD)/obj/tests/bench/%.o: tests/bench/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 
-$(BUILD)/obj/%.o: engine/%.c $(BUILD)/.build_opts
+$(BUILD)/obj/%.o: engine/%.c $(BUILD)/.build_opts $(if $(TORTURE),$(BUILD)/torture.symbols)
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+	$(if $(TORTURE),@:; $(call rename,$*))
+
+$(BUILD)/torture.symbols: tests/torture/calls.c $(BUILD)/obj/tests/torture/calls.o
+	@nm $(BUILD)/obj/tests/torture/calls.o | sed -n 's/.* T torture_//p' | grep -vx -e json_alloc -e lua_realloc | \
+		awk '{ print $$1, "torture_" $$1 }' >$@
 
 # The list of members is a prerequisite too, so a deleted file leaves the library.
 define room_rules

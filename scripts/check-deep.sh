@@ -5,7 +5,8 @@
 #   2. every suite under AddressSanitizer and UndefinedBehaviorSanitizer
 #   3. unit and contract suites under valgrind
 #   4. every fuzzing target for a minute
-#   5. the shell scripts under shellcheck
+#   5. one call that can fail after the other (torture.sh)
+#   6. the shell scripts under shellcheck
 # Functions are called through part():
 # shellcheck disable=SC2317
 set -u
@@ -49,5 +50,6 @@ part "clang without a warning" no_warnings clang
 part "sanitizers over all suites" sanitizers
 part "valgrind over unit and contract" valgrind_suites
 part "a minute of each fuzzing target" env TIME=60 scripts/fuzz.sh
+part "calls that fail" scripts/torture.sh
 part "shell scripts" shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/completion.bash tests/*.sh tests/lib/*.sh .ci/run
 exit $result

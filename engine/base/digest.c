@@ -6,6 +6,7 @@
  */
 #include "base/digest.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -167,8 +168,10 @@ void hp_random(void *p, size_t n)
 	uint8_t *to = p;
 
 	while (n > 0) {
-		ssize_t got = getrandom(to, n < 256 ? n : 256, 0); /* ≤ 256: never cut by a signal */
+		ssize_t got = getrandom(to, n < 256 ? n : 256, 0); /* a signal can only cut it early after boot */
 
+		if (got < 0 && errno == EINTR)
+			continue;
 		HP_ASSERT(got > 0);
 		to += got;
 		n -= (size_t)got;

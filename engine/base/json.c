@@ -183,13 +183,14 @@ static int write_value(struct hp_buf *b, const json_t *v, int depth, struct hp_e
 {
 	if (b->failed) /* no use in walking the rest */
 		return hp_buf_check(b, "JSON", err);
+	if (!v) /* jansson could not make it */
+		return hp_fail(err, HP_E_NOMEM, "no memory for a JSON document");
 	if (json_is_object(v) || json_is_array(v)) {
 		if (depth >= HP_JSON_DEPTH_MAX)
 			return hp_fail(err, HP_E_INVALID, "JSON nested deeper than %d levels",
 				       HP_JSON_DEPTH_MAX);
 		return json_is_object(v) ? write_object(b, v, depth, err) : write_array(b, v, depth, err);
 	}
-	HP_ASSERT(v != NULL);
 	switch (json_typeof(v)) {
 	case JSON_STRING:
 		hp_buf_json(b, json_string_value(v), json_string_length(v));

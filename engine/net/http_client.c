@@ -409,7 +409,10 @@ static int curl_socket_cb(CURL *easy, curl_socket_t fd, int what, void *arg, voi
 		s->c = c;
 		ev_init(&s->io, on_socket);
 		s->io.data = s;
-		(void)curl_multi_assign(c->multi, fd, s);
+		if (curl_multi_assign(c->multi, fd, s) != CURLM_OK) {
+			hp_free(s);
+			return -1;
+		}
 	}
 	ev_io_stop(c->loop, &s->io);
 	ev_io_set(&s->io, fd, (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0));
@@ -549,7 +552,8 @@ static int build_url(struct exchange *x, const struct hp_http_request *rq, bool 
 	if (uc == CURLUE_OK)
 		uc = curl_url_get(x->url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
 	if (uc != CURLUE_OK) { /* the URL itself may hold a secret in its query */
-		(void)hp_fail(err, HP_E_INVALID, "the request's URL cannot be used: %s", curl_url_strerror(uc));
+		(void)hp_fail(err, uc == CURLUE_OUT_OF_MEMORY ? HP_E_NOMEM : HP_E_INVALID,
+			      "the request's URL cannot be used: %s", curl_url_strerror(uc));
 		goto out;
 	}
 	if (strlen(host) > HOST_MAX) {
@@ -572,55 +576,60 @@ out:
 	return rc;
 }
 
-static void set_method(struct exchange *x, size_t body_n)
+/* The first option that is not taken keeps those after it from being tried: curl copies
+ * texts, and without memory for one of them a PUT would leave as a POST. */
+#define SET(option, value) \
+	do { \
+		if (rc == CURLE_OK) \
+			rc = curl_easy_setopt(x->easy, option, value); \
+	} while (0)
+
+static CURLcode set_method(struct exchange *x, size_t body_n)
 {
 	const char *m = x->method;
+	CURLcode rc = CURLE_OK;
 	if (!strcmp(m, "HEAD") && body_n == 0) {
-		(void)curl_easy_setopt(x->easy, CURLOPT_NOBODY, 1L);
-		return;
+		SET(CURLOPT_NOBODY, 1L);
+		return rc;
 	}
 	if (body_n > 0 || !strcmp(m, "POST") || !strcmp(m, "PUT") || !strcmp(m, "PATCH")) {
-		(void)curl_easy_setopt(x->easy, CURLOPT_POST, 1L);
-		(void)curl_easy_setopt(x->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body_n);
-		(void)curl_easy_setopt(x->easy, CURLOPT_POSTFIELDS, x->body);
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body_n);
+		SET(CURLOPT_POSTFIELDS, x->body);
 	}
-	(void)curl_easy_setopt(x->easy, CURLOPT_CUSTOMREQUEST, m);
+	SET(CURLOPT_CUSTOMREQUEST, m);
+	return rc;
 }
 
-/* Refused settings are a bug of the build (a curl without the option), so the
- * security-relevant ones are asserted. */
-static void set_options(struct exchange *x, size_t body_n)
+static int set_options(struct exchange *x, size_t body_n, struct hp_error *err)
 {
-	CURL *e = x->easy;
-	CURLcode rc = curl_easy_setopt(e, CURLOPT_CURLU, x->url);
-	HP_ASSERT(rc == CURLE_OK);
-	rc = curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
-	HP_ASSERT(rc == CURLE_OK);
-	rc = curl_easy_setopt(e, CURLOPT_PROXY, "");
-	HP_ASSERT(rc == CURLE_OK);
-	rc = curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, curl_open_cb);
-	HP_ASSERT(rc == CURLE_OK);
-	rc = curl_easy_setopt(e, CURLOPT_PREREQFUNCTION, curl_prereq_cb);
-	HP_ASSERT(rc == CURLE_OK);
-	(void)curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, x);
-	(void)curl_easy_setopt(e, CURLOPT_PREREQDATA, x);
-	(void)curl_easy_setopt(e, CURLOPT_FOLLOWLOCATION, 0L);
-	(void)curl_easy_setopt(e, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	(void)curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
-	(void)curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
-	/* An abort during name resolution would else join the resolver's thread. */
-	(void)curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
-	(void)curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, IDLE_MAX_S);
-	(void)curl_easy_setopt(e, CURLOPT_USERAGENT, "holdpoint/" HP_VERSION);
-	(void)curl_easy_setopt(e, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
-	(void)curl_easy_setopt(e, CURLOPT_HTTPHEADER, x->list);
-	(void)curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, curl_header_cb);
-	(void)curl_easy_setopt(e, CURLOPT_HEADERDATA, x);
-	(void)curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, curl_write_cb);
-	(void)curl_easy_setopt(e, CURLOPT_WRITEDATA, x);
-	(void)curl_easy_setopt(e, CURLOPT_ERRORBUFFER, x->curl_message);
-	(void)curl_easy_setopt(e, CURLOPT_PRIVATE, x);
-	set_method(x, body_n);
+	CURLcode rc = set_method(x, body_n);
+	SET(CURLOPT_CURLU, x->url);
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_OPENSOCKETFUNCTION, curl_open_cb);
+	SET(CURLOPT_PREREQFUNCTION, curl_prereq_cb);
+	SET(CURLOPT_OPENSOCKETDATA, x);
+	SET(CURLOPT_PREREQDATA, x);
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_PATH_AS_IS, 1L);
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L); /* an abort during name resolution would else join the resolver's thread */
+	SET(CURLOPT_MAXAGE_CONN, IDLE_MAX_S);
+	SET(CURLOPT_USERAGENT, "holdpoint/" HP_VERSION);
+	SET(CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+	SET(CURLOPT_HTTPHEADER, x->list);
+	SET(CURLOPT_HEADERFUNCTION, curl_header_cb);
+	SET(CURLOPT_HEADERDATA, x);
+	SET(CURLOPT_WRITEFUNCTION, curl_write_cb);
+	SET(CURLOPT_WRITEDATA, x);
+	SET(CURLOPT_ERRORBUFFER, x->curl_message);
+	SET(CURLOPT_PRIVATE, x);
+	if (rc == CURLE_OK)
+		return 0;
+	return hp_fail(err, rc == CURLE_OUT_OF_MEMORY ? HP_E_NOMEM : HP_E_INTERNAL, "the request cannot be prepared: %s",
+		       curl_easy_strerror(rc));
 }
 
 static struct exchange *exchange_new(struct hp_http_client *c, const struct hp_http_request *rq, struct hp_error *err)
@@ -664,11 +673,10 @@ int64_t hp_http_send(struct hp_http_client *c, const struct hp_http_request *rq,
 	struct exchange *x = exchange_new(c, rq, err);
 	if (!x)
 		return -1;
-	if (build_url(x, rq, &allowed, key, sizeof key, err) != 0) {
+	if (build_url(x, rq, &allowed, key, sizeof key, err) != 0 || set_options(x, rq->body.n, err) != 0) {
 		exchange_free(x);
 		return -1;
 	}
-	set_options(x, rq->body.n);
 	x->host = host_get(c, key);
 	if (!x->host) {
 		exchange_free(x);
@@ -763,13 +771,16 @@ struct hp_http_client *hp_http_client_new(struct ev_loop *loop, bool allow_priva
 	ev_init(&c->timer, on_timer);
 	ev_init(&c->wake, on_wake);
 	c->timer.data = c->wake.data = c;
-	(void)curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, curl_socket_cb);
-	(void)curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
-	(void)curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, curl_timer_cb);
-	(void)curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c);
-	(void)curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING);
-	(void)curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX);
-	return c;
+	if (curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, curl_socket_cb) == CURLM_OK &&
+	    curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c) == CURLM_OK &&
+	    curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, curl_timer_cb) == CURLM_OK &&
+	    curl_multi_setopt(c->multi, CURLMOPT_TIMERDATA, c) == CURLM_OK &&
+	    curl_multi_setopt(c->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK &&
+	    curl_multi_setopt(c->multi, CURLMOPT_MAXCONNECTS, IDLE_CONNECTIONS_MAX) == CURLM_OK)
+		return c;
+	(void)hp_fail(err, HP_E_INTERNAL, "libcurl does not take a setting of the HTTP client");
+	hp_http_client_free(c);
+	return NULL;
 }
 
 static void client_destroy(struct hp_http_client *c)

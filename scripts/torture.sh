@@ -1,0 +1,114 @@
+#!/bin/sh
+# torture.sh [PROGRAM...]: the tests, again and again, with one call failing each time.
+#
+# Each test of each unit program and of the contract over the store in memory (PROGRAM:
+# core_machine, store_mem, …; net_pg of tests/integration, too) runs once to count the
+# calls of the engine that can fail, then once for each with that one failing. It may end
+# well, or with an assertion of the test; it must not crash, hang, leak, or touch memory
+# that is not its own (AddressSanitizer, UndefinedBehaviorSanitizer). First one call of
+# each way (stack) that leads to one, then others, as many as TIME allows; another
+# TORTURE_SEED takes others. tests/torture/torture.c says how, and how to see one again.
+#
+#   TIME (600)  seconds for all of it        TORTURE_SEED (1)
+#   TORTURE_CLASS  only memory, lua, json, system, libpq, curl, httpd, crypto or child
+#
+# Fails when something was found. What it says is in build-torture/found/.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+make=${MAKE:-make}
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES
+HP_BUILD=build-torture
+export HP_BUILD
+time=${TIME:-600}
+found=$PWD/$HP_BUILD/found
+
+$make --no-print-directory -j"$(nproc)" TORTURE=1 build-unit build-contract build-integration >"$HP_BUILD.log" 2>&1 || {
+	tail -n 30 "$HP_BUILD.log"
+	exit 1
+}
+rm -rf "$HP_BUILD.log" "$found"
+mkdir -p "$found"
+
+if [ $# = 0 ]; then
+	# shellcheck disable=SC2046 # one word a program
+	set -- $(for p in $($make --no-print-directory -s TORTURE=1 list-unit); do basename "$p"; done) store_mem net_pg
+fi
+
+# The contract's store_mem has the name of a unit program: all of that name run.
+paths_of() { # NAME
+	for path in "$HP_BUILD/tests/$1" "$HP_BUILD/tests/contract/$1" "$HP_BUILD/tests/integration/$1"; do
+		[ ! -x "$path" ] || [ -d "$path" ] || echo "$path"
+	done
+}
+
+# shellcheck source=tests/lib/pg.sh
+. tests/lib/pg.sh
+trap pg_stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# Every test has the same time: they are counted first.
+programs=
+tests=0
+for name in "$@"; do
+	paths=$(paths_of "$name")
+	[ -n "$paths" ] || {
+		echo "torture.sh: there is no program \"$name\"" >&2
+		exit 2
+	}
+	for path in $paths; do
+		case " $programs " in *" $path "*) continue ;; esac
+		case $path in
+		*/integration/*) [ -n "$PG_DIR" ] || pg_start || exit 1 ;;
+		esac
+		programs="$programs $path"
+		n=$(CK_TIMEOUT_MULTIPLIER=20 HP_TEST_PG=${PG_CONNINFO:-} "$path" 2>/dev/null | sed -n 's/.*Checks: \([0-9]*\),.*/\1/p')
+		tests=$((tests + ${n:-0}))
+	done
+done
+[ "$tests" -gt 0 ] || {
+	echo "torture.sh: no test was run" >&2
+	exit 1
+}
+echo "torture: $tests tests, $time s, seed ${TORTURE_SEED:-1}"
+
+export ASAN_OPTIONS=detect_leaks=1:exitcode=99:handle_abort=1:allocator_may_return_null=1:malloc_context_size=16
+export UBSAN_OPTIONS=print_stacktrace=1:exitcode=98
+export CK_TIMEOUT_MULTIPLIER=10000 HP_TORTURE_LOG="$found" HP_TORTURE_MS=$((time * 1000 / tests))
+export HP_TORTURE_SEED="${TORTURE_SEED:-1}" HP_TORTURE_CLASS="${TORTURE_CLASS:-}"
+touch "$found/sums" "$found/found"
+broken=0
+for path in $programs; do
+	HP_TEST_PG=${PG_CONNINFO:-} "$path" >"$found/log" 2>&1 && continue
+	# Check itself: a test that fails without any fault
+	tail -n 5 "$found/log"
+	broken=1
+done
+
+awk '
+{ seen[$3] += $4; ways[$3] += $5; failed[$3] += $6; borne[$3] += $7; found[$3] += $8 }
+END {
+	printf "\n%-8s %12s %8s %8s %8s %8s %10s\n", "class", "calls", "ways", "failed", "borne", "found", "not failed"
+	n = split("memory lua json system libpq curl httpd crypto child", order, " ")
+	for (i = 1; i <= n; i++) {
+		c = order[i]
+		if (!seen[c]) continue
+		printf "%-8s %12d %8d %8d %8d %8d %10d\n", c, seen[c], ways[c], failed[c], borne[c], found[c], seen[c] - failed[c]
+		s += seen[c]; w += ways[c]; f += failed[c]; b += borne[c]; g += found[c]
+	}
+	printf "%-8s %12d %8d %8d %8d %8d %10d\n", "all", s, w, f, b, g, s - f
+}' "$found/sums"
+echo "failed: one call at a time; borne: the test passed all the same; the others ended with an assertion of the test"
+if [ -s "$found/waits" ]; then
+	echo
+	echo "a test waited for what did not come (is that right?):"
+	sed 's/^FOUND //' "$found/waits" | sort | uniq | head -n 40
+fi
+if [ -s "$found/found" ]; then
+	echo
+	sed 's/0x[0-9a-f]*//g' "$found/found" | cut -d ' ' -f 4- | sort | uniq -c | sort -rn
+	cat "$found/found"
+	echo "each is told in $found/PROGRAM.TEST.CLASS.N; again: HP_TORTURE_ONE=TEST:CLASS:N PROGRAM"
+	broken=1
+fi
+exit $broken
