@@ -70,6 +70,7 @@ START_TEST(counters_are_summed_over_slots)
 	/* a worker that takes the slot over goes on counting, with nothing in hand */
 	hp_counters_close(a);
 	a = hp_counters_open(fd, 0, &err);
+	ck_assert_ptr_nonnull(a);
 	ck_assert_int_eq((int)hp_counters_sum(a, "g"), 0);
 	ck_assert_int_eq((int)*hp_counter(a, "x_total{k=\"1\"}"), 2);
 	hp_counters_close(a);
@@ -83,6 +84,7 @@ START_TEST(too_many_series_are_counted_as_lost)
 	struct hp_error err;
 	struct hp_counters *c = hp_counters_open(-1, 0, &err);
 
+	ck_assert_ptr_nonnull(c);
 	for (int i = 0; i < HP_SERIES_MAX + 10; i++)
 		++*hp_counterf(c, "s%d_total", i);
 	ck_assert_int_eq((int)hp_counters_sum(c, "s0_total"), 1);
@@ -136,6 +138,7 @@ START_TEST(a_rotated_secret_is_read_again)
 	make_dir();
 	put("A_KEY", "one");
 	s = hp_secrets_new(dir, NULL, &err);
+	ck_assert_ptr_nonnull(s);
 	ck_assert_str_eq(hp_secrets_get(s, "A_KEY"), "one");
 	put("A_KEY", "two");
 	ck_assert_str_eq(hp_secrets_get(s, "A_KEY"), "two");

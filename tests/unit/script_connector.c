@@ -55,6 +55,7 @@ START_TEST(secrets_are_put_in_last)
 							"\"BANK_USER\",\"BANK_PASSWORD\"]},\"x-plain\":{\"secret\":\"BANK_KEY\"},\"a\":\"b\"");
 	struct hp_environment env = {.secret = secret_of};
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_workflow *w = bank();
 	struct hp_outgoing out;
 	struct hp_error err = {0};
@@ -84,6 +85,7 @@ static void not_sent(const char *rq, const char *(*secret)(void *, const char *,
 {
 	struct hp_environment env = {.secret = secret};
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_workflow *w = bank();
 	struct hp_outgoing out;
 	struct hp_error err = {0};

@@ -118,6 +118,7 @@ START_TEST(where_it_goes)
 	struct hp_environment env = {.secret = secret_of};
 	struct hp_workflow *w = load(W("call \"a\" { probe.make, catch = { full = \"done\" } }"));
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_outgoing out;
 	struct hp_error err = {0};
 

@@ -182,6 +182,7 @@ static void classify(const struct hp_incoming *in)
 static void send(struct hp_fake *f, const char *state, const char *arg, const char *key)
 {
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_environment env = {.secret = secret, .base_url = base_url};
 	const char *headers[PAIRS_MAX][2];
 	struct hp_incoming in = {.answered = true, .headers = headers};

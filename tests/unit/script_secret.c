@@ -130,6 +130,7 @@ END_TEST
 START_TEST(values_are_put_in_when_it_leaves)
 {
 	struct hp_arena *arena = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(arena);
 	struct hp_outgoing out;
 	struct asked a;
 
@@ -276,6 +277,7 @@ END_TEST
 START_TEST(a_secret_stands_in_a_text)
 {
 	struct hp_arena *arena = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(arena);
 	struct hp_outgoing out;
 	struct asked a;
 

@@ -22,6 +22,7 @@ static const char *const names[] = {"Europe/Berlin", "America/New_York", "Austra
 START_TEST(offsets_are_those_of_the_library)
 {
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_zone z = load(names[_i], a);
 
 	setenv("TZ", names[_i], 1);
@@ -43,6 +44,7 @@ END_TEST
 START_TEST(a_day_that_was_left_out)
 {
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 	struct hp_zone z = load("Pacific/Apia", a);
 	int64_t noon = hp_days_of(2011, 12, 30) * 86400 + 12 * 3600;
 
@@ -57,6 +59,7 @@ START_TEST(unknown_names_are_refused_with_the_nearest)
 					  "Europe", "tzdata.zi", "Europe//Berlin", "a b"};
 	static const char *const near[] = {"\"Europe/Berlin\"", "\"America/New_York\""};
 	struct hp_arena *a = hp_arena_new(1 << 20);
+	ck_assert_ptr_nonnull(a);
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		struct hp_error err = {0};

@@ -99,6 +99,7 @@ void fx_open(struct fx *f)
 	f->super = connect_to(f->super_info);
 	f->loop = ev_loop_new(EVFLAG_AUTO);
 	f->arena = hp_arena_new(FX_ARENA);
+	ck_assert_ptr_nonnull(f->arena);
 	f->store = fx_store(f, NULL, false);
 	f->engine = fx_register(f, f->store, 60000000);
 }
