@@ -47,8 +47,9 @@ trap pg_stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# Every test has the same time: they are counted first.
+# A program has time by the number of its tests: they are counted first.
 programs=
+counts=
 tests=0
 for name in "$@"; do
 	paths=$(paths_of "$name")
@@ -64,6 +65,7 @@ for name in "$@"; do
 		programs="$programs $path"
 		n=$(CK_TIMEOUT_MULTIPLIER=20 HP_TEST_PG=${PG_CONNINFO:-} "$path" 2>/dev/null | sed -n 's/.*Checks: \([0-9]*\),.*/\1/p')
 		tests=$((tests + ${n:-0}))
+		counts="$counts ${n:-0}"
 	done
 done
 [ "$tests" -gt 0 ] || {
@@ -74,12 +76,15 @@ echo "torture: $tests tests, $time s, seed ${TORTURE_SEED:-1}"
 
 export ASAN_OPTIONS=detect_leaks=1:exitcode=99:handle_abort=1:allocator_may_return_null=1:malloc_context_size=16
 export UBSAN_OPTIONS=print_stacktrace=1:exitcode=98
-export CK_TIMEOUT_MULTIPLIER=10000 HP_TORTURE_LOG="$found" HP_TORTURE_MS=$((time * 1000 / tests))
+export CK_TIMEOUT_MULTIPLIER=10000 HP_TORTURE_LOG="$found"
 export HP_TORTURE_SEED="${TORTURE_SEED:-1}" HP_TORTURE_CLASS="${TORTURE_CLASS:-}"
 touch "$found/sums" "$found/found"
 broken=0
+counts=${counts# }
 for path in $programs; do
-	HP_TEST_PG=${PG_CONNINFO:-} "$path" >"$found/log" 2>&1 && continue
+	n=${counts%% *} counts=${counts#* }
+	HP_TORTURE_MS=$((time * 1000 * n / tests)) HP_TORTURE_OTHERS_MS=$((time * 300 / tests)) \
+		HP_TEST_PG=${PG_CONNINFO:-} "$path" >"$found/log" 2>&1 && continue
 	# Check itself: a test that fails without any fault
 	tail -n 5 "$found/log"
 	broken=1

@@ -3,11 +3,12 @@
  * Check forks for each test. Linked with --wrap=fork the new process is no test but a
  * master: it forks the test once to count its calls, by class and by the way (the stack)
  * that leads to them, then once per call with that one failing, and looks at how that
- * ended. First one call of each way, then others, until the test's share of the time is
- * over. What is found is written to HP_TORTURE_LOG, the sums of each test, too.
+ * ended. First one call of each way that no test before it had, then others, as long as
+ * there is time. What is found is written to HP_TORTURE_LOG, the sums of each test, too.
  *
  *   HP_TORTURE_LOG=DIR         where; without it the program is an ordinary test
- *   HP_TORTURE_MS=N            time per test (2000)
+ *   HP_TORTURE_MS=N            time for the program (10000) …
+ *   HP_TORTURE_OTHERS_MS=N     … and, of that, for the other calls of each test (200)
  *   HP_TORTURE_SEED=N          another sample of the calls that are left (1)
  *   HP_TORTURE_CLASS=NAME      only calls of that class
  *   HP_TORTURE_ONE=T:CLASS:N   only the Nth call of that class in test T, in plain view
@@ -57,6 +58,7 @@ static pid_t root, test; /* Check's own process; the test under way */
 static int test_number, check_fd = -1;
 static _Thread_local bool within;
 static long seed = 1;
+static int64_t deadline;
 
 /* ---- in the test ---- */
 
@@ -338,16 +340,16 @@ static bool wanted(int class)
 	return !only || !*only || strcmp(only, names[class]) == 0;
 }
 
-static bool is_first(struct way v)
+static bool is_first(int known, struct way v)
 {
-	for (int i = 0; i < shared->n_ways; i++)
+	for (int i = known; i < shared->n_ways; i++)
 		if (shared->ways[i].class == v.class && shared->ways[i].n == v.n)
 			return true;
 	return false;
 }
 
 /* Others than the first of each way: here and there, another sample for each seed. */
-static bool sample(int64_t until, int64_t ms)
+static bool sample(int known, int64_t until, int64_t ms)
 {
 	unsigned long all = 0;
 
@@ -359,7 +361,7 @@ static bool sample(int64_t until, int64_t ms)
 
 		while (!wanted(c) || k >= sums.seen[c])
 			k -= wanted(c) ? sums.seen[c] : 0, c++;
-		if (!is_first((struct way){c, k + 1}) && fail_one((struct way){c, k + 1}, ms))
+		if (!is_first(known, (struct way){c, k + 1}) && fail_one((struct way){c, k + 1}, ms))
 			return true;
 	}
 	return false;
@@ -370,23 +372,24 @@ static bool torture_test(void)
 {
 	static struct end e;
 	int64_t began = now_ms(), until, ms;
+	int known = shared->n_ways;
 
 	if (run(COUNT, (struct way){0, 0}, 60000, &e))
 		return true;
 	ms = 3000 + 10 * (now_ms() - began);
 	for (int c = 0; c < TORTURE_CLASSES; c++)
 		sums.seen[c] = atomic_load(&shared->seen[c]);
-	for (int i = 0; i < shared->n_ways; i++)
+	for (int i = known; i < shared->n_ways; i++)
 		sums.ways[shared->ways[i].class]++;
 	if (!WIFEXITED(e.status) || WEXITSTATUS(e.status) != 0) {
 		report((struct way){0, 0}, "fails without a fault", &e);
 		return false;
 	}
-	until = now_ms() + number_of("HP_TORTURE_MS", 2000);
-	for (int i = 0; i < shared->n_ways && now_ms() < until; i++)
+	for (int i = known; i < shared->n_ways && now_ms() < deadline; i++)
 		if (wanted(shared->ways[i].class) && fail_one(shared->ways[i], ms))
 			return true;
-	if (sample(until, ms))
+	until = now_ms() + number_of("HP_TORTURE_OTHERS_MS", 200);
+	if (sample(known, until < deadline ? until : deadline, ms))
 		return true;
 	tell();
 	return false;
@@ -430,6 +433,7 @@ static void __attribute__((constructor)) begin(void)
 		return;
 	root = getpid();
 	seed = number_of("HP_TORTURE_SEED", 1);
+	deadline = now_ms() + number_of("HP_TORTURE_MS", 10000);
 	(void)backtrace(warm, 4); /* the first one loads a library */
 	shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
