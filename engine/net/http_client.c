@@ -105,6 +105,7 @@ struct hp_http_client {
 	int64_t last_token;
 	int n_open;
 	bool delivering, closing;
+	bool blind; /* a socket cannot be watched, for want of memory */
 };
 
 struct sock {
@@ -363,24 +364,28 @@ static void collect(struct hp_http_client *c)
 	deliver(c);
 }
 
+static void act(struct hp_http_client *c, curl_socket_t fd, int what)
+{
+	int running;
+	(void)curl_multi_socket_action(c->multi, fd, what, &running);
+	if (c->blind) { /* curl gives up all transfers, each when it looks at it next: now */
+		c->blind = false;
+		(void)curl_multi_perform(c->multi, &running);
+	}
+	collect(c);
+}
+
 static void on_socket(struct ev_loop *loop, ev_io *w, int revents)
 {
 	(void)loop;
 	struct sock *s = w->data;
-	struct hp_http_client *c = s->c;
-	int running;
-	int what = (revents & EV_READ ? CURL_CSELECT_IN : 0) | (revents & EV_WRITE ? CURL_CSELECT_OUT : 0);
-	(void)curl_multi_socket_action(c->multi, w->fd, what, &running); /* may free s */
-	collect(c);
+	act(s->c, w->fd, (revents & EV_READ ? CURL_CSELECT_IN : 0) | (revents & EV_WRITE ? CURL_CSELECT_OUT : 0)); /* may free s */
 }
 
 static void on_timer(struct ev_loop *loop, ev_timer *w, int revents)
 {
 	(void)loop, (void)revents;
-	struct hp_http_client *c = w->data;
-	int running;
-	(void)curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
-	collect(c);
+	act(w->data, CURL_SOCKET_TIMEOUT, 0);
 }
 
 static void on_wake(struct ev_loop *loop, ev_timer *w, int revents)
@@ -404,15 +409,14 @@ static int curl_socket_cb(CURL *easy, curl_socket_t fd, int what, void *arg, voi
 	}
 	if (!s) {
 		s = hp_calloc(1, sizeof *s);
-		if (!s)
+		if (!s || curl_multi_assign(c->multi, fd, s) != CURLM_OK) {
+			hp_free(s);
+			c->blind = true;
 			return -1;
+		}
 		s->c = c;
 		ev_init(&s->io, on_socket);
 		s->io.data = s;
-		if (curl_multi_assign(c->multi, fd, s) != CURLM_OK) {
-			hp_free(s);
-			return -1;
-		}
 	}
 	ev_io_stop(c->loop, &s->io);
 	ev_io_set(&s->io, fd, (what & CURL_POLL_IN ? EV_READ : 0) | (what & CURL_POLL_OUT ? EV_WRITE : 0));

@@ -11,7 +11,8 @@
  *   HP_TORTURE_OTHERS_MS=N     … and, of that, for the other calls of each test (200)
  *   HP_TORTURE_SEED=N          another sample of the calls that are left (1)
  *   HP_TORTURE_CLASS=NAME      only calls of that class
- *   HP_TORTURE_ONE=T:CLASS:N   only the Nth call of that class in test T, in plain view
+ *   HP_TORTURE_ONE=T:CLASS:N   only the Nth call of that class in test T, in plain view,
+ *                              with the stack of that call
  */
 #include "torture/torture.h"
 
@@ -19,6 +20,7 @@
 #include <execinfo.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sanitizer/common_interface_defs.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -59,6 +61,7 @@ static int test_number, check_fd = -1;
 static _Thread_local bool within;
 static long seed = 1;
 static int64_t deadline;
+static bool alone; /* HP_TORTURE_ONE */
 
 /* ---- in the test ---- */
 
@@ -97,6 +100,8 @@ bool torture_fails(enum torture_class c)
 	if (mode == FAIL && victim.class == (int)c && victim.n == n) {
 		fails = true;
 		atomic_store(&shared->fired, 1);
+		if (alone)
+			__sanitizer_print_stack_trace();
 	}
 	within = false;
 	return fails;
@@ -408,6 +413,7 @@ static void one(const char *spec)
 		if (strcmp(class, names[c]) == 0)
 			victim.class = c;
 	test = getpid();
+	alone = true;
 	mode = FAIL;
 }
 

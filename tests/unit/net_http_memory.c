@@ -57,7 +57,7 @@ static void on_answer(void *arg, const struct hp_http_response *r)
 	snprintf(a->body, sizeof a->body, "%.*s", (int)r->body.n, r->body.p ? r->body.p : "");
 }
 
-static int64_t put(struct hp_http_client *client, int port, struct answer *a, struct hp_error *err)
+static int64_t put(struct hp_http_client *c, int to, struct answer *a, struct hp_error *err)
 {
 	char url[64], host[32];
 	const char *const allow[] = {host};
@@ -66,27 +66,74 @@ static int64_t put(struct hp_http_client *client, int port, struct answer *a, st
 				     .body = hp_bytes_of("the body"), .allow_hosts = allow, .n_allow_hosts = 1,
 				     .timeout_us = 30000000};
 
-	snprintf(url, sizeof url, "http://127.0.0.1:%d/m", port);
-	snprintf(host, sizeof host, "127.0.0.1:%d", port);
+	snprintf(url, sizeof url, "http://127.0.0.1:%d/m", to);
+	snprintf(host, sizeof host, "127.0.0.1:%d", to);
 	memset(a, 0, sizeof *a);
-	return hp_http_send(client, &rq, on_answer, a, err);
+	return hp_http_send(c, &rq, on_answer, a, err);
 }
+
+static struct ev_loop *loop;
+static struct hp_http_server *server;
+static struct hp_http_client *client;
+static int listener, port;
+
+static void start(void)
+{
+	struct hp_http_server_options o = {.max_body = 1000, .handler = say_what_came};
+	struct hp_error err = {0};
+
+	loop = ev_loop_new(EVBACKEND_EPOLL);
+	o.listen_fd = listener = hp_http_listen("127.0.0.1:0", &port, &err);
+	server = hp_http_server_new(loop, &o, &err);
+	client = hp_http_client_new(loop, true, &err);
+	ck_assert_msg(listener >= 0 && server && client, "%s", err.message);
+}
+
+static void stop(void)
+{
+	hp_http_client_free(client);
+	hp_http_server_free(server);
+	close(listener);
+	ev_run(loop, 0); /* returns when no watcher is left over */
+	ev_loop_destroy(loop);
+}
+
+/* Each allocation of ours fails once while a request is on its way. Whatever is told, it is
+ * told at once and not when its time is over, and the next request finds everything well. */
+START_TEST(who_has_no_memory_says_so_at_once)
+{
+	struct hp_error err = {0};
+	struct answer a;
+
+	start();
+	for (unsigned long n = 1;; n++) {
+		unsigned long seen;
+
+		ck_assert_int_gt(put(client, port, &a, &err), 0);
+		hp_alloc_fail_at(n);
+		while (a.calls == 0)
+			ev_run(loop, EVRUN_ONCE);
+		seen = hp_alloc_count();
+		hp_alloc_fail_at(0);
+		ck_assert_msg(a.code != HP_E_TIMEOUT, "allocation %lu: nothing was heard of it", n);
+		if (seen >= n)
+			continue;
+		ck_assert_int_eq(a.progress, HP_HTTP_ANSWERED);
+		ck_assert_uint_gt(n, 5);
+		break;
+	}
+	stop();
+}
+END_TEST
 
 START_TEST(a_request_is_prepared_whole_or_not_at_all)
 {
-	struct ev_loop *loop = ev_loop_new(EVBACKEND_EPOLL);
-	struct hp_http_server_options o = {.max_body = 1000, .handler = say_what_came};
-	struct hp_http_server *server;
-	struct hp_http_client *client;
 	struct hp_error err = {0};
-	int port, refused = 0;
+	int refused = 0;
 
 	ck_assert_int_eq(curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_malloc, hp_free, curl_realloc, curl_strdup, curl_calloc),
 			 CURLE_OK);
-	o.listen_fd = hp_http_listen("127.0.0.1:0", &port, &err);
-	server = hp_http_server_new(loop, &o, &err);
-	client = hp_http_client_new(loop, true, &err);
-	ck_assert_msg(o.listen_fd >= 0 && server && client, "%s", err.message);
+	start();
 	for (long n = 1;; n++) {
 		struct answer a;
 		int64_t token;
@@ -112,12 +159,8 @@ START_TEST(a_request_is_prepared_whole_or_not_at_all)
 			break;
 	}
 	ck_assert_int_gt(refused, 10);
-	hp_http_client_free(client);
-	hp_http_server_free(server);
-	close(o.listen_fd);
-	ev_run(loop, 0); /* returns when no watcher is left over */
-	ev_loop_destroy(loop);
+	stop();
 }
 END_TEST
 
-HP_SUITE("net http_memory", a_request_is_prepared_whole_or_not_at_all)
+HP_SUITE("net http_memory", who_has_no_memory_says_so_at_once, a_request_is_prepared_whole_or_not_at_all)
