@@ -61,6 +61,7 @@ static void open_world(void)
 	loop = ev_loop_new(EVFLAG_AUTO);
 	now = hp_now_us();
 	store = hp_store_mem_new(&now, &err);
+	ck_assert_msg(store != NULL, "%s", err.message);
 	ev_timer_init(&tick, on_tick, 0., 0.002);
 	ev_timer_start(loop, &tick);
 	counters = hp_counters_open(-1, 0, &err);
