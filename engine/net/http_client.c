@@ -44,7 +44,6 @@
 
 #define IDLE_MAX_S 30L
 #define IDLE_CONNECTIONS_MAX 64L
-#define HOST_MAX 253 /* RFC 1035, as text */
 #define OPEN_MAX 10000 /* requests open at once, queued ones included */
 
 /* Connections to one scheme, host and port; lives while a request needs it. */
@@ -537,49 +536,6 @@ out:
 	return rc;
 }
 
-/* Parses the URL once: what is checked here is what curl connects to. */
-static int build_url(struct exchange *x, const struct hp_http_request *rq, bool *allowed, char *key,
-		     size_t key_max, struct hp_error *err)
-{
-	char *scheme = NULL, *host = NULL, *port = NULL;
-	int rc = -1;
-	x->url = curl_url();
-	if (!x->url) {
-		(void)hp_fail(err, HP_E_NOMEM, "out of memory for a URL");
-		goto out;
-	}
-	CURLUcode uc = curl_url_set(x->url, CURLUPART_URL, rq->url, CURLU_PATH_AS_IS | CURLU_DISALLOW_USER);
-	if (uc == CURLUE_OK)
-		uc = curl_url_get(x->url, CURLUPART_SCHEME, &scheme, 0);
-	if (uc == CURLUE_OK)
-		uc = curl_url_get(x->url, CURLUPART_HOST, &host, 0);
-	if (uc == CURLUE_OK)
-		uc = curl_url_get(x->url, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT);
-	if (uc != CURLUE_OK) { /* the URL itself may hold a secret in its query */
-		(void)hp_fail(err, uc == CURLUE_OUT_OF_MEMORY ? HP_E_NOMEM : HP_E_INVALID,
-			      "the request's URL cannot be used: %s", curl_url_strerror(uc));
-		goto out;
-	}
-	if (strlen(host) > HOST_MAX) {
-		(void)hp_fail(err, HP_E_INVALID, "the request's host name is longer than %d bytes", HOST_MAX);
-		goto out;
-	}
-	bool tls = !strcmp(scheme, "https");
-	if (!tls && strcmp(scheme, "http") != 0) {
-		(void)hp_fail(err, HP_E_INVALID, "the request's URL has the scheme %.20s; http and https are possible",
-			      scheme);
-		goto out;
-	}
-	*allowed = hp_http_host_allowed(rq, host, (int)strtol(port, NULL, 10), tls ? 443 : 80);
-	(void)snprintf(key, key_max, "%s://%s:%s", scheme, host, port);
-	rc = 0;
-out:
-	curl_free(scheme);
-	curl_free(host);
-	curl_free(port);
-	return rc;
-}
-
 /* The first option that is not taken keeps those after it from being tried: curl copies
  * texts, and without memory for one of them a PUT would leave as a POST. */
 #define SET(option, value) \
@@ -677,7 +633,7 @@ int64_t hp_http_send(struct hp_http_client *c, const struct hp_http_request *rq,
 	struct exchange *x = exchange_new(c, rq, err);
 	if (!x)
 		return -1;
-	if (build_url(x, rq, &allowed, key, sizeof key, err) != 0 || set_options(x, rq->body.n, err) != 0) {
+	if (hp_http_url(rq, &x->url, &allowed, key, sizeof key, err) != 0 || set_options(x, rq->body.n, err) != 0) {
 		exchange_free(x);
 		return -1;
 	}

@@ -2,6 +2,8 @@
 #ifndef HP_NET_HTTP_CLIENT_PRIVATE_H
 #define HP_NET_HTTP_CLIENT_PRIVATE_H
 
+#include <curl/curl.h>
+
 #include "net/http_client.h"
 
 /* Does an entry of the request's allow-list name this host and port? An entry
@@ -12,5 +14,9 @@ bool hp_http_host_allowed(const struct hp_http_request *rq, const char *host, in
 bool hp_http_text_is_private(const char *ip);
 /* Method, headers and timeout; the URL is parsed by curl. */
 int hp_http_request_check(const struct hp_http_request *rq, struct hp_error *err) HP_MUST_CHECK;
+/* Parses the URL once: what is checked here is what curl connects to. *url is the caller's to
+ * clean up, also after an error. key: scheme, host and port. */
+int hp_http_url(const struct hp_http_request *rq, CURLU **url, bool *allowed, char *key, size_t key_max,
+		struct hp_error *err) HP_MUST_CHECK;
 
 #endif
