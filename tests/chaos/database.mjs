@@ -143,10 +143,13 @@ class Clients {
 async function checkClients(c, bad) {
   for (const text of c.failed) bad(text)
   const sql = (text) => c.world.sql(text)
-  const keyed = new Map((await sql(`select key, count(*), min(id) from holdpoint.run where workflow = 'chaos_1' and key like 'client:%' group by 1`)).map(([k, ...x]) => [k, x]))
+  // a run that failed or was cancelled without an effect frees its key: only then is there another one
+  const keyed = new Map((await sql(`select r.key, string_agg(r.id::text, ',' order by r.id), string_agg(s.status::text, ',' order by r.id)
+    from holdpoint.run r join holdpoint.run_state s on s.run_id = r.id where r.workflow = 'chaos_1' and r.key like 'client:%' group by 1`)).map(([k, ...x]) => [k, x]))
   for (const [key, run] of c.runs) {
-    const [n, id] = keyed.get(key) ?? ['0']
-    if (n !== '1' || Number(id) !== Number(run)) bad(`${key} was acknowledged as run ${run}; there are ${n}, the first ${id}`)
+    const [ids, states] = (keyed.get(key) ?? ['', '']).map((x) => x.split(','))
+    if (!ids.includes(String(run))) bad(`${key} was acknowledged as run ${run}; there are ${ids}`)
+    if (states.slice(0, -1).some((x) => x !== '5' && x !== '6')) bad(`${key} has runs ${ids}, whose states are ${states}`)
   }
   const hooked = new Map(await sql(`select key, count(*) from holdpoint.run where workflow = 'chaos_hooked' group by 1`))
   for (const key of c.hooks.keys()) if (hooked.get(key) !== '1') bad(`webhook ${key} got a 2xx and has ${hooked.get(key) ?? 0} runs`)
