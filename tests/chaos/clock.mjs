@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../e2e/lib/engine.mjs'
 import { Chain } from './lib/chain.mjs'
-import * as checks from './lib/checks.mjs'
+import { checkAll, fsck } from './lib/checks.mjs'
 import { Postgres } from './lib/postgres.mjs'
 import { scenario } from './lib/scenario.mjs'
 
@@ -114,8 +114,8 @@ async function databaseClock(s, dir, monotonic) {
 }
 
 async function whole(s, world) {
-  await checks.checkAll(s, world)
-  await checks.fsck?.(s, world, 'at the end')
+  await checkAll(s, world)
+  await fsck(s, world, 'at the end')
 }
 
 scenario('clock', { time: 100, short: 40 }, async (s) => {

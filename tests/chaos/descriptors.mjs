@@ -10,7 +10,7 @@ import { request } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../e2e/lib/engine.mjs'
 import { Chain } from './lib/chain.mjs'
-import * as checks from './lib/checks.mjs'
+import { checkAll, fsck } from './lib/checks.mjs'
 import { Meter } from './lib/meter.mjs'
 import { limit } from './lib/root.mjs'
 import { scenario } from './lib/scenario.mjs'
@@ -100,8 +100,8 @@ async function memory(s, world, chain, seconds) {
 }
 
 async function whole(s, world) {
-  await checks.checkAll(s, world)
-  await checks.fsck?.(s, world, 'at the end')
+  await checkAll(s, world)
+  await fsck(s, world, 'at the end')
 }
 
 scenario('descriptors', { time: 30, short: 15 }, async (s) => {

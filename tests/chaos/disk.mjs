@@ -12,7 +12,7 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../e2e/lib/engine.mjs'
 import { Chain } from './lib/chain.mjs'
-import * as checks from './lib/checks.mjs'
+import { checkAll, fsck } from './lib/checks.mjs'
 import { Meter } from './lib/meter.mjs'
 import { Postgres } from './lib/postgres.mjs'
 import { Disk, isRoot } from './lib/root.mjs'
@@ -41,8 +41,8 @@ async function moveWal(world, wal) {
 }
 
 async function whole(s, world) {
-  await checks.checkAll(s, world)
-  await checks.fsck?.(s, world, 'at the end')
+  await checkAll(s, world)
+  await fsck(s, world, 'at the end')
 }
 
 const ready = async (world) => { const r = await fetch(`${world.engine.url}/readyz`); return `${r.status} ${(await r.text()).trim()}` }

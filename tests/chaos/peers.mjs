@@ -104,6 +104,7 @@ const ca = makeCertificates(dir)
 if (isRoot) process.env.HP_BIN = namespace(dir, ca) // read when the engine's module is
 const { startEngine, waitFor } = await import('../e2e/lib/engine.mjs')
 const { scenario } = await import('./lib/scenario.mjs')
+const { fsck } = await import('./lib/checks.mjs')
 
 scenario('peers', { time: 60, short: 25 }, async (s) => {
   if (!isRoot) s.skip('a trusted authority and slow names: need root')
@@ -208,4 +209,6 @@ scenario('peers', { time: 60, short: 25 }, async (s) => {
   s.say('memory', `a worker had ${rssBefore >> 20} MB before and ${rss >> 20} MB at most; of the longest answer ${(sink.streamed / 1048576).toFixed(1)} MB left the provider`)
   s.landed('connections', sink.connections, all.length)
   if (names) s.landed('names asked', names.asked.length, 3)
+  const where = { user: 'holdpoint', host: readFileSync(join(engine.dataDir, 'postgres/postmaster.pid'), 'utf8').split('\n')[4] }
+  await fsck(s, { engine, where: () => where }, 'at the end')
 })
