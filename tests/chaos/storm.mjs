@@ -48,7 +48,8 @@ async function postgres(s, world, f, restarts) {
 
 /** One of each, then what is drawn. */
 async function everything(s, world, f, until) {
-  const zombies = async () => { for (let tries = 0; tries < 5 && f.counts.zombies === 0; tries++) await f.zombies(2) }
+  // one at least: at an instant nobody may have a run in hand
+  const zombies = async () => { for (const end = Date.now() + 20000; f.counts.zombies === 0 && Date.now() < end; await pause(50)) await f.zombies(2) }
   const all = [zombies, () => f.killWorkers(3), () => f.killSupervisor(), () => f.endSession(), () => f.killPostgres('backend')]
   const more = [...all.slice(1), () => f.killWorkers(1), () => f.killWorkers(2), () => f.endSession(), () => f.zombies(1), () => f.killPostgres('postmaster'), () => f.killPostgres('immediate')]
   for (let n = 0; n < all.length || Date.now() < until; n++) {
