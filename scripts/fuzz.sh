@@ -7,8 +7,8 @@
 # A finding is repeated with   build-fuzz/fuzz/NAME build-fuzz/findings/NAME-…
 # and, mended, becomes tests/fuzz/corpus/NAME/finding-….
 #
-# MERGE=1 instead makes the corpora of the tree anew from both, as small as reaches the
-# same (at most CORPUS_MAX bytes per target, small inputs first; findings stay).
+# MERGE=1 instead makes the corpora of the tree anew from both, small: seed-… and
+# finding-… stay.
 #
 # Exits 1 when there is a finding, or a target did not run.
 set -u
@@ -16,7 +16,8 @@ cd "$(dirname "$0")/.." || exit 1
 time=${TIME:-60}
 jobs=${JOBS:-2}
 out=build-fuzz
-CORPUS_MAX=${CORPUS_MAX:-100000}
+CORPUS_MAX=${CORPUS_MAX:-60000}
+FILES_MAX=${FILES_MAX:-120}
 make=${MAKE:-make}
 unset HP_BUILD HP_BIN MAKEFLAGS MFLAGS MAKEOVERRIDES
 
@@ -48,25 +49,29 @@ fuzz() { # NAME
 	echo $? >"$out/logs/$1.status"
 }
 
-# The same reach with fewer files, then the smallest of them up to the limit.
+# What reaches more than the seeds, with as few files as it takes; of these at most FILES_MAX
+# of together CORPUS_MAX bytes. A file is named by the SHA-1 of its content.
 merge() { # NAME
-	new=$out/merged/$1
+	new=$out/merged/$1 tree=tests/fuzz/corpus/$1
 	rm -rf "$new"
 	mkdir -p "$new" "$out/corpus/$1"
-	"$out/fuzz/$1" -merge=1 -timeout=10 -max_len=8192 "$new" "tests/fuzz/corpus/$1" "$out/corpus/$1" \
+	"$out/fuzz/$1" -merge=1 -timeout=10 -max_len=8192 "$new" "$tree" "$out/corpus/$1" \
 		>"$out/logs/$1.merge" 2>&1 || { tail -n 20 "$out/logs/$1.merge"; return 1; }
-	find "tests/fuzz/corpus/$1" -type f ! -name 'finding-*' -delete
-	bytes=0
-	find "$new" -type f -printf '%s %f\n' | sort -n | while read -r size file; do
-		bytes=$((bytes + size))
-		[ "$bytes" -le "$CORPUS_MAX" ] || break
-		cp "$new/$file" "tests/fuzz/corpus/$1/${file:0:12}"
+	find "$tree" -type f ! -name 'finding-*' ! -name 'seed-*' -delete
+	sha1sum "$tree"/* | cut -c 1-40 >"$out/logs/$1.have"
+	bytes=0 files=0
+	for file in "$new"/*; do
+		name=$(basename "$file") size=$(wc -c <"$file")
+		if [ "$files" -lt "$FILES_MAX" ] && [ $((bytes + size)) -le "$CORPUS_MAX" ] && ! grep -q "$name" "$out/logs/$1.have"; then
+			cp "$file" "$tree/${name:0:12}"
+			bytes=$((bytes + size)) files=$((files + 1))
+		fi
 	done
-	echo "$1: $(find "tests/fuzz/corpus/$1" -type f | wc -l) files, $(cat "tests/fuzz/corpus/$1"/* | wc -c) bytes"
+	echo "$1: $(find "$tree" -type f | wc -l) files, $(cat "$tree"/* | wc -c) bytes"
 }
 
 if [ -n "${MERGE:-}" ]; then
-	for name in $targets; do merge "$name" || exit 1; done
+	for target in $targets; do merge "$target" || exit 1; done
 	exit 0
 fi
 
