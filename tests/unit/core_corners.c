@@ -275,6 +275,30 @@ START_TEST(a_reply_that_comes_very_late_is_looked_at_at_once)
 }
 END_TEST
 
+/* Twice as often as the call may be attempted; then a person. */
+START_TEST(a_probe_that_is_never_answered_ends_with_a_person)
+{
+	world_call(HP_REPEAT_NEVER)->call.has_probe = true;
+	W.run.phase = HP_PH_PROBING;
+	W.run.unresolved = true;
+	for (int n = 1; n < 2 * W.states[0].retry.attempts; n++) {
+		claim();
+		value("{}", 0);
+		commit();
+		reply(HP_RETRYABLE, "503");
+		ck_assert_int_eq(t()->move, HP_MOVE_DOUBT);
+		commit();
+		W.now += HP_HOUR;
+	}
+	claim();
+	value("{}", 0);
+	commit();
+	reply(HP_RETRYABLE, "503");
+	held("in_doubt");
+	ck_assert(t()->after.unresolved);
+}
+END_TEST
+
 START_TEST(no_attempt_begins_after_the_total)
 {
 	world_call(HP_REPEAT_BY_KEY)->n_catches = 0;
@@ -757,7 +781,7 @@ HP_SUITE("core corners", what_has_no_name_is_unknown, a_restart_goes_to_a_state_
 	 a_pause_waits_for_a_probe_that_was_sent, a_stalled_read_is_not_in_doubt, what_fails_on_the_way_back_ends_as_it_was_told_to,
 	 a_swept_call_that_nobody_knows_of_stops_the_way_back, a_read_is_repeated_whatever_came_of_it,
 	 attempts_end_somewhere, a_key_that_was_used_before_is_looked_at_once,
-	 a_reply_that_comes_very_late_is_looked_at_at_once, no_attempt_begins_after_the_total,
+	 a_reply_that_comes_very_late_is_looked_at_at_once, a_probe_that_is_never_answered_ends_with_a_person, no_attempt_begins_after_the_total,
 	 secrets_of_a_reply_are_part_of_the_commit, any_text_of_a_failure_is_kept_as_json,
 	 a_code_without_a_character_is_none, only_a_spent_budget_goes_over_budget, the_turn_is_given_back_once,
 	 one_signature_at_a_time, a_rejection_without_a_word_saves_nothing, nobody_is_reminded_after_the_deadline,
