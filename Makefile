@@ -170,9 +170,9 @@ chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TI
 	$(call need,scripts/chaos.sh)
 	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)
 
-differential: ## both stores under the same random operations: OPS (20000), TIME seconds, HP_SEED=… repeats
+differential: ## both stores under the same OPS (20000) operations, HP_SEED=… repeats; all interleavings of SQL
 	@sh scripts/bootstrap.sh test
-	@$(MAKE) --no-print-directory -j"$$(nproc)" $(DIFFERENTIAL)
+	@$(MAKE) --no-print-directory -j"$$(nproc)" $(DIFFERENTIAL) $(BUILD)/tests/integration/store_interleave
 	@OPS=$(or $(OPS),20000) sh scripts/differential.sh
 
 .PHONY: coverage

@@ -1,77 +1,16 @@
 /* store_pooled.c: the store through pgbouncer in transaction mode, with fewer
  * server sessions than the store has connections.
  */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
+#include "lib/bouncer.h"
 #include "lib/store_fixture.h"
 #include "lib/suite.h"
 
 static const char summary[] = "{\"states\":[{\"name\":\"record\",\"kind\":\"sql\"},{\"name\":\"done\",\"kind\":\"succeed\"}]}";
 
 static struct fx f;
-static char dir[64];
-static pid_t bouncer;
-
-static void write_file(const char *name, const char *text, uid_t uid, gid_t gid)
-{
-	char path[128];
-	FILE *o;
-
-	snprintf(path, sizeof path, "%s/%s", dir, name);
-	o = fopen(path, "w");
-	ck_assert_ptr_nonnull(o);
-	fputs(text, o);
-	fclose(o);
-	ck_assert_int_eq(chown(path, uid, gid), 0);
-}
-
-/* As the account that owns the server's socket: pgbouncer refuses root, and others
- * may not enter that directory. */
-static void start_bouncer(void)
-{
-	char ini[1024], path[128];
-	struct stat st;
-
-	ck_assert_int_eq(stat(PQhost(f.super), &st), 0);
-	snprintf(dir, sizeof dir, "/tmp/hp-pooled.XXXXXX");
-	ck_assert_ptr_nonnull(mkdtemp(dir));
-	ck_assert_int_eq(chown(dir, st.st_uid, st.st_gid), 0);
-	snprintf(ini, sizeof ini,
-		 "[databases]\n* = host=%s port=%s\n[pgbouncer]\nlisten_addr =\nunix_socket_dir = %s\n"
-		 "listen_port = 6432\nauth_type = trust\nauth_file = %s/users\npool_mode = transaction\n"
-		 "default_pool_size = 2\nlogfile = %s/log\n",
-		 PQhost(f.super), PQport(f.super), dir, dir, dir);
-	write_file("ini", ini, st.st_uid, st.st_gid);
-	write_file("users", "\"holdpoint_engine\" \"\"\n\"holdpoint_workflow\" \"\"\n", st.st_uid, st.st_gid);
-	snprintf(path, sizeof path, "%s/ini", dir);
-	bouncer = fork();
-	ck_assert_int_ge(bouncer, 0);
-	if (bouncer == 0) {
-		if (geteuid() == 0 && (setgid(st.st_gid) != 0 || setuid(st.st_uid) != 0))
-			_exit(127);
-		prctl(PR_SET_PDEATHSIG, SIGINT); /* a failed test leaves nothing running */
-		execlp("pgbouncer", "pgbouncer", "-q", path, (char *)NULL);
-		execl("/usr/sbin/pgbouncer", "pgbouncer", "-q", path, (char *)NULL);
-		_exit(127);
-	}
-}
-
-static void stop_bouncer(void)
-{
-	char command[128];
-	int status;
-
-	kill(bouncer, SIGINT);
-	ck_assert_int_eq(waitpid(bouncer, &status, 0), bouncer);
-	snprintf(command, sizeof command, "rm -rf %s", dir);
-	ck_assert_int_eq(system(command), 0);
-}
 
 static void open_pooled(void)
 {
@@ -81,9 +20,9 @@ static void open_pooled(void)
 	fx_open(&f);
 	fx_deploy(&f, "w", summary);
 	fx_sql(&f, "create table public.ledger (id int primary key); grant select, insert on public.ledger to holdpoint_workflow");
-	start_bouncer();
-	snprintf(info, sizeof info, "%s host=%s port=6432", f.engine_info, dir);
-	snprintf(f.workflow_info + strlen(f.workflow_info), 100, " host=%s port=6432", dir);
+	bouncer_start(f.super, 2);
+	snprintf(info, sizeof info, "%s host=%s port=6432", f.engine_info, bouncer_dir());
+	snprintf(f.workflow_info + strlen(f.workflow_info), 100, " host=%s port=6432", bouncer_dir());
 	direct = f.store;
 	f.store = fx_store(&f, info, true);
 	fx_store_free(&f, direct);
@@ -118,7 +57,7 @@ START_TEST(many_runs_go_through)
 	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.run_state where status = 4"), N);
 	fx_store_free(&f, f.store);
 	f.store = NULL;
-	stop_bouncer();
+	bouncer_stop();
 	fx_close(&f);
 }
 END_TEST
@@ -185,7 +124,7 @@ START_TEST(sql_states_leave_no_traces_in_the_pool)
 	ck_assert_int_eq(fx_int(&f, "select count(*) from public.ledger"), 1);
 	fx_store_free(&f, f.store);
 	f.store = NULL;
-	stop_bouncer();
+	bouncer_stop();
 	fx_close(&f);
 }
 END_TEST
