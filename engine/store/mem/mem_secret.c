@@ -324,6 +324,8 @@ static int reseal(struct mem_store *m, const json_t *args, const char *name, str
 	}
 	v = find_version(m, name, version);
 	done = v && mem_same(v->key_id, hp_bytes_of(was));
+	if (done && !is_base64(sealed))
+		return hp_fail(err, HP_E_INVALID, "the value of %s version %lld is malformed", name, (long long)version);
 	if (done) {
 		v->sealed = mem_intern_s(m, sealed);
 		v->key_id = mem_intern_s(m, key_id);

@@ -367,10 +367,28 @@ START_TEST(an_annex_that_nobody_reads_is_refused)
 }
 END_TEST
 
+START_TEST(who_ends_says_so)
+{
+	struct c_run r = c_own();
+	struct hp_transition t;
+
+	c_begin(&t, &r);
+	t.after.status = HP_SUCCEEDED; /* but it is kept */
+	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
+	c_begin(&t, &r);
+	c_finish(&t, HP_RUNNING);
+	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
+	c_begin(&t, &r);
+	c_finish(&t, HP_SUCCEEDED);
+	c_commit_ok(&r, &t);
+}
+END_TEST
+
 TCase *contract_commits(void)
 {
 	TCase *t = tcase_create("commits");
 
+	tcase_add_test(t, who_ends_says_so);
 	tcase_add_test(t, a_commit_with_a_stale_epoch_changes_nothing);
 	tcase_add_test(t, a_commit_with_a_stale_rev_changes_nothing);
 	tcase_add_test(t, the_same_commit_twice_conflicts);

@@ -154,6 +154,7 @@ START_TEST(another_key_seals_what_is_there_still)
 	json_t *r;
 
 	put("API_KEY", "current");
+	c_door_fails(HP_E_INVALID, "", "secret_reseal", "bob", "{'name':'API_KEY','version':1,'sealed':'A!AA','key_id':'k2','was':'k1'}");
 	r = c_door_ok("secret_reseal", "bob", "{'name':'API_KEY','version':1,'sealed':'BBBB','key_id':'k2','was':'k1'}");
 	ck_assert_int_eq(hp_json_bool(r, "resealed", -1), 1);
 	json_decref(r);
