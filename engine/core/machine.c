@@ -299,15 +299,6 @@ static void on_claimed(struct hp_machine *m, const struct hp_event *ev, struct h
 	claimed_phase(m, ev, act);
 }
 
-/* Admitted, and nothing has left: as if that attempt had not been allowed. */
-static void take_back(struct hp_machine *m)
-{
-	struct hp_run *a = hp_m_after(m);
-
-	a->attempt--;
-	a->phase = HP_PH_ENTER;
-}
-
 /* The admission is durable. True: a door was faster, and what was admitted is not sent. */
 static bool stopped_unsent(struct hp_machine *m, struct hp_action *act)
 {
@@ -315,7 +306,7 @@ static bool stopped_unsent(struct hp_machine *m, struct hp_action *act)
 
 	if (m->run.unresolved || !(cancels || m->run.pause))
 		return false;
-	take_back(m);
+	hp_m_take_back(m);
 	if (cancels)
 		hp_m_cancel(m, act);
 	else

@@ -13,7 +13,7 @@
  *     HP_ACT_COMMIT  write act.transition; when it is durable answer
  *                    HP_EV_COMMITTED. Nothing else happens to the run meanwhile:
  *                    one unacknowledged transition per run.
- *     HP_ACT_SEND    the admission is committed: send, answer HP_EV_REPLY. (The
+ *     HP_ACT_SEND    the admission is committed: send before leave_by, answer HP_EV_REPLY. (The
  *                    check of an arm only reads: the claim that found it due is
  *                    the commit that allows it, one check per claim.)
  *     HP_ACT_SQL     run the statement in its own transaction, answer HP_EV_REPLY;
@@ -181,6 +181,7 @@ struct hp_event {
 	int64_t retry_after_us; /* the provider's advice, < 0: none */
 	bool none;              /* sql `one`: no row */
 	int64_t sent_at;        /* SEND: when the request really left, if that is known (µs) */
+	bool unsent;            /* SEND: it was too late for it (leave_by), and nothing has left */
 	struct hp_swept swept;  /* SQL of a sweep */
 };
 
@@ -326,6 +327,8 @@ struct hp_action {
 	const struct hp_arm *arm; /* SEND: this is the check of that arm */
 	const struct hp_operation *op; /* SEND: whose request it is */
 	int64_t timeout_us;  /* SEND, SQL */
+	int64_t leave_by;    /* SEND: it leaves before this or not at all: then answer a REPLY with
+	                      * `unsent`; 0: whenever the lease is good */
 	const struct hp_sweep *sweep; /* SQL of a sweep: where it stands */
 	struct hp_bytes reply;        /* SQL of a sweep with a call: for sweep->row; empty: not made */
 	const struct hp_transition *transition; /* COMMIT: owned by the machine */

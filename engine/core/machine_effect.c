@@ -123,6 +123,24 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	hp_m_keep(m, act, HP_MOVE_ADMITTED, HP_PH_ADMITTED);
 }
 
+/* What others may conclude from our admission holds only for a while: a provider forgets
+ * a key, and who shares a business key looks a lease after he was told of us. */
+static int64_t leave_by(const struct hp_machine *m)
+{
+	const struct hp_run *a = &m->t.after;
+	const struct hp_state *s = hp_m_state(m);
+	const struct hp_operation *op = operation(m);
+	int64_t by = 0;
+
+	if (s->kind != HP_CALL || op->read)
+		return 0;
+	if (op->repeat == HP_REPEAT_BY_KEY && (a->unresolved || s->call.has_key))
+		by = a->first_sent_at + op->window_us - s->timeout_us;
+	else if (op->repeat == HP_REPEAT_NEVER && s->call.has_key)
+		by = a->sent_at + m->lease_us * HP_LEASE_SEND_PERCENT / 100;
+	return by > a->sent_at && !HP_MUTANT(leave_by) ? by : 0;
+}
+
 void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe)
 {
 	m->mode = probe ? HP_M_PROBE : HP_M_SEND;
@@ -133,6 +151,7 @@ void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe)
 	act->probe = probe;
 	act->timeout_us = hp_m_state(m)->timeout_us;
 	act->op = probe ? &hp_m_state(m)->call.probe : operation(m);
+	act->leave_by = probe ? 0 : leave_by(m);
 }
 
 /* The admission is durable: now, and only now, the request may leave. */
@@ -140,7 +159,7 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 {
 	struct hp_run *a = hp_m_after(m);
 	/* another run or visit was admitted under the same business key before us */
-	bool seen = ev->first_sent_at > 0 && m->run.attempt == 1;
+	bool seen = ev->first_sent_at > 0;
 
 	if (seen) {
 		a->first_sent_at = ev->first_sent_at;
@@ -151,6 +170,15 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 		}
 	}
 	hp_m_send(m, act, false);
+}
+
+/* Admitted, and nothing has left: as if that attempt had not been allowed. */
+void hp_m_take_back(struct hp_machine *m)
+{
+	struct hp_run *a = hp_m_after(m);
+
+	a->attempt--;
+	a->phase = HP_PH_ENTER;
 }
 
 void hp_m_again(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -177,6 +205,11 @@ void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_
 {
 	struct hp_run *a = hp_m_after(m);
 
+	if (ev->unsent) { /* another admission, which sees what has happened meanwhile */
+		hp_m_take_back(m);
+		hp_m_call(m, act);
+		return;
+	}
 	if (ev->sent_at > a->sent_at)
 		a->sent_at = ev->sent_at;
 	switch (ev->outcome) {

@@ -85,6 +85,7 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 /* Nobody knows whether the effect happened: the probe decides, or a person. */
 void hp_m_doubt(struct hp_machine *m, struct hp_action *act, const char *message);
 void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+void hp_m_take_back(struct hp_machine *m);
 void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_call(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
 void hp_m_reply_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);

@@ -304,6 +304,12 @@ void hp_w_send(struct hp_owned *r)
 			hp_list_add_tail(&h->waiting, &r->host_node);
 		return;
 	}
+	if (!HP_GUARD(too_late, r->act.leave_by == 0 || hp_worker_now(w) < r->act.leave_by)) {
+		const struct hp_event ev = {.type = HP_EV_REPLY, .now = hp_worker_now(w), .unsent = true};
+
+		hp_w_drive(r, &ev);
+		return;
+	}
 	if (HP_GUARD(send_lease, hp_worker_lease_good(w)) == 0) {
 		hp_w_hand(r, HP_HAND_LEASE);
 		return;

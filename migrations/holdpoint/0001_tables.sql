@@ -373,6 +373,8 @@ create table holdpoint.token (
 revoke update on holdpoint.vote from holdpoint_engine;
 revoke update, delete on holdpoint.history, holdpoint.saved, holdpoint.run,
 	holdpoint.mail, holdpoint.inbox, holdpoint.definition, holdpoint.effect_key from holdpoint_engine;
+-- Who holds a business key changes (take_effect_key), its scope and its key do not.
+grant update (run_id, visit, first_sent_at) on holdpoint.effect_key to holdpoint_engine;
 revoke all on holdpoint.installation from holdpoint_engine;
 
 reset role;

@@ -157,18 +157,31 @@ language sql set search_path = holdpoint, pg_temp as $$
 		and k.key_hash = hash(r.key) and k.run_id = r.id and not k.freed and without_live_effects(r.id)
 $$;
 
--- Registers business keys; gives the first admission of each key that another
--- run or visit holds, else 0, in the order of p_ord.
-create function holdpoint.take_effect_key(p_scope text, p_key text, p_run bigint, p_visit int, p_now bigint)
+-- Registers a business key; gives the admission of another run or visit that holds it,
+-- else 0. Who holds it goes on. So does another who was told of that very admission (p_told:
+-- what its row had been given) and has since found out that nothing came of it. Both are a
+-- new admission to whoever was told before.
+create function holdpoint.take_effect_key(p_scope text, p_key text, p_run bigint, p_visit int, p_told bigint,
+	p_unresolved boolean, p_now bigint)
 returns bigint
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v effect_key;
+	v_mine boolean;
 begin
 	insert into effect_key (scope, key_hash, run_id, visit, first_sent_at)
 		values (p_scope, hash(p_key), p_run, p_visit, p_now) on conflict do nothing;
-	select * into strict v from effect_key where scope = p_scope and key_hash = hash(p_key);
-	return case when v.run_id = p_run and v.visit = p_visit then 0 else v.first_sent_at end;
+	if found then
+		return 0;
+	end if;
+	select * into strict v from effect_key where scope = p_scope and key_hash = hash(p_key) for update;
+	v_mine := v.run_id = p_run and v.visit = p_visit;
+	if p_unresolved or not (v_mine or p_told = v.first_sent_at) then
+		return case when v_mine then 0 else v.first_sent_at end;
+	end if;
+	update effect_key set run_id = p_run, visit = p_visit, first_sent_at = greatest(p_now, v.first_sent_at + 1)
+		where scope = p_scope and key_hash = v.key_hash;
+	return 0;
 end $$;
 
 -- A call whose request a person signed leaves only as signed.
@@ -308,6 +321,7 @@ declare
 	v_cancel boolean[];
 	v_pause boolean[];
 	v_first bigint[];
+	v_told bigint[];      -- when another was admitted under its business key, as far as it knew
 	v_runs bigint[];      -- their runs
 	v_moved boolean;      -- one of them parks or ends
 	v_held boolean;       -- one of them was or is held
@@ -359,6 +373,11 @@ begin
 				p_hash[v_i] := null;
 			end if;
 		end loop;
+	end if;
+
+	if cardinality(p_key_ord) > 0 then
+		v_told := array(select coalesce((select s.first_sent_at from run_state s
+			where s.run_id = p_run[o] and p_visit[o] = p_from_visit[o]), 0) from generate_subscripts(p_run, 1) o order by o);
 	end if;
 
 	-- 1. compare and set. The rows come in ascending order of run and are looked up
@@ -441,7 +460,8 @@ begin
 	if cardinality(p_key_ord) > 0 then
 		for v_row in select * from unnest(p_key_ord, p_key_scope, p_key) x(ord, scope, key)
 				where x.ord = any(v_ok) and p_flags[x.ord] & 4 <> 0 order by x.scope, x.key loop
-			v_x := take_effect_key(v_row.scope, v_row.key, p_run[v_row.ord], p_visit[v_row.ord]::int, v_now);
+			v_x := take_effect_key(v_row.scope, v_row.key, p_run[v_row.ord], p_visit[v_row.ord]::int,
+				v_told[v_row.ord], p_flags[v_row.ord] & 16 <> 0, v_now);
 			if v_x > 0 then
 				v_first[array_position(v_ok, v_row.ord)] := v_x;
 				update run_state set first_sent_at = v_x where run_id = p_run[v_row.ord];

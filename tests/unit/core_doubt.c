@@ -246,6 +246,52 @@ START_TEST(changed_request_is_in_doubt)
 }
 END_TEST
 
+static void unsent(void)
+{
+	struct hp_event ev = { .type = HP_EV_REPLY, .unsent = true, .retry_after_us = -1 };
+
+	ck_assert_int_eq(W.act.type, HP_ACT_SEND);
+	step(&ev);
+	expect_eval(HP_EVAL_REQUEST);
+	value("{}", 1);
+}
+
+START_TEST(what_waited_too_long_is_admitted_anew)
+{
+	struct hp_state *s = world_call(HP_REPEAT_NEVER);
+
+	s->call.has_key = s->call.has_probe = true;
+	admitted();
+	ck_assert_int_eq(W.act.leave_by, W.run.sent_at + LEASE * HP_LEASE_SEND_PERCENT / 100);
+	W.now = W.act.leave_by;
+	unsent();
+	ck_assert(W.act.transition->admits);
+	ck_assert_int_eq(W.act.transition->after.attempt, 1);
+	commit_ev(false, W.now - 1); /* and another run was admitted meanwhile */
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_DOUBT);
+}
+END_TEST
+
+START_TEST(a_repeat_that_waited_is_no_longer_safe)
+{
+	struct hp_state *s = world_call(HP_REPEAT_BY_KEY);
+
+	s->call.has_probe = true;
+	admitted();
+	ck_assert_int_eq(W.act.leave_by, 0); /* nobody has seen the key yet */
+	reply(HP_AMBIGUOUS, "timeout");
+	commit();
+	W.now = W.run.due_at;
+	claim();
+	value("{}", 1);
+	commit();
+	ck_assert_int_eq(W.act.leave_by, W.run.first_sent_at + HP_DAY - s->timeout_us);
+	W.now = W.act.leave_by;
+	unsent();
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_DOUBT);
+}
+END_TEST
+
 START_TEST(business_key_seen_long_ago_is_in_doubt)
 {
 	struct hp_state *s = world_call(HP_REPEAT_BY_KEY);
@@ -322,5 +368,6 @@ HP_SUITE("core_doubt", lost_reply_inside_the_window_sends_the_same_key_again,
 	 probe_absent_resumes_the_same_visit, probe_unknown_or_broken_is_held,
 	 what_is_in_the_air_stays_in_doubt, a_probe_waits_from_the_real_sending,
 	 a_probe_that_never_finds_it_does_not_send_for_ever, past_the_window_looks_first,
+	 what_waited_too_long_is_admitted_anew, a_repeat_that_waited_is_no_longer_safe,
 	 changed_request_is_in_doubt, business_key_seen_long_ago_is_in_doubt,
 	 a_person_is_asked_once_what_happened)

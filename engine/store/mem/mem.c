@@ -10,20 +10,40 @@
 
 #include "base/alloc.h"
 
+/* The rows of all tables, one table after the other. */
 struct hp_mem_snapshot {
-	struct mem_world w;
+	size_t n[T__COUNT];
+	char *rows;
+	size_t cap;
 };
 
 /* ---- answers ---- */
 
+static struct mem_answer *answer_new(struct mem_store *m)
+{
+	struct mem_answer *an;
+	struct hp_arena *a;
+
+	if (hp_list_empty(&m->spare)) {
+		an = hp_calloc(1, sizeof *an);
+		HP_ASSERT(an);
+		an->a = hp_arena_new(MEM_ANSWER_MAX);
+		HP_ASSERT(an->a);
+		return an;
+	}
+	an = hp_list_entry(m->spare.next, struct mem_answer, link);
+	hp_list_del(&an->link);
+	a = an->a;
+	memset(an, 0, sizeof *an);
+	an->a = a;
+	return an;
+}
+
 struct mem_answer *mem_answer(struct mem_store *m, enum mem_answer_kind kind, void *arg)
 {
-	struct mem_answer *an = hp_calloc(1, sizeof *an);
+	struct mem_answer *an = answer_new(m);
 
-	HP_ASSERT(an);
 	an->kind = kind;
-	an->a = hp_arena_new(MEM_ANSWER_MAX);
-	HP_ASSERT(an->a);
 	an->arg = arg;
 	an->now = *m->now;
 	hp_list_add_tail(&m->queue, &an->link);
@@ -54,6 +74,22 @@ static void answer_free(struct mem_answer *an)
 	hp_list_del(&an->link);
 	hp_arena_free(an->a);
 	hp_free(an);
+}
+
+static void answer_done(struct mem_store *m, struct mem_answer *an)
+{
+	if (!m->reuse) {
+		answer_free(an);
+		return;
+	}
+	hp_list_del(&an->link);
+	hp_arena_reset(an->a);
+	hp_list_add_tail(&m->spare, &an->link);
+}
+
+void hp_mem_reuse_answers(struct hp_store *s)
+{
+	mem_of(s)->reuse = true;
 }
 
 static void answer_call(const struct mem_answer *an)
@@ -109,9 +145,8 @@ static int pump(struct hp_store *s)
 	while (!hp_list_empty(&batch)) {
 		struct mem_answer *an = hp_list_entry(batch.next, struct mem_answer, link);
 
-		hp_list_del(&an->link);
 		answer_call(an);
-		answer_free(an);
+		answer_done(m, an);
 		n++;
 	}
 	return n;
@@ -197,26 +232,52 @@ void hp_mem_principal(struct hp_store *s, const char *principal, const char *kin
 	found->roles = mem_intern_s(m, roles);
 }
 
+void hp_mem_snapshot_again(struct hp_mem_snapshot *snap, const struct hp_store *s)
+{
+	const struct mem_vec *t = ((const struct mem_store *)(const void *)s)->w.t;
+	size_t need = 0;
+	char *to;
+
+	for (int i = 0; i < T__COUNT; i++)
+		need += t[i].n * t[i].size;
+	if (need > snap->cap) {
+		hp_free(snap->rows);
+		snap->cap = need * 2;
+		snap->rows = hp_alloc(snap->cap);
+		HP_ASSERT(snap->rows);
+	}
+	to = snap->rows;
+	for (int i = 0; i < T__COUNT; i++) {
+		snap->n[i] = t[i].n;
+		if (t[i].n == 0)
+			continue;
+		memcpy(to, t[i].p, t[i].n * t[i].size);
+		to += t[i].n * t[i].size;
+	}
+}
+
 struct hp_mem_snapshot *hp_mem_snapshot_take(const struct hp_store *s)
 {
 	struct hp_mem_snapshot *snap = hp_calloc(1, sizeof *snap);
 
 	HP_ASSERT(snap);
-	mem_world_init(&snap->w);
-	mem_world_copy(&snap->w, &((const struct mem_store *)(const void *)s)->w);
+	hp_mem_snapshot_again(snap, s);
 	return snap;
 }
 
 void hp_mem_snapshot_restore(struct hp_store *s, const struct hp_mem_snapshot *snap)
 {
-	mem_world_copy(&mem_of(s)->w, &snap->w);
+	const char *from = snap->rows;
+
+	for (int i = 0; i < T__COUNT; i++)
+		from = mem_table_set(&mem_of(s)->w, (enum mem_table)i, from, snap->n[i]);
 }
 
 void hp_mem_snapshot_free(struct hp_mem_snapshot *snap)
 {
 	if (!snap)
 		return;
-	mem_world_free(&snap->w);
+	hp_free(snap->rows);
 	hp_free(snap);
 }
 
@@ -249,6 +310,8 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 		known->bundle = mem_intern(m, b->bundle);
 		known->summary = mem_intern(m, b->summary);
 		memcpy(known->digest, b->digest, HP_SHA256_LEN);
+		known->states = json_object_get(summary, "states");
+		json_array_append(m->summaries, summary);
 	}
 	known->current = true;
 	known->limited = json_object_get(summary, "limits") != NULL;
@@ -315,7 +378,9 @@ static void store_free(struct hp_store *s)
 	if (!s)
 		return;
 	hp_mem_drop_answers(s);
+	drop_list(&m->spare);
 	mem_world_free(&m->w);
+	json_decref(m->summaries);
 	hp_free(m->pool_index.p);
 	hp_arena_free(m->pool);
 	hp_free(m);
@@ -351,7 +416,8 @@ struct hp_store *hp_store_mem_new(const int64_t *now, struct hp_error *err)
 	if (!m)
 		goto no_memory;
 	m->pool = hp_arena_new(MEM_POOL_MAX);
-	if (!m->pool)
+	m->summaries = json_array();
+	if (!m->pool || !m->summaries)
 		goto no_memory;
 	m->base.ops = &ops;
 	m->now = now;
@@ -359,8 +425,13 @@ struct hp_store *hp_store_mem_new(const int64_t *now, struct hp_error *err)
 	hp_list_init(&m->queue);
 	hp_list_init(&m->late);
 	hp_list_init(&m->txs);
+	hp_list_init(&m->spare);
 	return &m->base;
 no_memory:
+	if (m) {
+		hp_arena_free(m->pool);
+		json_decref(m->summaries);
+	}
 	hp_free(m);
 	hp_fail(err, HP_E_NOMEM, "no memory for an in-memory store");
 	return NULL;

@@ -29,6 +29,9 @@ void hp_mem_set_fate(struct hp_store *s, hp_mem_fate_fn fn, void *arg); /* NULL:
 int hp_mem_deliver_late(struct hp_store *s);
 /* The process that waited died: its answers, queued and kept, are never delivered. */
 int hp_mem_drop_answers(struct hp_store *s);
+/* The memory of answers is used again instead of freed: quicker, but a sanitizer no longer
+ * finds a callback that keeps what it had only borrowed. */
+void hp_mem_reuse_answers(struct hp_store *s);
 /* Answers queued and kept back. */
 int hp_mem_pending(const struct hp_store *s);
 
@@ -56,6 +59,8 @@ int hp_mem_spend(struct hp_store *s, const char *budget, const char *key, int64_
  * restored any number of times, and is freed before that store. */
 struct hp_mem_snapshot;
 struct hp_mem_snapshot *hp_mem_snapshot_take(const struct hp_store *s);
+/* The same into the memory of one that is no longer needed: branching all day long. */
+void hp_mem_snapshot_again(struct hp_mem_snapshot *snap, const struct hp_store *s);
 void hp_mem_snapshot_restore(struct hp_store *s, const struct hp_mem_snapshot *snap);
 void hp_mem_snapshot_free(struct hp_mem_snapshot *snap); /* NULL is fine */
 

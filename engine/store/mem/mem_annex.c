@@ -89,18 +89,22 @@ void mem_annex_put(struct mem_store *m, const struct hp_transition *t)
 void mem_annex_found(struct mem_store *m, struct mem_answer *an, const struct mem_run *r,
 		     struct hp_bytes *out)
 {
-	json_t *all = json_object();
+	json_t *all = NULL;
 	struct hp_buf text;
 
-	hp_buf_init(&text, HP_RUN_DATA_MAX);
+	*out = (struct hp_bytes){ NULL, 0 };
 	for (const struct kind *k = kinds; k->name; k++) {
 		json_t *one = k->found ? k->found(m, r) : NULL;
 
+		if (one && !all)
+			all = json_object();
 		if (one)
 			json_object_set_new(all, k->name, one);
 	}
-	*out = (struct hp_bytes){ NULL, 0 };
-	if (json_object_size(all) > 0 && hp_json_write(&text, all, NULL) == 0)
+	if (!all)
+		return;
+	hp_buf_init(&text, HP_RUN_DATA_MAX);
+	if (hp_json_write(&text, all, NULL) == 0)
 		*out = mem_keep(an, hp_buf_bytes(&text));
 	hp_buf_free(&text);
 	json_decref(all);

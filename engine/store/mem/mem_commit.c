@@ -232,8 +232,23 @@ static struct hp_bytes scope_of(struct mem_store *m, const struct hp_transition 
 	return mem_intern_s(m, scope);
 }
 
+/* May it go on under a key that is in the table? Who holds it may. Another may who was told
+ * of that very admission (told: what its row had been given) and has since found out that
+ * nothing came of it. Both are a new admission to whoever was told before. */
+static bool holds(struct mem_store *m, struct mem_effect *e, const struct hp_transition *t, int64_t told)
+{
+	bool mine = e->run == t->run_id && e->visit == t->after.visit;
+
+	if (t->after.unresolved || !(mine || HP_GUARD(effect_told, told == e->first_sent_at)))
+		return mine;
+	e->run = t->run_id;
+	e->visit = t->after.visit;
+	e->first_sent_at = *m->now > e->first_sent_at ? *m->now : e->first_sent_at + 1;
+	return true;
+}
+
 /* Returns when a business key that another run or visit holds was first sent, else 0. */
-static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct hp_transition *t)
+static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct hp_transition *t, int64_t told)
 {
 	struct hp_bytes scope;
 	struct mem_effect *e;
@@ -248,7 +263,7 @@ static int64_t put_effect(struct mem_store *m, struct mem_run *r, const struct h
 	MEM_EACH(&m->w, T_EFFECT, struct mem_effect, known) {
 		if (!mem_same(known->key, t->effect_key) || !mem_same(known->scope, scope))
 			continue;
-		if (known->run == r->row.id && known->visit == r->row.visit)
+		if (holds(m, known, t, told))
 			return 0;
 		r->row.first_sent_at = known->first_sent_at;
 		return known->first_sent_at;
@@ -393,6 +408,7 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		  const struct mem_refusal *refused, struct hp_commit_result *res)
 {
 	bool moved = t->after.visit != t->from_visit || t->disposition == HP_FINISH;
+	int64_t told = t->after.visit == t->from_visit ? r->row.first_sent_at : 0;
 
 	res->pause = r->row.pause;
 	if (t->consume_mail > 0)
@@ -413,7 +429,7 @@ static void apply(struct mem_store *m, struct mem_run *r, const struct hp_transi
 		put_approval(m, r, t);
 	mem_annex_put(m, t);
 	r = mem_run_find(&m->w, t->run_id); /* it may be elsewhere now */
-	res->first_sent_at = put_effect(m, r, t);
+	res->first_sent_at = put_effect(m, r, t, told);
 	mem_gated(m, r, refused);
 	res->cancel = r->row.cancel || mem_told_to_end(m, r);
 	dispose(m, r, t, res->cancel);

@@ -56,7 +56,7 @@ static void vec_reserve(struct mem_vec *v, size_t n)
 	v->cap = cap;
 }
 
-/* FNV-1a: only spreads entries, nothing depends on its strength. */
+/* FNV-1a: spreads entries, and stands for the bytes in a hash of the world. */
 static uint64_t hash_of(struct hp_bytes b)
 {
 	uint64_t h = UINT64_C(14695981039346656037);
@@ -89,6 +89,7 @@ static void pool_grow(struct mem_store *m)
 struct hp_bytes mem_intern(struct mem_store *m, struct hp_bytes b)
 {
 	struct hp_bytes *slots;
+	uint64_t hash, *head;
 	size_t at;
 
 	if (b.n == 0)
@@ -96,16 +97,18 @@ struct hp_bytes mem_intern(struct mem_store *m, struct hp_bytes b)
 	if (m->pool_used * 2 >= m->pool_index.cap)
 		pool_grow(m);
 	slots = m->pool_index.p;
-	at = (size_t)hash_of(b) & (m->pool_index.cap - 1);
+	hash = hash_of(b);
+	at = (size_t)hash & (m->pool_index.cap - 1);
 	while (slots[at].n) {
 		if (mem_same(slots[at], b))
 			return slots[at];
 		at = (at + 1) & (m->pool_index.cap - 1);
 	}
-	slots[at].p = hp_arena_alloc(m->pool, b.n + 1);
-	HP_ASSERT(slots[at].p);
-	memcpy((char *)(uintptr_t)slots[at].p, b.p, b.n);
-	slots[at].n = b.n;
+	head = hp_arena_alloc(m->pool, sizeof *head + b.n + 1);
+	HP_ASSERT(head);
+	*head = hash; /* mem_hash() */
+	memcpy(head + 1, b.p, b.n);
+	slots[at] = (struct hp_bytes){ (const char *)(head + 1), b.n };
 	m->pool_used++;
 	return slots[at];
 }
@@ -176,6 +179,19 @@ void mem_world_copy(struct mem_world *to, const struct mem_world *from)
 	}
 }
 
+/* The table becomes these rows. Returns what follows them. */
+const char *mem_table_set(struct mem_world *w, enum mem_table t, const char *rows, size_t n)
+{
+	struct mem_vec *v = &w->t[t];
+
+	v->n = n;
+	if (n == 0)
+		return rows;
+	vec_reserve(v, n);
+	memcpy(v->p, rows, n * v->size);
+	return rows + n * v->size;
+}
+
 void mem_world_free(struct mem_world *w)
 {
 	for (int i = 0; i < T__COUNT; i++)
@@ -218,12 +234,7 @@ struct mem_bundle *mem_bundle_of(const struct mem_world *w, const struct mem_run
 
 json_t *mem_state_json(const struct mem_world *w, const struct mem_run *r, int32_t state)
 {
-	const struct mem_bundle *b = mem_bundle_of(w, r);
-	json_t *summary = hp_json_parse(b->summary.p, b->summary.n, "summary", NULL), *found;
-
-	found = json_incref(json_array_get(json_object_get(summary, "states"), (size_t)state));
-	json_decref(summary);
-	return found;
+	return json_incref(json_array_get(mem_bundle_of(w, r)->states, (size_t)state));
 }
 
 const char *mem_state_name(const struct mem_world *w, const struct mem_run *r, int32_t state,

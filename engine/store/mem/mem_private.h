@@ -82,7 +82,7 @@ struct mem_key { /* a run's key: survives the run */
 };
 struct mem_effect { /* business keys: unique across runs */
 	struct hp_bytes scope, key;
-	int64_t run, first_sent_at;
+	int64_t run, first_sent_at;  /* the last that was admitted knowing of no other, and when */
 	int32_t visit;
 };
 struct mem_saved { /* append-only: the last one of a name counts */
@@ -143,6 +143,7 @@ struct mem_bundle {
 	uint8_t digest[HP_SHA256_LEN];
 	bool current;
 	bool limited;                /* its summary has limits of starts */
+	json_t *states;              /* of its summary, parsed: the store's, as long as it lives */
 };
 struct mem_principal {
 	struct hp_bytes name, kind, roles;
@@ -299,6 +300,9 @@ struct mem_store {
 	struct hp_arena *pool;
 	struct mem_vec pool_index; /* open addressing, struct hp_bytes */
 	size_t pool_used;
+	json_t *summaries;         /* array: what bundles point into */
+	struct hp_list spare;      /* answers to use again */
+	bool reuse;
 	struct hp_list queue, late;
 	hp_mem_fate_fn fate;
 	void *fate_arg;
@@ -312,6 +316,11 @@ static inline struct mem_store *mem_of(struct hp_store *s) { return (struct mem_
 /* mem_data.c */
 struct hp_bytes mem_intern(struct mem_store *m, struct hp_bytes b);
 struct hp_bytes mem_intern_s(struct mem_store *m, const char *s);
+/* Of interned bytes: a hash of what they say, the same in every process. */
+static inline uint64_t mem_hash(struct hp_bytes b)
+{
+	return b.n ? ((const uint64_t *)(const void *)b.p)[-1] : 0;
+}
 void *mem_add(struct mem_world *w, enum mem_table t);         /* zeroed row at the end */
 void mem_remove_if(struct mem_world *w, enum mem_table t, bool (*gone)(const void *row, int64_t id),
 		   int64_t id);
@@ -323,6 +332,7 @@ size_t mem_count(const struct mem_world *w, enum mem_table t);
 void mem_world_init(struct mem_world *w);
 void mem_world_copy(struct mem_world *to, const struct mem_world *from);
 void mem_world_free(struct mem_world *w);
+const char *mem_table_set(struct mem_world *w, enum mem_table t, const char *rows, size_t n);
 bool mem_same(struct hp_bytes a, struct hp_bytes b);
 int mem_compare(struct hp_bytes a, struct hp_bytes b);
 struct mem_run *mem_run_find(const struct mem_world *w, int64_t id);

@@ -59,6 +59,46 @@ START_TEST(a_repeated_admission_of_one_visit_is_its_own)
 }
 END_TEST
 
+static int64_t admit_again(struct c_run *r, bool unresolved)
+{
+	struct hp_transition t;
+
+	c_advance(HP_SECOND);
+	c_begin(&t, r);
+	c_admit(&t, REFUND, "refund:1", true);
+	t.after.unresolved = unresolved;
+	return c_commit_ok(r, &t).first_sent_at;
+}
+
+/* It was told, has looked since, and goes on: now the other one is told. */
+START_TEST(who_was_told_may_take_a_business_key_over)
+{
+	struct c_run a = c_own(), b = c_own();
+
+	admit(&a, REFUND, "refund:1");
+	c_advance(HP_SECOND);
+	ck_assert_int_eq(admit(&b, REFUND, "refund:1").first_sent_at, T0);
+	ck_assert_int_eq(admit_again(&b, true), T0); /* it has not found out */
+	ck_assert_int_eq(admit_again(&b, false), 0);
+	ck_assert_int_eq(admit_again(&a, false), c_now - HP_SECOND);
+}
+END_TEST
+
+/* What it was told of is not the last any more: it looks again. */
+START_TEST(a_new_admission_is_told_to_who_knew_the_old_one)
+{
+	struct c_run a = c_own(), b = c_own();
+	int64_t again;
+
+	admit(&a, REFUND, "refund:1");
+	ck_assert_int_eq(admit(&b, REFUND, "refund:1").first_sent_at, T0);
+	ck_assert_int_eq(admit_again(&a, false), 0);
+	again = c_now;
+	ck_assert_int_eq(admit_again(&b, false), again);
+	ck_assert_int_eq(admit_again(&b, false), 0);
+}
+END_TEST
+
 START_TEST(the_same_text_for_another_operation_is_another_key)
 {
 	struct c_run r = c_own();
@@ -247,6 +287,8 @@ TCase *contract_effects(void)
 
 	tcase_add_test(t, a_new_business_key_has_no_first_sending);
 	tcase_add_test(t, a_business_key_tells_when_another_run_first_sent_it);
+	tcase_add_test(t, who_was_told_may_take_a_business_key_over);
+	tcase_add_test(t, a_new_admission_is_told_to_who_knew_the_old_one);
 	tcase_add_test(t, another_visit_of_the_same_run_is_told_too);
 	tcase_add_test(t, a_repeated_admission_of_one_visit_is_its_own);
 	tcase_add_test(t, the_same_text_for_another_operation_is_another_key);
