@@ -127,7 +127,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration authors e2e check-deep chaos differential mutants fuzz bench check-deps \
+.PHONY: all run demo test unit contract integration authors e2e check-deep chaos differential mutants fuzz bench check-deps explore-core \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -169,6 +169,11 @@ chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TI
 	@$(MAKE) --no-print-directory -j"$$(nproc)" all
 	$(call need,scripts/chaos.sh)
 	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)
+
+explore-core: ## every interleaving of small worlds of engines, store and providers (2 cores, 2 minutes)
+	@sh scripts/bootstrap.sh test
+	@$(MAKE) --no-print-directory -j"$$(nproc)" BUILD=build-explore build-explore/tests/explore_core
+	@build-explore/tests/explore_core --full --seconds 20
 
 differential: ## both stores under the same OPS (20000) operations, HP_SEED=… repeats; all interleavings of SQL
 	@sh scripts/bootstrap.sh test
@@ -341,6 +346,14 @@ $(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $
 	$(link_test)
 
 $(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call suite_helpers,integration) $(call libs_up_to,api)
+	@mkdir -p $(@D)
+	$(link_test)
+
+# All interleavings of small worlds: one program of several files. Its short form is part
+# of the contract suite; `make explore-core` runs it whole.
+EXPLORE := $(BUILD)/tests/explore_core
+TESTS_contract += $(EXPLORE)
+$(EXPLORE): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(call suite_sources,explore)) $(call libs_up_to,store)
 	@mkdir -p $(@D)
 	$(link_test)
 

@@ -149,12 +149,15 @@ one() { # LINE: prints "verdict|seconds|program or reason"
 	log=$work/log.$name
 	changed=
 	began=$(date +%s)
-	result=survived why=
+	result=survived why= killers=
 	if ! mutate "$name" "$kind" "$file" "$substitution" >"$log" 2>&1; then
 		result=error why="$(tail -n 1 "$log")"
 		programs=
 	fi
 	for program in $programs; do
+		needed=
+		case $program in +*) needed=yes program=${program#+} ;; esac
+		[ "$result" != killed ] || [ -n "$needed" ] || continue
 		if ! build "$(target_of "$program")" >"$log" 2>&1; then
 			result=error why="it does not build: $(grep -m 1 'error' "$log")"
 			break
@@ -163,11 +166,14 @@ one() { # LINE: prints "verdict|seconds|program or reason"
 		seen=$(verdict $? "$log")
 		why="$why $program is $seen;"
 		if [ "$seen" = red ]; then
-			result=killed why=$program
-			break
+			result=killed why=${killers:+$killers and }$program killers=$why
 		elif [ "$seen" = broken ]; then
 			result=error
 			cp "$log" "$work/broken.$name"
+			[ -z "$needed" ] || break
+		elif [ -n "$needed" ]; then
+			result=survived why="$program must notice it, and is green"
+			break
 		fi
 	done
 	restore
@@ -198,7 +204,7 @@ tar -cf - --exclude=node_modules Makefile engine migrations plugins workflows sc
 	tar -xf - -C "$work/pristine" || exit 1
 cp -R "$work/pristine" "$work/tree.1"
 [ ! -d tests/node_modules ] || ln -s "$root/tests/node_modules" "$work/tree.1/tests/node_modules"
-programs=$(while IFS= read -r line; do field 4 "$line"; done <"$list" | tr ' ' '\n' | sort -u)
+programs=$(while IFS= read -r line; do field 4 "$line"; done <"$list" | tr ' ' '\n' | sed 's/^+//' | sort -u)
 targets=$(for p in $programs; do target_of "$p"; done | sort -u)
 echo "mutants: building once without any"
 # shellcheck disable=SC2086
