@@ -277,49 +277,6 @@ START_TEST(nothing_is_sent_late_in_the_lease)
 }
 END_TEST
 
-static struct {
-	const struct hp_store_ops *own;
-	struct hp_store_ops mine;
-	struct world *w;
-	int admissions;
-} slow;
-
-/* The first admission takes 70 % of the lease. */
-static void slow_commit(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb, void *arg)
-{
-	if (t[0]->admits && slow.admissions++ == 0) {
-		ev_prepare_stop(slow.w->loop, &slow.w->clock);
-		slow.w->now += 1400 * HP_MSEC;
-	}
-	slow.own->commit(s, t, n, cb, arg);
-}
-
-/* Another run with the same key counts on a request's having left by then, or not at all. */
-START_TEST(what_is_too_late_is_admitted_anew)
-{
-	struct world w;
-
-	world_open(&w);
-	deploy(&w, "once", "local toy = connector 'toy'\n"
-			   "return workflow 'once' {\n"
-			   "  call 'make' { toy.things.once, with = { what = 'x' }, key = 'x:1', timeout = '400ms' },\n"
-			   "  succeed 'done' {},\n"
-			   "}\n");
-	world_start(&w, 2 * HP_SECOND);
-	memset(&slow, 0, sizeof slow);
-	slow.w = &w;
-	slow.own = w.store->ops;
-	slow.mine = *slow.own;
-	slow.mine.commit = slow_commit;
-	w.store->ops = &slow.mine;
-	start_run(&w, "once");
-	ends_as(&w, "succeeded");
-	ck_assert_int_eq(w.calls, 1);
-	ck_assert_int_eq(slow.admissions, 2);
-	world_close(&w);
-}
-END_TEST
-
 static bool has_drained(struct world *w) { return w->drained; }
 
 /* No peer is to blame: no attempt is counted, and no failure. */
@@ -807,7 +764,7 @@ int main(void)
 	 a_lost_acknowledgement_of_an_admission_keeps_the_key, a_commit_that_was_lost_is_found_out_and_done_again,
 	 a_conflict_reads_the_run_again, a_lost_result_is_asked_for_again_under_the_same_key,
 	 a_value_the_store_refuses_holds_the_run, a_cancel_waits_for_the_effect_in_flight,
-	 nothing_is_sent_late_in_the_lease, what_is_too_late_is_admitted_anew, without_a_descriptor_a_request_waits, a_drain_lets_the_effect_end_and_gives_the_run_back,
+	 nothing_is_sent_late_in_the_lease, without_a_descriptor_a_request_waits, a_drain_lets_the_effect_end_and_gives_the_run_back,
 	 a_lost_release_is_asked_again, a_claimed_run_without_memory_is_given_back,
 	 a_drain_ends_at_its_limit, an_engine_marked_dead_ends, a_host_gets_no_more_than_its_share,
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
