@@ -256,6 +256,9 @@ static const char *judge(const struct end *e, char *text, size_t n)
 		snprintf(text, n, "leaks what came from %s", first_place(what, place, sizeof place));
 	} else if (what) {
 		first_place(what, place, sizeof place);
+		/* jansson 2.14 asserts when its buffer cannot grow in the middle of a token */
+		if (strstr(what, "__assert_fail") && strstr(what, "libjansson"))
+			return "";
 		if (strncmp(place, "tests/", 6) == 0 || strncmp(place, "engine/store/mem/", 17) == 0)
 			return "";
 		snprintf(text, n, "%.*s at %s", (int)strcspn(what, "("), what, place);
