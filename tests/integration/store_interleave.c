@@ -422,8 +422,13 @@ static void pairs(int few)
 	const char *given = getenv("HP_SEED");
 	unsigned seed = given ? (unsigned)strtoul(given, NULL, 10) : (unsigned)time(NULL);
 
-	if (!is_long())
+	if (!is_long()) {
+		const struct op *meet[2] = { &ops[2], &ops[12] }; /* one parks while its event comes: always */
+		const enum end both[2] = { COMMIT, COMMIT };
+
 		printf("interleavings: HP_SEED=%u\n", seed);
+		cross(meet, both, 2);
+	}
 	for (int n = 0, all = OPS * OPS; n < (is_long() ? all : few); n++) {
 		int at_pair = is_long() ? n : (int)((seed + (unsigned)n * 37) % (unsigned)all), a = at_pair / OPS, b = at_pair % OPS;
 
