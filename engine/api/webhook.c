@@ -33,6 +33,8 @@ struct webhook {
 	int n_starts, n_deliveries;
 	const char *misfits[STARTS_MAX]; /* workflows that cannot take it */
 	int n_misfits;
+	struct hp_triggered triggered[STARTS_MAX]; /* all that it starts, misfits too */
+	int n_triggered;
 	bool own;
 	struct hp_error err;           /* of a trigger */
 	bool failed;
@@ -195,13 +197,13 @@ static int add_start(struct webhook *h, const char *workflow, const struct hp_bu
 {
 	struct hp_start *st = &h->starts[h->n_starts];
 
-	st->workflow = hp_arena_strdup(h->rq->arena, workflow);
+	st->workflow = workflow;
 	st->input = h->body;
 	st->key.p = hp_arena_strndup(h->rq->arena, hp_buf_str(key), key->n);
 	st->key.n = key->n;
 	st->requester = hp_arena_printf(h->rq->arena, "webhook:%s", h->rq->name);
 	st->own = h->own;
-	if (!st->workflow || !st->key.p || !st->requester)
+	if (!st->key.p || !st->requester)
 		return hp_fail(&h->err, HP_E_NOMEM, "no memory for the event");
 	h->n_starts++;
 	return 0;
@@ -210,18 +212,27 @@ static int add_start(struct webhook *h, const char *workflow, const struct hp_bu
 static void on_trigger(void *arg, const char *workflow, struct hp_workflow *w)
 {
 	struct webhook *h = arg;
+	struct hp_triggered *t;
 	struct hp_buf key;
 
 	if (h->failed)
 		return;
-	if (h->n_starts == STARTS_MAX) {
+	if (h->n_triggered == STARTS_MAX) {
 		h->failed = true;
 		hp_fail(&h->err, HP_E_TOO_LARGE, "the event starts more than %d workflows", STARTS_MAX);
 		return;
 	}
+	t = &h->triggered[h->n_triggered++];
+	t->workflow = hp_arena_strdup(h->rq->arena, workflow);
+	memcpy(t->digest, hp_workflow_definition(w)->digest, sizeof t->digest);
+	if (!t->workflow) {
+		h->failed = true;
+		hp_fail(&h->err, HP_E_NOMEM, "no memory for the event");
+		return;
+	}
 	hp_buf_init(&key, HP_KEY_MAX);
 	if (hp_workflow_check_input(w, h->body, &h->err) == 0 && hp_workflow_key(w, h->body, &key, &h->err) == 0)
-		h->failed = add_start(h, workflow, &key) < 0;
+		h->failed = add_start(h, t->workflow, &key) < 0;
 	else if (h->err.code == HP_E_NOMEM)
 		h->failed = true;
 	else
@@ -250,11 +261,19 @@ static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *r
 {
 	struct api_request *rq = arg;
 	const struct webhook *h = rq->state;
+	struct hp_error stale = { 0 };
 	struct hp_buf body;
 
 	(void)now;
 	if (err) {
 		refuse(rq, result_of(err), err);
+		return;
+	}
+	if (res->stale) {
+		/* Somebody has deployed: a yes would lose the run that the event starts now. */
+		hp_server_refresh(rq->api->server);
+		(void)hp_fail(&stale, HP_E_UNAVAILABLE, "not ready: the definitions that were deployed just now are not loaded yet");
+		refuse(rq, result_of(&stale), &stale);
 		return;
 	}
 	api_crash(rq->route->after);
@@ -283,7 +302,7 @@ static void ingest(struct webhook *h)
 	struct hp_server *s = rq->api->server;
 	struct hp_ingest in = { .source = rq->name, .event_id = hp_bytes_of(h->id), .body = h->body,
 				.payload = h->body, .starts = h->starts, .deliveries = h->deliveries,
-				.n_deliveries = h->n_deliveries };
+				.n_deliveries = h->n_deliveries, .type = h->type, .triggered = h->triggered };
 
 	h->own = hp_worker_can_take(hp_server_worker(s));
 	if (hp_server_triggers(s, rq->name, h->type, on_trigger, h) < 0 && !h->failed) {
@@ -295,6 +314,7 @@ static void ingest(struct webhook *h)
 		return;
 	}
 	in.n_starts = h->n_starts;
+	in.n_triggered = h->n_triggered;
 	api_crash(rq->route->before);
 	api_store(rq)->ops->ingest(api_store(rq), hp_server_engine(s), &in, on_ingested, rq);
 }

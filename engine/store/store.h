@@ -105,8 +105,18 @@ struct hp_delivery {
 	struct hp_bytes name; /* mailbox: "stripe.refund.updated" */
 	struct hp_bytes key;
 };
+/* A current definition that is started by an event, as an engine knows it. */
+struct hp_triggered {
+	const char *workflow;
+	uint8_t digest[HP_SHA256_LEN];
+};
 struct hp_ingest {
 	const char *source;
+	/* Its type, and all that it starts, whether it fits there or not. Definitions that were
+	 * deployed meanwhile make it stale. NULL: nobody asks. */
+	const char *type;
+	const struct hp_triggered *triggered;
+	int n_triggered;
 	struct hp_bytes event_id;
 	struct hp_bytes body;           /* raw bytes as received (kept for replay) */
 	struct hp_bytes payload;        /* JSON delivered to mailboxes */
@@ -117,6 +127,7 @@ struct hp_ingest {
 };
 struct hp_ingest_result {
 	bool duplicate;                 /* (source, event id) was known: nothing was done */
+	bool stale;                     /* other definitions are started by it: nothing was done */
 	const struct hp_start_result *starts;
 	int n_starts;
 };

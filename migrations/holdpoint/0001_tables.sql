@@ -106,6 +106,16 @@ create table holdpoint.workflow (
 	paused_reason text
 );
 
+-- Which workflows a webhook's event starts, by their current definitions. A worker says what it
+-- knows of that; one that has not heard of a deploy yet must not say yes to an event.
+create table holdpoint.webhook_trigger (
+	workflow text not null references holdpoint.workflow,
+	source text not null,
+	event text not null,
+	primary key (workflow, source, event)
+);
+create index webhook_trigger_event on holdpoint.webhook_trigger (source, event, workflow);
+
 create table holdpoint.run (
 	id bigint generated always as identity primary key,
 	workflow text not null,

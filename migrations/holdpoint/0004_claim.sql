@@ -294,7 +294,7 @@ $$;
 -- One commit: the inbox row, and everything it causes. A duplicate causes nothing.
 create function holdpoint.ingest(p_source text, p_event text, p_body bytea, p_payload jsonb, p_engine bigint, p_no bigint,
 	p_workflow text[], p_input jsonb[], p_key text[], p_requester text[], p_own bigint[],
-	p_box text[], p_box_key text[])
+	p_box text[], p_box_key text[], p_type text, p_triggered text[])
 returns table (o_ord int, o_run bigint, o_existed boolean, o_now bigint, o_claimed boolean, c holdpoint.claimed)
 language plpgsql set search_path = holdpoint, pg_temp as $$
 #variable_conflict use_column
@@ -304,6 +304,11 @@ declare
 	v_engine bigint;
 	v_own boolean;
 begin
+	if p_type is not null and not exists (select from inbox where source = p_source and event_id = p_event)
+			and p_triggered is distinct from triggered(p_source, p_type) then
+		return query select -2, null::bigint, null::boolean, v_now, false, null::claimed;
+		return;
+	end if;
 	insert into inbox (source, event_id, body, received_at) values (p_source, p_event, p_body, v_now)
 		on conflict do nothing;
 	if not found then
@@ -323,6 +328,21 @@ begin
 		from (select name, key from unnest(p_box, p_box_key) b(name, key) group by 1, 2 order by 1, hash(key)) b;
 end $$;
 
+-- "workflow digest", sorted: what such an event starts.
+create function holdpoint.triggered(p_source text, p_type text) returns text[]
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select array(select t.workflow || ' ' || encode(w.digest, 'hex') from webhook_trigger t join workflow w on w.name = t.workflow
+		where t.source = p_source and t.event = p_type order by (t.workflow || ' ' || encode(w.digest, 'hex')) collate "C")
+$$;
+
+create function holdpoint.put_triggers(p_workflow text, p_summary jsonb) returns void
+language sql set search_path = holdpoint, pg_temp as $$
+	delete from webhook_trigger where workflow = p_workflow;
+	insert into webhook_trigger (workflow, source, event)
+		select distinct p_workflow, t ->> 'source', e from jsonb_array_elements(coalesce(p_summary -> 'triggers', '[]')) t
+		cross join jsonb_array_elements_text(coalesce(t -> 'events', '[]')) e;
+$$;
+
 create function holdpoint.deploy(p_workflow text, p_digest bytea, p_bundle text, p_summary jsonb) returns bigint
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
@@ -340,6 +360,7 @@ begin
 	insert into workflow (name, digest, deployed_at) values (p_workflow, p_digest, v_now)
 		on conflict (name) do update set digest = excluded.digest, deployed_at = excluded.deployed_at
 		where workflow.digest <> excluded.digest;
+	perform put_triggers(p_workflow, p_summary);
 	perform put_schedules(p_workflow, p_summary, v_now); -- 0008
 	perform put_limits(p_workflow, p_summary); -- 0013
 	perform put_budgets(p_workflow, p_summary, v_now);

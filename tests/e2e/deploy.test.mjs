@@ -115,3 +115,26 @@ test('in bulk, a run that cannot is named and stops no other', async () => {
   assert.match(await ok(['bulk', 'cancel', '--workflow', 'gate', '--reason', 'enough']), /cancel: 3 done, 0 refused/)
   for (const run of [three, four, five]) await engine.until(run, 'cancelled')
 })
+
+test('an event right after a deploy starts what was deployed, or is not taken', async () => {
+  for (let i = 0; i < 5; i++) {
+    const fresh = join(dir, `fresh_${i}.lua`)
+    writeFileSync(fresh, `return workflow "fresh_${i}" {
+  trigger = webhook { "duffel", events = { "fresh.${i}" } }, key = "{input.id}",
+  succeed "done" {},
+}
+`)
+    await ok(['deploy', fresh])
+    const answers = await Promise.all(Array.from({ length: 8 }, (_, n) =>
+      engine.webhook('duffel', { id: `wev_${i}_${n}`, type: `fresh.${i}`, data: { object: { id: `ord_${n}` } } })))
+    for (const a of answers) {
+      if (a.status === 200) assert.equal(a.body.runs.length, 1, JSON.stringify(a.body))
+      else assert.equal(a.status, 503, JSON.stringify(a.body))
+    }
+    // whoever was told to come again is taken then
+    await waitFor(`all of ${i} are taken`, async () => (await Promise.all(answers.map(async (a, n) => a.status === 200 ||
+      (await engine.webhook('duffel', { id: `wev_${i}_${n}`, type: `fresh.${i}`, data: { object: { id: `ord_${n}` } } })).status === 200))).every(Boolean))
+  }
+  const [[runs]] = await engine.sql(`select count(*) from holdpoint.run where workflow like 'fresh_%'`)
+  assert.equal(Number(runs), 40)
+})

@@ -242,6 +242,49 @@ static bool ingested(const struct mem_store *m, const struct hp_ingest *in)
 	return false;
 }
 
+static bool has_trigger(const struct mem_bundle *d, const struct hp_ingest *in)
+{
+	json_t *summary = hp_json_parse(d->summary.p, d->summary.n, "summary", NULL), *t, *e;
+	bool found = false;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(summary, "triggers"), i, t) {
+		const char *source = hp_json_str(t, "source");
+
+		if (!source || strcmp(source, in->source) != 0)
+			continue;
+		json_array_foreach(json_object_get(t, "events"), k, e)
+			found = found || strcmp(json_string_value(e), in->type) == 0;
+	}
+	json_decref(summary);
+	return found;
+}
+
+static bool is_triggered(const struct mem_bundle *d, const struct hp_ingest *in)
+{
+	for (int i = 0; i < in->n_triggered; i++)
+		if (mem_same(d->workflow, hp_bytes_of(in->triggered[i].workflow)))
+			return memcmp(d->digest, in->triggered[i].digest, HP_SHA256_LEN) == 0;
+	return false;
+}
+
+/* Does the event start another set of definitions than the engine knows? */
+static bool stale(const struct mem_store *m, const struct hp_ingest *in)
+{
+	int n = 0;
+
+	if (!in->type)
+		return false;
+	MEM_EACH(&m->w, T_BUNDLE, struct mem_bundle, d) {
+		if (!d->current || !has_trigger(d, in))
+			continue;
+		if (!is_triggered(d, in))
+			return true;
+		n++;
+	}
+	return n != in->n_triggered;
+}
+
 /* Everything that could fail is found out before the first row is written. */
 static int ingest_check(struct mem_store *m, const struct hp_ingest *in, struct hp_error *err)
 {
@@ -304,6 +347,10 @@ void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, 
 	an->result = out;
 	if (!HP_GUARD(inbox, !ingested(m, in))) {
 		out->duplicate = true;
+		return;
+	}
+	if (!HP_GUARD(triggers, !stale(m, in))) {
+		out->stale = true;
 		return;
 	}
 	if (ingest_check(m, in, &an->err) < 0)

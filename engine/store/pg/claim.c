@@ -273,7 +273,8 @@ static void ingest_done(struct pgs_call *c, const struct hp_pg_reply *r)
 	q = r->results[0];
 	n = PQntuples(q) - 1;
 	HP_ASSERT(n >= 0);
-	res.duplicate = hp_pg_int(q, 0, 0) < 0;
+	res.duplicate = hp_pg_int(q, 0, 0) == -1;
+	res.stale = hp_pg_int(q, 0, 0) == -2;
 	starts = hp_calloc((size_t)n + 1, sizeof *starts);
 	claimed = hp_calloc((size_t)n + 1, sizeof *claimed);
 	if (!starts || !claimed) { /* it is stored: the answer is still a yes */
@@ -328,6 +329,38 @@ static void bind_deliveries(struct hp_pg_unit *u, const struct hp_ingest *in, st
 	hp_pg_bind_text_array(u, v, in->n_deliveries);
 }
 
+#define TRIGGERED_MAX (HP_NAME_MAX + 1 + HP_SHA256_HEX)
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+/* "workflow digest", sorted, as holdpoint.triggered() gives them. -1: no memory. */
+static int bind_triggered(struct hp_pg_unit *u, const struct hp_ingest *in)
+{
+	size_t n = in->type ? (size_t)in->n_triggered : 0;
+	char (*text)[TRIGGERED_MAX] = hp_calloc(n + 1, sizeof *text);
+	struct hp_bytes *v = hp_calloc(n + 1, sizeof *v);
+	char hex[HP_SHA256_HEX];
+	bool ok = text && v;
+
+	for (size_t i = 0; ok && i < n; i++) {
+		hp_hex(in->triggered[i].digest, HP_SHA256_LEN, hex);
+		snprintf(text[i], sizeof text[i], "%.*s %s", HP_NAME_MAX, in->triggered[i].workflow, hex);
+	}
+	if (ok) {
+		qsort(text, n, sizeof *text, by_text);
+		for (size_t i = 0; i < n; i++)
+			v[i] = hp_bytes_of(text[i]);
+		hp_pg_bind_text(u, in->type);
+		hp_pg_bind_text_array(u, v, (int)n);
+	}
+	hp_free(text);
+	hp_free(v);
+	return ok ? 0 : -1;
+}
+
 void pgs_ingest(struct hp_store *st, int64_t engine, const struct hp_ingest *in, hp_ingest_cb cb, void *arg)
 {
 	struct hp_store_pg *s = pgs_of(st);
@@ -345,7 +378,7 @@ void pgs_ingest(struct hp_store *st, int64_t engine, const struct hp_ingest *in,
 	} else {
 		hp_pg_binary_results(u, true);
 		hp_pg_statement(u, "select o_ord, o_run, o_existed, o_now, o_claimed, (c).* from"
-				   " holdpoint.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)");
+				   " holdpoint.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)");
 		hp_pg_bind_text(u, in->source);
 		hp_pg_bind_textn(u, in->event_id.p ? in->event_id.p : "", in->event_id.n);
 		hp_pg_bind_bytea(u, in->body.p ? in->body.p : "", in->body.n);
@@ -354,6 +387,10 @@ void pgs_ingest(struct hp_store *st, int64_t engine, const struct hp_ingest *in,
 		hp_pg_bind_int(u, c->number);
 		bind_starts(u, in, v, own);
 		bind_deliveries(u, in, v);
+		if (bind_triggered(u, in) < 0) {
+			hp_pg_unit_free(u);
+			u = NULL;
+		}
 	}
 	hp_free(v);
 	hp_free(own);

@@ -281,7 +281,7 @@ END_TEST
 /* ---- webhooks ---- */
 
 struct ingest {
-	bool done, duplicate, existed, claimed;
+	bool done, duplicate, stale, existed, claimed;
 	int n;
 	int64_t run;
 	enum hp_code code;
@@ -298,6 +298,7 @@ static void on_ingest(void *arg, int64_t now, const struct hp_ingest_result *res
 	if (err)
 		return;
 	g->duplicate = res->duplicate;
+	g->stale = res->stale;
 	g->n = res->n_starts;
 	if (res->n_starts) {
 		g->run = res->starts[0].run_id;
@@ -348,6 +349,44 @@ START_TEST(a_duplicate_webhook_does_nothing)
 	read_mail(&r, S_LOOK);
 	c_await(&r, S_CONFIRM, "re_1", c_now + HP_DAY);
 	c_claim_none(); /* delivered once, started once */
+}
+END_TEST
+
+/* An event of a type that starts workflows; the engine knows of `n` definitions. */
+static struct ingest triggered(const char *event, const char *type, const struct hp_triggered *known, int n)
+{
+	struct hp_ingest in = { .source = "duffel", .event_id = hp_bytes_of(event), .body = { "raw", 3 },
+				.payload = hp_bytes_of("{}"), .type = type, .triggered = known, .n_triggered = n };
+	struct hp_store *s = the_driver->store(0);
+	struct ingest g = { 0 };
+
+	s->ops->ingest(s, c_engine, &in, on_ingest, &g);
+	c_wait(&g.done);
+	ck_assert_int_eq(g.code, HP_OK);
+	return g;
+}
+
+START_TEST(a_webhook_is_not_taken_by_who_knows_other_definitions)
+{
+	struct hp_triggered known[2] = { { .workflow = "one" }, { .workflow = "two" } };
+
+	memset(known[0].digest, 0xe1, HP_SHA256_LEN);
+	memset(known[1].digest, 0xe2, HP_SHA256_LEN);
+	ck_assert(!triggered("evt_1", "order.failed", NULL, 0).stale); /* it starts nothing */
+	c_deploy_triggered("two", 0xe2, "[{'source':'duffel','events':['order.failed','order.left']},"
+					"{'source':'other','events':['order.new']}]");
+	ck_assert(triggered("evt_2", "order.failed", NULL, 0).stale);
+	ck_assert(!triggered("evt_1", "order.failed", NULL, 0).stale); /* it was taken before */
+	ck_assert(!triggered("evt_3", "order.new", NULL, 0).stale);
+	c_deploy_triggered("one", 0xe1, "[{'source':'duffel','events':['order.failed']}]");
+	ck_assert(triggered("evt_2", "order.failed", &known[1], 1).stale);
+	ck_assert(!triggered("evt_2", "order.failed", known, 2).stale); /* nothing was stored before */
+	ck_assert(triggered("evt_2", "order.failed", known, 2).duplicate);
+	ck_assert(!triggered("evt_4", "order.left", &known[1], 1).stale);
+	c_deploy_triggered("two", 0xe3, "[{'source':'duffel','events':['order.failed']}]");
+	ck_assert(triggered("evt_5", "order.failed", known, 2).stale); /* another version of it */
+	ck_assert(triggered("evt_5", "order.left", &known[1], 1).stale); /* which that does not start any more */
+	ck_assert(!triggered("evt_5", "order.left", NULL, 0).stale);
 }
 END_TEST
 
@@ -408,6 +447,7 @@ TCase *contract_mail(void)
 	tcase_add_test(t, events_are_checked);
 	tcase_add_test(t, a_webhook_starts_its_run_here);
 	tcase_add_test(t, a_duplicate_webhook_does_nothing);
+	tcase_add_test(t, a_webhook_is_not_taken_by_who_knows_other_definitions);
 	tcase_add_test(t, a_webhook_starts_and_delivers_in_one);
 	tcase_add_test(t, a_webhook_that_cannot_start_leaves_nothing);
 	tcase_add_test(t, a_webhook_joins_by_key);

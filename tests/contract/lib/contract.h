@@ -86,6 +86,7 @@ void c_deploy(const char *workflow, uint8_t tag); /* digest: 32 times tag */
 /* The same states with schedules: a JSON array with ' for ". */
 void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules);
 void c_deploy_limited(const char *workflow, uint8_t tag, const char *limits); /* the same with limits */
+void c_deploy_triggered(const char *workflow, uint8_t tag, const char *triggers); /* the same that webhooks start */
 void c_deploy_budgets(const char *workflow, uint8_t tag, const char *budgets); /* the same that declares budgets */
 /* Is this summary (' for ") refused with these words? */
 bool c_deploy_fails(const char *workflow, uint8_t tag, const char *summary, const char *words);

@@ -27,7 +27,7 @@ static const char summary[] =
 	"\"every_us\":30000000},"
 	"{\"name\":\"late\",\"kind\":\"timer\",\"next\":\"done\"}]},"
 	"{\"name\":\"refund.undo\",\"kind\":\"call\",\"operation\":\"stripe.refunds.cancel\",\"undoes\":\"refund\"}],"
-	"\"triggers\":[]}";
+	"\"keyed\":false}";
 
 static struct hp_store *store(int i)
 {
@@ -668,6 +668,11 @@ void c_deploy_with(const char *workflow, uint8_t tag, const char *schedules)
 void c_deploy_budgets(const char *workflow, uint8_t tag, const char *budgets)
 {
 	deploy_with(workflow, tag, "budgets", budgets);
+}
+
+void c_deploy_triggered(const char *workflow, uint8_t tag, const char *triggers)
+{
+	deploy_with(workflow, tag, "triggers", triggers);
 }
 
 void c_deploy_limited(const char *workflow, uint8_t tag, const char *limits)
