@@ -54,7 +54,7 @@ static const struct op {
 	{ "approve", DOOR("decide", "alice", "{\"approval\":1,\"decision\":\"approve\",\"reason\":\"r\"}"), false, false },
 	{ "reject", DOOR("decide", "bob", "{\"approval\":1,\"decision\":\"reject\",\"reason\":\"r\"}"), false, false },
 	{ "event to one who parks", DOOR("send_event", "x", "{\"name\":\"go\",\"key\":\"c\"}"), false, false },
-	{ "webhook", "select count(*) from holdpoint.ingest('s', 'e1', '', '{}', 1, 9, '{flow}', array['{}'::jsonb], '{ky}', '{hook}', '{1}', '{go,go}', '{c,d}')",
+	{ "webhook", "select count(*) from holdpoint.ingest('s', 'e1', '', '{}', 1, 9, '{flow}', array['{}'::jsonb], '{ky}', '{hook}', '{1}', '{go,go}', '{c,d}', null, '{}')",
 	  false, false },
 	{ "tick", DOOR("schedule_fire", "engine", "{\"workflow\":\"flow\",\"index\":1,\"version\":0,\"start\":[1700000000000000],\"skipped\":0,"
 		"\"missed_until\":0,\"position\":1700000000000000,\"look\":1800000000000000,\"ahead\":[]}"), true, false },

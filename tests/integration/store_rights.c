@@ -136,7 +136,7 @@ static int race(const char *sql, const char *value, const char *hold)
 START_TEST(one_of_many_duplicates_is_taken)
 {
 	static const char sql[] = "/* %d %d %d */ select min(o_ord)::text from holdpoint.ingest('stripe', 'evt_1', '\\x00', '{}', null, 0,"
-				  " '{w}', '{\"{}\"}', '{k}', '{webhook:stripe}', '{0}', '{}', '{}')";
+				  " '{w}', '{\"{}\"}', '{k}', '{webhook:stripe}', '{0}', '{}', '{}', null, '{}')";
 
 	open_fx();
 	ck_assert_int_eq(race(sql, "0", "lock holdpoint.inbox in share mode"), 1);
