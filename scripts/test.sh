@@ -56,11 +56,11 @@ names=$work/names # of what failed
 budget_of() {
 	case $1 in
 	check-deps) seconds=5 ;;
-	unit) seconds=150 ;; # building included
+	unit) seconds=120 ;; # building included
 	contract) seconds=90 ;;
 	integration) seconds=150 ;;
 	authors) seconds=60 ;; # --real included
-	e2e) seconds=240 ;;
+	e2e) seconds=270 ;;
 	chaos) seconds=60 ;;
 	esac
 	echo $((seconds * factor))
