@@ -80,16 +80,16 @@ ifneq ($(COVERAGE),)
 OPTIMISE := -O0
 HARDEN := -fstack-protector-strong
 VARIANT += --coverage -fprofile-update=atomic
-COVERAGE_LDFLAGS := -Wl,--wrap=_exit -Wl,--wrap=kill -Wl,--wrap=fexecve
-COVERAGE_OBJECT := $(BUILD)/obj/tests/lib/coverage.o
+WRAP_LDFLAGS := -Wl,--wrap=_exit -Wl,--wrap=kill -Wl,--wrap=fexecve
+WRAP_OBJECTS := $(BUILD)/obj/tests/lib/coverage.o
 endif
 ifneq ($(FUZZER),)
 VARIANT += -fsanitize=fuzzer-no-link
 endif
 ifneq ($(TORTURE),)
 OPTIMISE := -O0
-COVERAGE_LDFLAGS := -Wl,--wrap=fork
-COVERAGE_OBJECT := $(patsubst %,$(BUILD)/obj/tests/torture/%.o,torture calls)
+WRAP_LDFLAGS := -Wl,--wrap=fork
+WRAP_OBJECTS := $(patsubst %,$(BUILD)/obj/tests/torture/%.o,torture calls)
 # Calls of the engine that can fail get other names (tests/torture/calls.c): what has to be
 # asked for by the libraries, too, has one of its own. alloc.c is what they all end in;
 # the store in memory is a tool of tests, and stops when it has none (mem.h).
@@ -109,7 +109,7 @@ COMMON_CFLAGS = -std=c11 -fPIE $(DEFINES) -Iengine -Itests $(WARN) $(VARIANT) \
 ALL_CFLAGS = -g $(OPTIMISE) $(HARDEN) $(COMMON_CFLAGS)
 # What a test says itself is run once: compiling it well takes longer than running it.
 TEST_CFLAGS = -g -O0 $(COMMON_CFLAGS)
-ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(COVERAGE_LDFLAGS) $(LDFLAGS)
+ALL_LDFLAGS = -pie -Wl,-z,relro -Wl,-z,now -Wl,--as-needed $(VARIANT) $(WRAP_LDFLAGS) $(LDFLAGS)
 ALL_LIBS = $(PKG_LIBS) -lev -lm -ldl -lpthread
 
 # What the scripts need to know about this build.
@@ -127,7 +127,7 @@ need = @test -x $1 || { echo "make $@: $1 is missing or not executable" >&2; exi
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: all run demo test unit contract integration authors e2e check-deep chaos differential mutants fuzz bench check-deps explore-core \
+.PHONY: all run demo test unit contract integration authors e2e check-deep chaos differential mutants fuzz bench check-deps explore-core coverage torture \
 	bootstrap packages install clean help format build-tests FORCE
 
 PROGRAM := $(BUILD)/holdpoint
@@ -159,7 +159,7 @@ unit contract integration authors e2e: ## one suite of `make test`
 	@sh scripts/bootstrap.sh test
 	@sh scripts/test.sh $@
 
-check-deep: ## sanitizers over everything, valgrind over unit and contract (up to an hour)
+check-deep: ## sanitizers, valgrind, each fuzzing target, calls that fail (over an hour)
 	@sh scripts/bootstrap.sh deep
 	$(call need,scripts/check-deep.sh)
 	@scripts/check-deep.sh
@@ -180,13 +180,11 @@ differential: ## both stores under the same OPS (20000) operations, HP_SEED=… 
 	@$(MAKE) --no-print-directory -j"$$(nproc)" $(DIFFERENTIAL) $(BUILD)/tests/integration/store_interleave
 	@OPS=$(or $(OPS),20000) sh scripts/differential.sh
 
-.PHONY: coverage
 coverage: ## what the suites reach: core's branches, the engine's lines; SUITES="unit …" fewer
 	@sh scripts/bootstrap.sh deep
 	$(call need,scripts/coverage.sh)
 	@scripts/coverage.sh $(SUITES)
 
-.PHONY: torture
 torture: ## fail each call once: memory, system calls, libraries; SUITE=core_machine, TIME=600
 	@sh scripts/bootstrap.sh test
 	$(call need,scripts/torture.sh)
@@ -252,10 +250,13 @@ $(BUILD)/obj/tests/%.o: tests/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(TEST_CFLAGS) -MMD -MP -c $< -o $@
 
-# What measures is built like the engine.
-$(BUILD)/obj/tests/bench/%.o: tests/bench/%.c $(BUILD)/.build_opts
-	@mkdir -p $(@D)
-	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+# What measures, or has millions of states to go through, is built like the engine.
+define built_like_the_engine
+$(BUILD)/obj/tests/$1/%.o: tests/$1/%.c $(BUILD)/.build_opts
+	@mkdir -p $$(@D)
+	$$(call say,CC,$$<) $$(CC) $$(ALL_CFLAGS) -MMD -MP -c $$< -o $$@
+endef
+$(foreach d,bench explore,$(eval $(call built_like_the_engine,$d)))
 
 $(BUILD)/obj/%.o: engine/%.c $(BUILD)/.build_opts $(if $(TORTURE),$(BUILD)/torture.symbols)
 	@mkdir -p $(@D)
@@ -278,7 +279,7 @@ $(BUILD)/lib$1.members: FORCE
 endef
 $(foreach r,$(ROOMS),$(eval $(call room_rules,$r)))
 
-$(BUILD)/holdpoint: $(BUILD)/obj/cli/main.o $(COVERAGE_OBJECT) $(call libs_up_to,cli)
+$(BUILD)/holdpoint: $(BUILD)/obj/cli/main.o $(WRAP_OBJECTS) $(call libs_up_to,cli)
 	$(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) $^ $(ALL_LIBS) -o $@
 
 ifeq ($(BUILD),build)
@@ -328,7 +329,7 @@ TESTS_integration := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,
 
 define unit_rules
 $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(wildcard tests/unit/$1_*.c)): $(BUILD)/tests/%: \
-		$(BUILD)/obj/tests/unit/%.o $(COVERAGE_OBJECT) $(call suite_helpers,unit) $(call libs_up_to,$1)
+		$(BUILD)/obj/tests/unit/%.o $(WRAP_OBJECTS) $(call suite_helpers,unit) $(call libs_up_to,$1)
 	@mkdir -p $$(@D)
 	$$(link_test)
 endef
@@ -339,13 +340,14 @@ $(BUILD)/obj/plugins/%.o: plugins/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
 $(BUILD)/tests/runtime_plugins: | $(TEST_PLUGINS) $(NATIVE_PLUGINS)
-$(BUILD)/tests/plugin_dns: $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
+DNS_READERS := $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
+$(BUILD)/tests/plugin_dns: $(DNS_READERS)
 
-$(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call suite_helpers,contract) $(call libs_up_to,store)
+$(TESTS_contract): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(WRAP_OBJECTS) $(call suite_helpers,contract) $(call libs_up_to,store)
 	@mkdir -p $(@D)
 	$(link_test)
 
-$(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call suite_helpers,integration) $(call libs_up_to,api)
+$(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(WRAP_OBJECTS) $(call suite_helpers,integration) $(call libs_up_to,api)
 	@mkdir -p $(@D)
 	$(link_test)
 
@@ -360,13 +362,12 @@ $(EXPLORE): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(call suite_sources,exp
 # Fuzzing harnesses (tests/fuzz/lib/fuzz.h): a program each with libFuzzer, all of them
 # in tests/unit/cli_corpora.c without.
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,%,$(call suite_sources,fuzz))
-FUZZ_DNS := $(patsubst %,$(BUILD)/obj/plugins/dns/%.o,records spf dkim dmarc)
-$(BUILD)/tests/cli_corpora: $(patsubst %,$(BUILD)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS)) $(FUZZ_DNS)
+$(BUILD)/tests/cli_corpora: $(patsubst %,$(BUILD)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS)) $(DNS_READERS)
 
 $(BUILD)/obj/fuzz/%.o: tests/fuzz/%.c $(BUILD)/.build_opts
 	@mkdir -p $(@D)
 	$(call say,CC,$<) $(CC) $(ALL_CFLAGS) -DHP_FUZZER -MMD -MP -c $< -o $@
-$(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(FUZZ_DNS) $(call libs_up_to,cli)
+$(BUILD)/fuzz/%: $(BUILD)/obj/fuzz/%.o $(DNS_READERS) $(call libs_up_to,cli)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@) $(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer $^ $(ALL_LIBS) -o $@
 .PHONY: build-fuzz list-fuzz
@@ -382,7 +383,7 @@ $(DIFFERENTIAL): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/di
 
 # Not a suite: programs that measure, in BUILD/tests/bench/.
 TESTS_bench := $(patsubst tests/%.c,$(BUILD)/tests/%,$(call suite_sources,bench))
-$(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(COVERAGE_OBJECT) $(call libs_up_to,base)
+$(TESTS_bench): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(WRAP_OBJECTS) $(call libs_up_to,base)
 	@mkdir -p $(@D)
 	$(link_test)
 

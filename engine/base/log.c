@@ -108,3 +108,13 @@ void hp_log_error(enum hp_log_level level, const char *message, const struct hp_
 	}
 	end_line(&line);
 }
+
+bool hp_log_due(struct hp_seldom *s, int64_t now, int64_t every_us, int64_t *times)
+{
+	s->times++;
+	if (s->told > 0 && now - s->told < every_us)
+		return false;
+	*times = s->times;
+	*s = (struct hp_seldom){ .told = now };
+	return true;
+}

@@ -8,6 +8,7 @@
 #ifndef HP_BASE_LOG_H
 #define HP_BASE_LOG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/error.h"
 
@@ -26,5 +27,13 @@ void hp_log_init(const char *process, enum hp_log_level min); /* e.g. "worker" *
 void hp_log(enum hp_log_level level, const char *message, ...);
 /* Logs an error struct with its code, message and hint. */
 void hp_log_error(enum hp_log_level level, const char *message, const struct hp_error *err);
+
+/* Of what may happen a thousand times a second: counts it, and true when a line is due (the first
+ * time, then every `every_us`); *times is then how often it has happened since the last one.
+ * now: any clock in µs above 0. Zeroed, the next time is the first. */
+struct hp_seldom {
+	int64_t told, times;
+};
+bool hp_log_due(struct hp_seldom *s, int64_t now, int64_t every_us, int64_t *times);
 
 #endif

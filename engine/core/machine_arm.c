@@ -277,7 +277,10 @@ static void go(struct hp_machine *m, struct hp_action *act, int next, const char
 
 bool hp_m_arm_went(const struct hp_machine *m)
 {
-	return m->t.code && m->t.outcome == HP_CLASS_OK; /* nothing else that leads on has a code and is no failure */
+	bool went = m->t.code && m->t.outcome == HP_CLASS_OK;
+
+	HP_ASSERT(!went || strcmp(m->t.code, "arm") == 0); /* nothing else that leads on has a code and is no failure */
+	return went;
 }
 
 static void go_by_event(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act)
@@ -288,6 +291,7 @@ static void go_by_event(struct hp_machine *m, const struct hp_event *ev, struct 
 	char why[320];
 	int i = 0;
 
+	HP_ASSERT(s->n_arms > 0);
 	while (s->arms[i].kind != HP_ARM_EVENT || n-- > 0) {
 		i++;
 		HP_ASSERT(i < s->n_arms);

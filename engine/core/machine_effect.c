@@ -132,7 +132,7 @@ static int64_t leave_by(const struct hp_machine *m)
 	const struct hp_operation *op = operation(m);
 	int64_t by = 0;
 
-	if (s->kind != HP_CALL || op->read)
+	if (op->read)
 		return 0;
 	if (op->repeat == HP_REPEAT_BY_KEY && (a->unresolved || s->call.has_key))
 		by = a->first_sent_at + op->window_us - s->timeout_us;

@@ -218,6 +218,7 @@ void hp_m_hold(struct hp_machine *m, struct hp_action *act, enum hp_class c, con
 	without_statement(m);
 	hp_m_stop_waiting(m);
 	hp_m_leave_limits(m, true);
+	HP_ASSERT(!m->dirty); /* history and lists know by the move that it is held */
 	hp_m_park(m, act, HP_MOVE_HELD, a->phase, 0);
 }
 
@@ -262,6 +263,7 @@ void hp_m_cancel(struct hp_machine *m, struct hp_action *act)
  * in the air. A cancel beside the order changes what the run will be, not that it is undone. */
 static bool ends(struct hp_machine *m, struct hp_action *act)
 {
+	HP_ASSERT(!m->t.after.cancel || !hp_m_unwinds(m)); /* who goes back already takes no cancel */
 	if (hp_m_undo_due(m))
 		turn_back(m, act);
 	else if (m->t.after.cancel)

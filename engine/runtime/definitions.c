@@ -151,15 +151,13 @@ static void on_bundle(void *arg, const struct hp_bundle *b, int n, const struct 
 
 	HP_ASSERT(e->state == ENTRY_LOADING);
 	hp_hex(e->digest, HP_SHA256_LEN, hex);
+	HP_ASSERT(err || n == 1);
+	if (!err || err->code == HP_E_NOT_FOUND)
+		e->failures++; /* until it is loaded */
 	if (err)
 		e->error = *err;
 	else
-		e->failures++; /* until it is loaded */
-	if (!err && n == 0) {
-		hp_fail(&e->error, HP_E_NOT_FOUND, "the definition %s is not stored", hex);
-	} else if (!err) {
 		e->workflow = hp_workflow_load(b->bundle, &e->error);
-	}
 	if (e->workflow) {
 		e->failures = 0;
 		e->state = ENTRY_LOADED;

@@ -12,7 +12,6 @@
 #define RELOAD_AGAIN (500 * HP_MSEC) /* the store could not say: ask again */
 #define RELEASE_AGAIN (500 * HP_MSEC)
 #define RELOAD_DOUBLINGS 2           /* … while it refuses to write later each time, in 2 s at last */
-#define TELL_EVERY (10 * HP_SECOND)  /* that the store does not answer as it should */
 
 struct batch {
 	struct hp_list node;
@@ -140,14 +139,11 @@ static void refused(struct hp_owned *r, const struct hp_error *err)
 static void unsettled(struct hp_owned *r, const char *message, const char *why)
 {
 	struct hp_worker *w = r->w;
+	int64_t times;
 
 	hp_w_log(HP_DEBUG, r, message, NULL, why);
-	w->unsettled++;
-	if (w->unsettled_told > 0 && hp_w_boot(w) - w->unsettled_told < TELL_EVERY)
-		return;
-	hp_log(HP_WARN, message, "engine", HP_I64(w->engine), "times", HP_I64(w->unsettled), "error", HP_STR(why), NULL);
-	w->unsettled_told = hp_w_boot(w);
-	w->unsettled = 0;
+	if (hp_log_due(&w->unsettled, hp_w_boot(w), HP_W_TELL_EVERY, &times))
+		hp_log(HP_WARN, message, "engine", HP_I64(w->engine), "times", HP_I64(times), "error", HP_STR(why), NULL);
 }
 
 static void unknown(struct hp_owned *r, const struct hp_error *err)

@@ -12,8 +12,6 @@
 #include <string.h>
 #include "base/alloc.h"
 
-#define TELL_EVERY (10 * HP_SECOND)
-
 static const char echo_scheme[] = "echo:";
 
 /* ---- replies ---- */
@@ -262,11 +260,11 @@ void hp_w_echo(struct hp_worker *w)
 static void no_socket(struct hp_owned *r)
 {
 	struct hp_worker *w = r->w;
+	int64_t times;
 
-	if (w->no_socket_told == 0 || hp_w_boot(w) - w->no_socket_told >= TELL_EVERY) {
-		hp_log(HP_ERROR, "no file descriptor is free: requests wait", "engine", HP_I64(w->engine), NULL);
-		w->no_socket_told = hp_w_boot(w);
-	}
+	if (hp_log_due(&w->no_socket, hp_w_boot(w), HP_W_TELL_EVERY, &times))
+		hp_log(HP_ERROR, "no file descriptor is free: requests wait", "engine", HP_I64(w->engine), "times",
+		       HP_I64(times), NULL);
 	hp_w_hand(r, HP_HAND_LEASE);
 }
 

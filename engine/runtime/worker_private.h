@@ -107,6 +107,7 @@ struct hp_owed {
 	int32_t epoch;
 };
 #define HP_OWED_MAX (4 * HP_BATCH_MAX)
+#define HP_W_TELL_EVERY (10 * HP_SECOND) /* of what concerns all runs */
 
 enum hp_life {
 	HP_LIFE_NEW,         /* not started */
@@ -139,8 +140,8 @@ struct hp_worker {
 	struct hp_owed owed[HP_OWED_MAX];
 	int n_owed, owed_sent;   /* the first are in the call under way; 0: there is none */
 	int64_t owed_at;         /* boot clock: not before */
-	int64_t unsettled, unsettled_told; /* commits and reloads since the last line of log, and when that was */
-	int64_t no_socket_told;  /* boot clock: when the log said so */
+	struct hp_seldom unsettled; /* commits and reloads that the store did not answer as it should */
+	struct hp_seldom no_socket; /* requests that wait for a descriptor */
 	struct hp_list batches;  /* commits in flight */
 	int commits_in_flight;
 	struct hp_list echoes;   /* runs in HP_HAND_EFFECT whose echo is due, by host_node */

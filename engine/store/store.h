@@ -78,7 +78,7 @@ struct hp_commit_result {
 	bool pause;             /* and its pause flag */
 	int64_t first_sent_at;  /* admits with a business key that ANOTHER run or visit has been
 	                         * admitted with: that first admission, else 0 */
-	const struct hp_error *error; /* not OK: what the database said, or NULL */
+	const struct hp_error *error; /* REFUSED, UNKNOWN: what the database said, or NULL */
 	char gated[HP_CODE_MAX]; /* OK: the admission was refused with this code ("breaker_open"):
 				  * the run is parked and asks again later; "": it was not */
 };
@@ -261,7 +261,8 @@ struct hp_store_ops {
 	/* Drain: the lease ends now, runs still owned become ready. */
 	void (*engine_stop)(struct hp_store *s, int64_t engine, hp_ack_cb cb, void *arg);
 
-	/* Ready runs and due timers, those due longest, at most max; given by ascending id. */
+	/* Ready runs and due timers, those due longest, at most max; given by ascending id. Marks
+	 * engines whose lease has run out as dead first, if that of its own has not. */
 	void (*claim)(struct hp_store *s, int64_t engine, int max, hp_claim_cb cb, void *arg);
 	/* The same run again, if its epoch is still ours; n = 0 when it is not. */
 	void (*reload)(struct hp_store *s, int64_t engine, int64_t run, int32_t epoch, hp_claim_cb cb,

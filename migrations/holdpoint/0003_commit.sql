@@ -376,8 +376,9 @@ begin
 	end if;
 
 	if cardinality(p_key_ord) > 0 then
-		v_told := array(select coalesce((select s.first_sent_at from run_state s
-			where s.run_id = p_run[o] and p_visit[o] = p_from_visit[o]), 0) from generate_subscripts(p_run, 1) o order by o);
+		v_told := array(select case when p_flags[o] & 4 <> 0 and p_visit[o] = p_from_visit[o] then coalesce(
+			(select s.first_sent_at from run_state s where s.run_id = p_run[o]), 0) else 0 end
+			from generate_subscripts(p_run, 1) o order by o);
 	end if;
 
 	-- 1. compare and set. The rows come in ascending order of run and are looked up

@@ -304,8 +304,8 @@ declare
 	v_engine bigint;
 	v_own boolean;
 begin
-	if p_type is not null and not exists (select from inbox where source = p_source and event_id = p_event)
-			and p_triggered is distinct from triggered(p_source, p_type) then
+	if p_type is not null and p_triggered is distinct from triggered(p_source, p_type)
+			and not exists (select from inbox where source = p_source and event_id = p_event) then
 		return query select -2, null::bigint, null::boolean, v_now, false, null::claimed;
 		return;
 	end if;

@@ -6,6 +6,7 @@
  * a function that reads it, so that the cases decide what time it is for every role.
  */
 #include "lib/contract.h"
+#include "lib/world_pg.h"
 
 #include <libpq-fe.h>
 #include <stdio.h>
@@ -44,38 +45,11 @@ static PGconn *connect_to(const char *info)
 	return c;
 }
 
-/* The given conninfo with another database and user. */
-static void conninfo(char *out, size_t size, const char *dbname, const char *user)
-{
-	PQconninfoOption *o = PQconninfoParse(getenv("HP_TEST_PG"), NULL);
-	size_t n = 0;
-
-	need(o != NULL, "HP_TEST_PG", "cannot be read as a conninfo");
-	out[0] = 0;
-	for (PQconninfoOption *x = o; x->keyword; x++) {
-		const char *v = x->val;
-
-		if (strcmp(x->keyword, "dbname") == 0)
-			v = dbname;
-		else if (strcmp(x->keyword, "user") == 0 && user)
-			v = user;
-		if (v)
-			n += (size_t)snprintf(out + n, size - n, "%s='%s' ", x->keyword, v);
-		need(n < size, "HP_TEST_PG", "is too long");
-	}
-	PQconninfoFree(o);
-}
-
 /* ---- once ---- */
 
 static void replace_clock(void)
 {
-	run_on(admin, "create table holdpoint.contract_clock (us bigint not null);"
-		      "insert into holdpoint.contract_clock values (0);"
-		      "alter table holdpoint.contract_clock owner to holdpoint_owner;"
-		      "create or replace function holdpoint.now_us() returns bigint language sql stable"
-		      " security definer set search_path = holdpoint, pg_temp as"
-		      " 'select us from contract_clock';"
+	run_on(admin, TEST_CLOCK_SQL
 		      "create table public.contract_scratch (n int);"
 		      "grant insert, select on public.contract_scratch to holdpoint_workflow");
 }
@@ -92,9 +66,9 @@ static int create_database(void)
 	snprintf(sql, sizeof sql, "create database %s", database);
 	run_on(c, sql);
 	PQfinish(c);
-	conninfo(admin_info, sizeof admin_info, database, NULL);
-	conninfo(engine_info, sizeof engine_info, database, "holdpoint_engine");
-	conninfo(workflow_info, sizeof workflow_info, database, "holdpoint_workflow");
+	need(test_conninfo(admin_info, sizeof admin_info, database, NULL) &&
+	     test_conninfo(engine_info, sizeof engine_info, database, "holdpoint_engine") &&
+	     test_conninfo(workflow_info, sizeof workflow_info, database, "holdpoint_workflow"), "HP_TEST_PG", "cannot be used");
 	rc = hp_migrate(admin_info, "migrations/holdpoint", "holdpoint", false, NULL, NULL, &err);
 	if (rc < 0) {
 		fprintf(stderr, "%s\n", err.message);
@@ -124,25 +98,6 @@ static void turn(void)
 	ev_run(loop, EVRUN_ONCE);
 }
 
-/* Truncating a hundred tables and their indexes costs more than most cases do: only what has rows is
- * emptied. Foreign keys are not asked, all of them will be empty. */
-static void empty_tables(void)
-{
-	run_on(admin, "do $$ declare t record; v_any boolean; begin"
-		      " set local session_replication_role = replica;"
-		      " for t in select c.oid::regclass as name from pg_class c where c.relnamespace = 'holdpoint'::regnamespace"
-		      "  and c.relkind in ('r', 'p') and not c.relispartition"
-		      "  and c.relname not in ('installation', 'migration', 'contract_clock')"
-		      " loop"
-		      "  execute format('select exists (select from %s)', t.name) into v_any;"
-		      "  if v_any then execute format('delete from %s', t.name); end if;"
-		      " end loop;"
-		      " perform setval(c.oid::regclass, 1, false) from pg_class c"
-		      "  where c.relnamespace = 'holdpoint'::regnamespace and c.relkind = 'S';"
-		      " delete from public.contract_scratch;"
-		      " end $$");
-}
-
 static void open_world(void)
 {
 	struct hp_store_pg_options o = { .conninfo = engine_info, .sql_conninfo = workflow_info,
@@ -150,7 +105,7 @@ static void open_world(void)
 	struct hp_error err = { 0 };
 
 	admin = connect_to(admin_info);
-	empty_tables();
+	run_on(admin, TEST_EMPTY_SQL("") "delete from public.contract_scratch");
 	loop = ev_loop_new(EVFLAG_AUTO);
 	for (int i = 0; i < 2; i++) {
 		stores[i] = hp_store_pg_new(loop, &o, &err);

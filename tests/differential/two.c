@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "lib/world_pg.h"
 #include "store/mem/mem.h"
 
 #define INSTALLATION "00000000-0000-4000-8000-000000000001" /* the in-memory store's */
@@ -47,42 +48,14 @@ static void run_on(PGconn *c, const char *sql)
 	PQclear(r);
 }
 
-static void conninfo(char *out, size_t size, const char *dbname, const char *user)
-{
-	PQconninfoOption *o = PQconninfoParse(getenv("HP_TEST_PG"), NULL);
-	size_t n = 0;
-
-	d_need(o != NULL, "HP_TEST_PG", "cannot be read as a conninfo");
-	for (PQconninfoOption *x = o; x->keyword; x++) {
-		const char *v = x->val;
-
-		if (strcmp(x->keyword, "dbname") == 0)
-			v = dbname;
-		else if (strcmp(x->keyword, "user") == 0 && user)
-			v = user;
-		if (v)
-			n += (size_t)snprintf(out + n, size - n, "%s='%s' ", x->keyword, v);
-	}
-	PQconninfoFree(o);
-}
-
-/* Time is a row that the test writes: every role sees it, also one that may not shift it. */
 static const char setup_sql[] =
-	"create table holdpoint.contract_clock (us bigint not null);"
-	"insert into holdpoint.contract_clock values (0);"
-	"alter table holdpoint.contract_clock owner to holdpoint_owner;"
-	"create or replace function holdpoint.now_us() returns bigint language sql stable security definer"
-	" set search_path = holdpoint, pg_temp as 'select us from contract_clock';"
+	TEST_CLOCK_SQL
 	"update holdpoint.installation set id = '" INSTALLATION "';"
 	"create table public.diff_ledger (run bigint, state text, undone int not null default 0, primary key (run, state));"
 	"create table public.diff_items (id bigint primary key);"
 	"insert into public.diff_items select generate_series(1, 5);"
 	"create table public.diff_swept (run bigint, id bigint);"
 	"grant select, insert, update on public.diff_ledger, public.diff_items, public.diff_swept to holdpoint_workflow;"
-	"create function public.empty_world() returns void language plpgsql as $$ declare v text; begin"
-	" select string_agg(format('%I.%I', schemaname, tablename), ', ') into v from pg_tables where schemaname = 'holdpoint'"
-	"  and tablename not in ('installation', 'migration', 'contract_clock', 'principal', 'role_member');"
-	" execute 'truncate public.diff_ledger, public.diff_swept, ' || v || ' restart identity cascade'; end $$;"
 	"insert into holdpoint.principal (name, kind, created_at) values ('alice', 'person', 0), ('bob', 'person', 0),"
 	" ('carol', 'person', 0), ('mallory', 'person', 0), ('robot', 'agent', 0), ('tester', 'service', 0);"
 	"insert into holdpoint.role_member (principal, role) values ('alice', 'ops'), ('bob', 'ops'), ('bob', 'desk'),"
@@ -114,9 +87,9 @@ void d_open(void)
 	snprintf(sql, sizeof sql, "create database %s", database);
 	run_on(c, sql);
 	PQfinish(c);
-	conninfo(admin_info, sizeof admin_info, database, NULL);
-	conninfo(engine_info, sizeof engine_info, database, "holdpoint_engine");
-	conninfo(workflow_info, sizeof workflow_info, database, "holdpoint_workflow");
+	d_need(test_conninfo(admin_info, sizeof admin_info, database, NULL) &&
+	       test_conninfo(engine_info, sizeof engine_info, database, "holdpoint_engine") &&
+	       test_conninfo(workflow_info, sizeof workflow_info, database, "holdpoint_workflow"), "HP_TEST_PG", "cannot be used");
 	admin = PQconnectdb(admin_info);
 	d_need(PQstatus(admin) == CONNECTION_OK, "connecting", PQerrorMessage(admin));
 	d_need(hp_migrate(admin_info, "migrations/holdpoint", "holdpoint", false, NULL, NULL, &err) == 0, "migrate", err.message);
@@ -209,7 +182,7 @@ void d_reset(void)
 	hp_mem_principal(stores[D_MEM], "robot", "agent", "ops");
 	hp_mem_principal(stores[D_MEM], "tester", "service", "");
 	nothing_open();
-	run_on(admin, "select public.empty_world()");
+	run_on(admin, TEST_EMPTY_SQL(", 'principal', 'role_member'") "delete from public.diff_ledger; delete from public.diff_swept");
 	d_set_now(D_T0);
 }
 

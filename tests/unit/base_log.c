@@ -138,5 +138,22 @@ START_TEST(clocks_go_forward)
 }
 END_TEST
 
+START_TEST(what_happens_often_is_told_seldom)
+{
+	struct hp_seldom s = { 0 };
+	int64_t times = 0;
+
+	ck_assert(hp_log_due(&s, 100, 50, &times));
+	ck_assert_int_eq(times, 1);
+	ck_assert(!hp_log_due(&s, 120, 50, &times));
+	ck_assert(!hp_log_due(&s, 149, 50, &times));
+	ck_assert(hp_log_due(&s, 150, 50, &times));
+	ck_assert_int_eq(times, 3);
+	s = (struct hp_seldom){ 0 };
+	ck_assert(hp_log_due(&s, 151, 50, &times));
+	ck_assert_int_eq(times, 1);
+}
+END_TEST
+
 HP_SUITE("base log", a_line_is_json, levels_below_the_minimum_are_silent, errors_are_logged_whole,
-	 a_lost_line_is_reported, instants_are_printed, clocks_go_forward)
+	 a_lost_line_is_reported, instants_are_printed, clocks_go_forward, what_happens_often_is_told_seldom)

@@ -287,6 +287,27 @@ START_TEST(a_call_is_unresolved_until_its_statement_commits)
 }
 END_TEST
 
+/* The provider may forget the key while the repeat waits for its place. */
+START_TEST(a_repeat_that_waited_too_long_is_asked_about_anew)
+{
+	static const char *const found = "{\"sweep\":{\"cursor\":7,\"row\":{\"id\":7},\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0}}";
+	const struct hp_event unsent = { .type = HP_EV_REPLY, .unsent = true, .retry_after_us = -1 };
+	struct hp_state *s = sweep(true);
+
+	found_first_row();
+	call_row("{\"id\":7}");
+	ck_assert_int_eq(W.act.leave_by, 0); /* nobody has seen the key yet */
+	claim_found(found);
+	call_row("{\"id\":7}");
+	ck_assert_int_eq(W.act.leave_by, W.run.first_sent_at + s->call.op.window_us - s->timeout_us);
+	W.now = W.act.leave_by;
+	step(&unsent);
+	value("{}", 1);
+	ck_assert_str_eq(W.act.transition->after.code, "in_doubt");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+}
+END_TEST
+
 START_TEST(failures_are_tolerated_as_far_as_declared)
 {
 	struct hp_state *s = sweep(true);
@@ -518,6 +539,7 @@ int main(void)
 	tcase_add_test(t, a_dry_run_is_not_part_of_its_transaction);
 	tcase_add_test(t, a_row_is_called_then_done_with_its_reply);
 	tcase_add_test(t, a_call_is_unresolved_until_its_statement_commits);
+	tcase_add_test(t, a_repeat_that_waited_too_long_is_asked_about_anew);
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);
 	tcase_add_test(t, a_tolerated_row_keeps_the_pace);
 	tcase_add_test(t, the_next_row_is_no_failure_of_this_one);

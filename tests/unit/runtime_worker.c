@@ -387,7 +387,7 @@ START_TEST(an_engine_marked_dead_ends)
 }
 END_TEST
 
-/* ---- hosts, echo, adoption, definitions ---- */
+/* ---- hosts, echo, adoption ---- */
 
 static bool sixteen_held(struct world *w) { return w->n_held >= HP_HTTP_PER_HOST_MAX; }
 
@@ -461,24 +461,6 @@ START_TEST(a_run_that_a_door_started_as_ours_needs_no_claim)
 	ck_assert_int_gt(w.run, 0);
 	ends_as(&w, "succeeded");
 	ck_assert_int_eq((int)(hp_counters_sum(w.counters, "holdpoint_runs_claimed_total") - claimed), 0);
-	world_close(&w);
-}
-END_TEST
-
-START_TEST(a_definition_nobody_can_load_holds_the_run_in_the_end)
-{
-	struct world w;
-	json_t *r;
-
-	world_open(&w);
-	deploy_bundle(&w, "broken", hp_bytes_of("{\"workflow\":{\"file\":\"b.lua\",\"source\":\"return 1\"},\"connectors\":{}}"),
-		      hp_bytes_of("{\"states\":[{\"name\":\"a\",\"kind\":\"succeed\"}],\"triggers\":[]}"));
-	world_start(&w, 0);
-	start_run(&w, "broken");
-	ends_as(&w, "held");
-	r = door(&w, "run", "{\"run\":%lld}", (long long)w.run);
-	ck_assert_str_eq(json_string_value(hp_json_path(r, "run.code")), "definition_unloadable");
-	ck_assert_int_eq(hp_worker_in_hand(w.worker), 0);
 	world_close(&w);
 }
 END_TEST
@@ -768,7 +750,6 @@ int main(void)
 	 a_lost_release_is_asked_again, a_claimed_run_without_memory_is_given_back,
 	 a_drain_ends_at_its_limit, an_engine_marked_dead_ends, a_host_gets_no_more_than_its_share,
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,
-	 a_definition_nobody_can_load_holds_the_run_in_the_end,
 	 a_statement_is_retried_and_commits_with_its_transition, a_lost_commit_of_a_statement_is_found_out,
 	 retries_beyond_the_budget_are_put_off, what_a_call_asks_of_its_limits_is_kept, an_idle_worker_asks_at_most_twice_a_second};
 

@@ -311,6 +311,7 @@ static void deploy(struct hp_store *s, const struct hp_bundle *b, hp_ack_cb cb, 
 		known->summary = mem_intern(m, b->summary);
 		memcpy(known->digest, b->digest, HP_SHA256_LEN);
 		known->states = json_object_get(summary, "states");
+		known->triggers = json_object_get(summary, "triggers");
 		json_array_append(m->summaries, summary);
 	}
 	known->current = true;

@@ -311,14 +311,13 @@ static bool is_called(const struct mem_store *m, const char *name)
 	bool found = false;
 
 	MEM_EACH(&m->w, T_BUNDLE, struct mem_bundle, d) {
-		json_t *summary = d->current ? hp_json_parse(d->summary.p, d->summary.n, "summary", NULL) : NULL, *s;
+		json_t *s;
 
-		json_array_foreach(json_object_get(summary, "states"), i, s) {
+		json_array_foreach(d->current ? d->states : NULL, i, s) {
 			const char *operation = hp_json_str(s, "operation");
 
 			found = found || (operation && strcspn(operation, ".") == n && memcmp(operation, name, n) == 0);
 		}
-		json_decref(summary);
 	}
 	return found;
 }

@@ -143,7 +143,7 @@ struct mem_bundle {
 	uint8_t digest[HP_SHA256_LEN];
 	bool current;
 	bool limited;                /* its summary has limits of starts */
-	json_t *states;              /* of its summary, parsed: the store's, as long as it lives */
+	json_t *states, *triggers;   /* of its summary, parsed: the store's, as long as it lives */
 };
 struct mem_principal {
 	struct hp_bytes name, kind, roles;

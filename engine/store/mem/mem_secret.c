@@ -7,6 +7,7 @@
 #include "base/mutant.h"
 #include "store/mem/mem_private.h"
 
+#define SEALED_MAX 20000
 static const char *const states[] = { "pending", "current", "previous", "retired" };
 
 static struct mem_secret *find_name(struct mem_store *m, const char *name)
@@ -118,14 +119,15 @@ static struct mem_secret_version *retire(struct mem_store *m, const json_t *args
 	return v;
 }
 
+static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", blanks[] = " \t\r\n";
+
 /* As PostgreSQL's decode() has it: blanks are skipped, the last group is filled with =. */
 static bool is_base64(const char *s)
 {
-	static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	size_t n = 0, filled = 0;
 
 	for (; *s; s++) {
-		if (strchr(" \t\r\n", *s))
+		if (strchr(blanks, *s))
 			continue;
 		if (*s == '=' ? n % 4 + filled < 2 : filled > 0 || !strchr(letters, *s))
 			return false;
@@ -133,6 +135,25 @@ static bool is_base64(const char *s)
 		filled += *s == '=';
 	}
 	return (n + filled) % 4 == 0 && filled <= 2;
+}
+
+/* The bytes are kept, not how they were written: no blanks, and no bits that belong to none. */
+static struct hp_bytes sealed_of(struct mem_store *m, const char *text)
+{
+	struct hp_bytes kept;
+	struct hp_buf b;
+	size_t digits;
+
+	hp_buf_init(&b, SEALED_MAX);
+	for (; *text; text++)
+		if (!strchr(blanks, *text))
+			hp_buf_addc(&b, *text);
+	digits = strcspn(hp_buf_str(&b), "=");
+	if (digits < b.n)
+		b.p[digits - 1] = letters[(strchr(letters, b.p[digits - 1]) - letters) & (b.n - digits == 2 ? 0x30 : 0x3C)];
+	kept = mem_intern(m, hp_buf_bytes(&b));
+	hp_buf_free(&b);
+	return kept;
 }
 
 static struct mem_secret_version *put(struct mem_store *m, const json_t *args, const char *name, const char *by,
@@ -147,7 +168,7 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 	if (mem_arg_text(args, "state", false, 64, &state, err) < 0 ||
 	    mem_arg_int(args, "expires_in", &none, &expires, err) < 0 ||
 	    mem_arg_int(args, "version", NULL, &version, err) < 0 ||
-	    mem_arg_text(args, "sealed", true, 20000, &sealed, err) < 0 ||
+	    mem_arg_text(args, "sealed", true, SEALED_MAX, &sealed, err) < 0 ||
 	    mem_arg_text(args, "key_id", true, 64, &key_id, err) < 0 ||
 	    mem_arg_text(args, "fingerprint", true, 64, &fingerprint, err) < 0)
 		return NULL;
@@ -167,7 +188,7 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 	*v = (struct mem_secret_version){ .name = s->name,
 					  .version = version,
 					  .state = MEM_PENDING,
-					  .sealed = mem_intern_s(m, sealed),
+					  .sealed = sealed_of(m, sealed),
 					  .key_id = mem_intern_s(m, key_id),
 					  .fingerprint = mem_intern_s(m, fingerprint),
 					  .created_at = *m->now,
@@ -314,7 +335,7 @@ static int reseal(struct mem_store *m, const json_t *args, const char *name, str
 	int64_t version;
 	bool done;
 
-	if (mem_arg_text(args, "sealed", true, 20000, &sealed, err) < 0 ||
+	if (mem_arg_text(args, "sealed", true, SEALED_MAX, &sealed, err) < 0 ||
 	    mem_arg_text(args, "key_id", true, 64, &key_id, err) < 0 ||
 	    mem_arg_text(args, "was", true, 64, &was, err) < 0 || mem_arg_int(args, "version", NULL, &version, err) < 0)
 		return -1;
@@ -327,7 +348,7 @@ static int reseal(struct mem_store *m, const json_t *args, const char *name, str
 	if (done && !is_base64(sealed))
 		return hp_fail(err, HP_E_INVALID, "the value of %s version %lld is malformed", name, (long long)version);
 	if (done) {
-		v->sealed = mem_intern_s(m, sealed);
+		v->sealed = sealed_of(m, sealed);
 		v->key_id = mem_intern_s(m, key_id);
 		find_name(m, name)->changes++;
 	}

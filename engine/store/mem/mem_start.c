@@ -244,11 +244,11 @@ static bool ingested(const struct mem_store *m, const struct hp_ingest *in)
 
 static bool has_trigger(const struct mem_bundle *d, const struct hp_ingest *in)
 {
-	json_t *summary = hp_json_parse(d->summary.p, d->summary.n, "summary", NULL), *t, *e;
 	bool found = false;
+	json_t *t, *e;
 	size_t i, k;
 
-	json_array_foreach(json_object_get(summary, "triggers"), i, t) {
+	json_array_foreach(d->triggers, i, t) {
 		const char *source = hp_json_str(t, "source");
 
 		if (!source || strcmp(source, in->source) != 0)
@@ -256,7 +256,6 @@ static bool has_trigger(const struct mem_bundle *d, const struct hp_ingest *in)
 		json_array_foreach(json_object_get(t, "events"), k, e)
 			found = found || strcmp(json_string_value(e), in->type) == 0;
 	}
-	json_decref(summary);
 	return found;
 }
 

@@ -19,6 +19,7 @@
 #include "base/alloc.h"
 #include "base/arena.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/list.h"
 #include "net/pg.h"
 #include "store/store.h"
@@ -58,7 +59,7 @@ struct hp_store_pg {
 	struct pgs_lost lost[PGS_LOST_MAX];
 	int n_lost;
 
-	int64_t away_told, away; /* boot clock of the last line about lost connections, and how many since */
+	struct hp_seldom away; /* lost connections */
 	bool refusing;        /* writes: a full disk, read only */
 	int64_t refused_at;   /* boot clock, the last time */
 	char refusal[200];

@@ -133,11 +133,11 @@ static void commit_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	}
 	/* nothing of it happened */
 	pgs_error(r, &err);
-	res.error = &err;
-	if (r->outcome == HP_PG_FAILED && !pgs_transient(r->sqlstate) && strcmp(r->sqlstate, "HP409") != 0) {
-		res.outcome = HP_COMMIT_REFUSED; /* a deferred constraint, for example */
-	} else if (r->outcome != HP_PG_FAILED || strcmp(r->sqlstate, "HP409") != 0) {
-		res.outcome = HP_COMMIT_UNKNOWN; /* the database cannot now */
+	if (r->outcome != HP_PG_FAILED || strcmp(r->sqlstate, "HP409") != 0) { /* else a conflict */
+		res.error = &err;
+		res.outcome = r->outcome == HP_PG_FAILED && !pgs_transient(r->sqlstate)
+				      ? HP_COMMIT_REFUSED  /* a deferred constraint, for example */
+				      : HP_COMMIT_UNKNOWN; /* the database cannot now */
 	}
 	e->cb(e->arg, 0, &res, 1);
 	if (r->outcome == HP_PG_FAILED)

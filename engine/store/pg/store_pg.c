@@ -457,19 +457,13 @@ static void door(struct hp_store *st, const char *name, const char *principal, s
 static void on_state(void *arg, bool up, const struct hp_error *why)
 {
 	struct hp_store_pg *s = arg;
-	int64_t now = hp_boottime_us();
+	int64_t times;
 
 	if (up)
-		s->away_told = s->away = 0; /* the next loss is news */
-	if (up || !why)
-		return;
+		s->away = (struct hp_seldom){ 0 }; /* the next loss is news */
 	/* Each attempt to connect that fails comes here, of six connections twice a second. */
-	s->away++;
-	if (s->away_told > 0 && now - s->away_told < AWAY_EVERY_US)
-		return;
-	hp_log(HP_WARN, "database connection lost", "times", HP_I64(s->away), "error", HP_STR(why->message), NULL);
-	s->away_told = now;
-	s->away = 0;
+	else if (why && hp_log_due(&s->away, hp_boottime_us(), AWAY_EVERY_US, &times))
+		hp_log(HP_WARN, "database connection lost", "times", HP_I64(times), "error", HP_STR(why->message), NULL);
 }
 
 static void on_notify(void *arg)
