@@ -93,6 +93,9 @@ declare
 	v_approvers text;
 	v_id bigint;
 begin
+	if jsonb_typeof(p_doc) <> 'object' then
+		raise exception using errcode = 'HP400', message = 'approval: must be a JSON object';
+	end if;
 	select * into strict v_run from run where id = p_run;
 	v_state := state_summary(run_digest(p_run), p_state);
 	v_request := convert_to(case jsonb_typeof(p_doc -> 'request') when 'string' then p_doc ->> 'request'
@@ -401,6 +404,7 @@ begin
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
 		from u where s.run_id = u.run_id and s.epoch = u.epoch and s.rev = u.rev
+			and s.status <= 3 -- what has ended stays ended
 		returning u.*, s.cancel, s.waits, s.in_held, s.gated, s.pause, s.limited, s.has_annex, s.awaited -- from waits on they are not set here: as before
 	), h as (
 		insert into history (run_id, rev, epoch, at, move, from_state, from_visit, state, visit, phase,

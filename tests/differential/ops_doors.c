@@ -25,26 +25,33 @@ static int64_t run_in(int status)
 	return some_run();
 }
 
+/* Of two mistakes a store may name either: an operation makes one at most. */
+enum mistake { RIGHT, NO_WORKFLOW, BAD_INPUT, LONG_KEY, BAD_PAYLOAD, NO_BOX };
+static enum mistake mistake;
+
+static void draw_mistake(enum mistake last)
+{
+	mistake = d_chance(8) ? (enum mistake)(1 + d_rnd((uint32_t)last)) : RIGHT;
+}
+
 static const char *workflow(void)
 {
 	static const char *const names[] = { "flow1", "flow2", "flow3", "child" };
 
-	return d_chance(97) ? names[d_rnd(d_chance(90) ? 3 : 4)] : "nobody";
+	return mistake != NO_WORKFLOW ? names[d_rnd(d_chance(90) ? 3 : 4)] : "nobody";
 }
 
 static const char *input(char *buf, size_t n)
 {
-	if (d_chance(3))
-		return "{\"n\":";
-	if (d_chance(2))
-		return "";
+	if (mistake == BAD_INPUT)
+		return d_chance(60) ? "{\"n\":" : "";
 	snprintf(buf, n, "{\"n\":%u,\"shared\":%u}", d_rnd(12), d_rnd(3));
 	return buf;
 }
 
 static const char *key(char *buf, size_t n)
 {
-	if (d_chance(2)) { /* too long */
+	if (mistake == LONG_KEY) {
 		memset(buf, 'k', n - 1);
 		buf[n - 1] = 0;
 		return buf;
@@ -59,10 +66,13 @@ static void op_start(void)
 {
 	static const char *const who[] = { "tester", "alice", "bob" };
 	char in[64], k[600];
-	struct hp_start st = { .workflow = workflow(), .input = hp_bytes_of(input(in, sizeof in)), .key = hp_bytes_of(key(k, sizeof k)),
-			       .requester = who[d_rnd(3)], .own = d_chance(60) };
+	struct hp_start st = { .requester = who[d_rnd(3)], .own = d_chance(60) };
 	int64_t engine = d_engine();
 
+	draw_mistake(LONG_KEY);
+	st.workflow = workflow();
+	st.input = hp_bytes_of(input(in, sizeof in));
+	st.key = hp_bytes_of(key(k, sizeof k));
 	d_claimer = engine;
 	for (int i = 0; i < 2; i++) {
 		struct d_answer *a = d_begin(i);
@@ -82,9 +92,11 @@ static void op_ingest(void)
 	struct hp_start starts[2];
 	struct hp_delivery boxed[3];
 	int64_t engine = d_engine();
-	struct hp_ingest g = { .source = "calm", .body = hp_bytes_of("raw"), .payload = hp_bytes_of(d_chance(95) ? "{\"x\":null}" : "{"),
-			       .starts = starts, .n_starts = (int)d_rnd(3), .deliveries = boxed, .n_deliveries = (int)d_rnd(4) };
+	struct hp_ingest g = { .source = "calm", .body = hp_bytes_of("raw"), .starts = starts,
+			        .n_starts = (int)d_rnd(3), .deliveries = boxed, .n_deliveries = (int)d_rnd(4) };
 
+	draw_mistake(NO_BOX);
+	g.payload = hp_bytes_of(mistake == BAD_PAYLOAD ? "{" : "{\"x\":null}");
 	snprintf(event, sizeof event, "e%u", d_rnd(40));
 	g.event_id = hp_bytes_of(event);
 	for (int i = 0; i < g.n_starts; i++)
@@ -92,7 +104,7 @@ static void op_ingest(void)
 					       .key = hp_bytes_of(key(k[i], sizeof k[i])), .requester = "webhook:calm", .own = d_chance(70) };
 	for (int i = 0; i < g.n_deliveries; i++) {
 		snprintf(box_key[i], sizeof box_key[i], "%u", d_rnd(4));
-		boxed[i] = (struct hp_delivery){ hp_bytes_of(d_chance(97) ? boxes[d_rnd(3)] : ""), hp_bytes_of(box_key[i]) };
+		boxed[i] = (struct hp_delivery){ hp_bytes_of(mistake != NO_BOX ? boxes[d_rnd(3)] : ""), hp_bytes_of(box_key[i]) };
 	}
 	d_claimer = engine;
 	for (int i = 0; i < 2; i++) {

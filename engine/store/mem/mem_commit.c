@@ -151,9 +151,11 @@ static void put_members(struct mem_store *m, const struct hp_transition *t, stru
 static void put_saves(struct mem_store *m, const struct hp_transition *t)
 {
 	for (int i = 0; i < t->n_saves; i++) {
+		if (!t->saves[i].value.n)
+			continue;
 		if (t->saves[i].name)
 			put_saved(m, t, hp_bytes_of(t->saves[i].name), t->saves[i].value);
-		else if (t->saves[i].value.n)
+		else
 			put_members(m, t, t->saves[i].value);
 	}
 }
@@ -490,7 +492,7 @@ static void one(struct mem_store *m, const struct hp_transition *t, const char *
 	struct mem_run *r = mem_run_find(&m->w, t->run_id);
 	struct hp_error err = { 0 }, *kept;
 
-	if (!r || hp_status_final(r->row.status) || !HP_GUARD(epoch, r->row.epoch == t->epoch) ||
+	if (!r || !HP_GUARD(final_row, !hp_status_final(r->row.status)) || !HP_GUARD(epoch, r->row.epoch == t->epoch) ||
 	    !HP_GUARD(rev, r->row.rev == t->rev)) {
 		res->outcome = HP_COMMIT_CONFLICT;
 		return;
@@ -526,17 +528,34 @@ static bool fated(struct mem_store *m, const struct hp_transition *t, const char
 	return fate == HP_MEM_LATE;
 }
 
+/* By ascending id of the run, as rows are locked. */
+static int *in_order(struct mem_answer *an, const struct hp_transition *const *t, int n)
+{
+	int *order = mem_keep_alloc(an, (size_t)n * sizeof *order);
+
+	for (int i = 0; i < n; i++) {
+		int at = i;
+
+		for (; at > 0 && t[order[at - 1]]->run_id > t[i]->run_id; at--)
+			order[at] = order[at - 1];
+		order[at] = i;
+	}
+	return order;
+}
+
 static bool commit_all(struct mem_store *m, const struct hp_transition *const *t, int n,
 		       const char *token, hp_commit_cb cb, void *arg)
 {
 	struct mem_answer *an = mem_answer(m, A_COMMIT, arg);
 	struct hp_commit_result *res = mem_keep_alloc(an, (size_t)n * sizeof *res);
+	const int *order = in_order(an, t, n);
 	bool late = false, written = true;
 
 	an->cb.commit = cb;
 	an->result = res;
 	an->n = n;
-	for (int i = 0; i < n; i++) {
+	for (int k = 0; k < n; k++) {
+		const int i = order[k];
 		int32_t rev = t[i]->rev;
 		const struct mem_run *r;
 

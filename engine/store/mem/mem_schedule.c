@@ -153,14 +153,17 @@ static int64_t idle_since(const struct mem_store *m, int64_t run)
 	return at;
 }
 
-/* By when they are to be looked at, then by name. */
-static bool due_before(const struct mem_schedule *a, const struct mem_schedule *b)
+static bool named_before(const struct mem_schedule *a, const struct mem_schedule *b)
 {
 	int c = mem_compare(a->workflow, b->workflow);
 
-	if (a->look_at != b->look_at)
-		return a->look_at < b->look_at;
 	return c ? c < 0 : a->index < b->index;
+}
+
+/* By when they are to be looked at, then by name. */
+static bool due_before(const struct mem_schedule *a, const struct mem_schedule *b)
+{
+	return a->look_at != b->look_at ? a->look_at < b->look_at : named_before(a, b);
 }
 
 static const struct mem_schedule *next_due(const struct mem_store *m, const struct mem_schedule *last)
@@ -381,11 +384,18 @@ static int list(const struct mem_store *m, const json_t *args, struct hp_buf *ou
 {
 	const char *workflow = hp_json_str(args, "workflow");
 	json_t *rows = json_array(), *root = json_pack("{s:o}", "schedules", rows);
+	const struct mem_schedule *last = NULL, *next;
 	int rc;
 
-	MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, s)
-		if (!workflow || mem_same(s->workflow, hp_bytes_of(workflow)))
-			json_array_append_new(rows, row_of(m, s, 3));
+	do { /* by name */
+		next = NULL;
+		MEM_EACH(&m->w, T_SCHEDULE, struct mem_schedule, s)
+			if ((!workflow || mem_same(s->workflow, hp_bytes_of(workflow))) && (!last || named_before(last, s)) &&
+			    (!next || named_before(s, next)))
+				next = s;
+		if (next)
+			json_array_append_new(rows, row_of(m, next, 3));
+	} while ((last = next) != NULL);
 	rc = hp_json_write(out, root, err);
 	json_decref(root);
 	return rc;
@@ -445,8 +455,8 @@ static int pause_or_resume(struct mem_store *m, struct mem_schedule *s, bool pau
 	if (!pause && !s->paused_at)
 		return hp_fail(err, HP_E_CONFLICT, "%s is not paused", name);
 	s->paused_at = pause ? *m->now : 0;
-	s->paused_by = mem_intern_s(m, principal);
-	s->paused_reason = mem_intern_s(m, reason);
+	s->paused_by = mem_intern_s(m, pause ? principal : NULL);
+	s->paused_reason = mem_intern_s(m, pause ? reason : NULL);
 	s->version++;
 	s->look_at = pause ? 0 : *m->now;
 	if (!pause) { /* what would have ticked in the pause is not caught up */

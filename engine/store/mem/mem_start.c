@@ -27,8 +27,11 @@ static struct mem_bundle *current_of(const struct mem_world *w, struct hp_bytes 
 
 int mem_start_check(struct mem_store *m, const struct hp_start *st, struct hp_error *err)
 {
-	json_t *input;
+	json_t *input = st->input.n ? hp_json_parse(st->input.p, st->input.n, "input", err) : NULL;
 
+	json_decref(input); /* a text that is no JSON does not get as far as a look at workflows */
+	if (st->input.n && !input)
+		return -1;
 	if (!current_of(&m->w, hp_bytes_of(st->workflow)))
 		return hp_fail(err, HP_E_NOT_FOUND, "there is no workflow \"%s\"", st->workflow);
 	if (st->input.n == 0)
@@ -37,9 +40,7 @@ int mem_start_check(struct mem_store *m, const struct hp_start *st, struct hp_er
 		return hp_fail(err, HP_E_TOO_LARGE, "the input is larger than 256 KiB");
 	if (st->key.n > HP_KEY_MAX)
 		return hp_fail(err, HP_E_TOO_LARGE, "the key is longer than %d bytes", HP_KEY_MAX);
-	input = hp_json_parse(st->input.p, st->input.n, "input", err);
-	json_decref(input);
-	return input ? 0 : -1;
+	return 0;
 }
 
 static struct mem_run *insert_run(struct mem_store *m, const struct hp_start *st)

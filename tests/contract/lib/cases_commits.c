@@ -257,6 +257,8 @@ START_TEST(a_finished_run_is_final)
 	c_enter(&t, S_LOOK);
 	t.rev = r.row.rev - 1;
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_CONFLICT);
+	t.rev = r.row.rev; /* also of who has its very last epoch and rev */
+	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_CONFLICT);
 	c_claim_none();
 	run = c_run_json(r.row.id);
 	ck_assert_str_eq(hp_json_str(run, "status"), "succeeded");
