@@ -124,6 +124,40 @@ static void say_end(const struct cli_args *a, const json_t *doc, int end)
 	}
 }
 
+/* A held run that has been told something stays held until a worker takes it up; what
+ * it waits for is then no operator, and the watch is not over. */
+static int look_at_held(struct cli_client *c, int64_t run, int *end, struct hp_error *err)
+{
+	json_t *doc = NULL;
+	int rc = cli_get_run(c, run, "/why", &doc, err);
+	const char *cause = hp_json_str(doc, "cause");
+
+	if (cause && strcmp(cause, "held") != 0 && strcmp(cause, "paused") != 0)
+		*end = WATCH_GOES_ON;
+	json_decref(doc);
+	return rc;
+}
+
+/* The state first: what is printed is then at least as new. */
+static int look(const struct cli_args *a, struct cli_client *c, int64_t run, struct seen *s, int *end,
+		struct hp_error *err)
+{
+	const char *until = cli_value(a, "until");
+	json_t *doc = NULL;
+	int rc = cli_get_run(c, run, "", &doc, err);
+
+	if (rc == 0)
+		*end = end_of(doc, until && strcmp(until, "end") == 0);
+	if (rc == 0 && *end == WATCH_HELD)
+		rc = look_at_held(c, run, end, err);
+	if (rc == 0)
+		rc = print_new(a, c, run, s, err);
+	if (rc == 0 && *end != WATCH_GOES_ON)
+		say_end(a, doc, *end);
+	json_decref(doc);
+	return rc;
+}
+
 static int watch(const struct cli_args *a, struct cli_client *c, int64_t run, struct hp_error *err)
 {
 	const char *until = cli_value(a, "until"), *timeout = cli_value(a, "timeout");
@@ -136,17 +170,8 @@ static int watch(const struct cli_args *a, struct cli_client *c, int64_t run, st
 	if (timeout && hp_duration_parse(timeout, &limit, err) < 0)
 		return -1;
 	for (;;) {
-		json_t *doc = NULL;
-
-		/* The state first: what is printed is then at least as new. */
-		if (cli_get_run(c, run, "", &doc, err) < 0 || print_new(a, c, run, &s, err) < 0) {
-			json_decref(doc);
+		if (look(a, c, run, &s, &end, err) < 0)
 			return -1;
-		}
-		end = end_of(doc, until && strcmp(until, "end") == 0);
-		if (end != WATCH_GOES_ON)
-			say_end(a, doc, end);
-		json_decref(doc);
 		if (end != WATCH_GOES_ON)
 			return end;
 		if (limit && hp_boottime_us() - began > limit) {

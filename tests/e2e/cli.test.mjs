@@ -154,6 +154,35 @@ test('a run from its start to its end, at the keyboard', async () => {
   assert.equal((await ok(['history', run])).trim().split('\n').length, history.length)
 })
 
+// No worker takes anything: what a retry leaves behind can be looked at for as long as one likes.
+const claims = { stop: `create function public.nothing() returns trigger language plpgsql as $$ begin return null; end $$;
+  create trigger nothing before update on holdpoint.run_state for each row when (new.claims = old.claims + 1) execute function public.nothing()`,
+go_on: 'drop trigger nothing on holdpoint.run_state; drop function public.nothing()' }
+
+test('watch: who was held and told to try again is not held', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'holdpoint-cli.'))
+  const file = join(dir, 'looks.lua')
+  try {
+    writeFileSync(file, `return workflow "looks" {
+  sql "look" { as = service, one = [[select n from public.later]] },
+  succeed "done" {},\n}\n`)
+    await ok(['deploy', file])
+    const run = (await ok(['start', 'looks'])).match(/run (\d+)/)[1]
+    await engine.until(run, 'held')
+    const held = await engine.cli(['watch', run])
+    assert.equal(held.code, 11, held.stdout + held.stderr)
+    assert.match(held.stdout, new RegExp(`Run ${run} is held\\. .*holdpoint retry ${run}`))
+    await engine.sql(`create table public.later (n int); insert into public.later values (1);
+      grant select on public.later to holdpoint_workflow; ${claims.stop}`)
+    await ok(['retry', run, '--reason', 'it is there now'])
+    await fails(['watch', run, '--timeout', '1s'], 6, /goes on/)
+    await engine.sql(claims.go_on)
+    const done = await engine.cli(['watch', run, '--timeout', '20s'])
+    assert.equal(done.code, 0, done.stdout + done.stderr)
+    assert.match(done.stdout, /commanded .*retry .*it is there now[^]*succeeded/)
+  } finally { rmSync(dir, { recursive: true }) }
+})
+
 test('lists: filters, pages, --all', async () => {
   const numbers = []
   for (let i = 0; i < 4; i++)

@@ -194,8 +194,10 @@ static struct mem_secret_version *put(struct mem_store *m, const json_t *args, c
 					  .created_at = *m->now,
 					  .created_by = mem_intern_s(m, by),
 					  .expires_at = expires ? *m->now + expires * 1000000 : 0 };
+	if (state && strcmp(state, "current") == 0)
+		return promote(m, args, name, by, err); /* and that is one change */
 	s->changes++;
-	return state && strcmp(state, "current") == 0 ? promote(m, args, name, by, err) : v;
+	return v;
 }
 
 /* ---- of runs ---- */

@@ -25,12 +25,18 @@ static struct mem_bundle *current_of(const struct mem_world *w, struct hp_bytes 
 	return NULL;
 }
 
+/* A text that is no JSON does not get as far as a look at anything. */
+static int is_json(struct hp_bytes b, const char *what, struct hp_error *err)
+{
+	json_t *v = b.n ? hp_json_parse(b.p, b.n, what, err) : NULL;
+
+	json_decref(v);
+	return b.n && !v ? -1 : 0;
+}
+
 int mem_start_check(struct mem_store *m, const struct hp_start *st, struct hp_error *err)
 {
-	json_t *input = st->input.n ? hp_json_parse(st->input.p, st->input.n, "input", err) : NULL;
-
-	json_decref(input); /* a text that is no JSON does not get as far as a look at workflows */
-	if (st->input.n && !input)
+	if (is_json(st->input, "input", err) < 0)
 		return -1;
 	if (!current_of(&m->w, hp_bytes_of(st->workflow)))
 		return hp_fail(err, HP_E_NOT_FOUND, "there is no workflow \"%s\"", st->workflow);
@@ -285,22 +291,26 @@ static bool stale(const struct mem_store *m, const struct hp_ingest *in)
 	return n != in->n_triggered;
 }
 
+static int ingest_json(const struct hp_ingest *in, struct hp_error *err)
+{
+	if (is_json(in->payload, "payload", err) < 0)
+		return -1;
+	for (int i = 0; i < in->n_starts; i++)
+		if (is_json(in->starts[i].input, "input", err) < 0)
+			return -1;
+	return 0;
+}
+
 /* Everything that could fail is found out before the first row is written. */
 static int ingest_check(struct mem_store *m, const struct hp_ingest *in, struct hp_error *err)
 {
-	json_t *payload;
-
 	for (int i = 0; i < in->n_starts; i++)
 		if (mem_start_check(m, &in->starts[i], err) < 0)
 			return -1;
 	for (int i = 0; i < in->n_deliveries; i++)
 		if (mem_mail_check(&in->deliveries[i], in->payload, err) < 0)
 			return -1;
-	if (in->payload.n == 0)
-		return 0;
-	payload = hp_json_parse(in->payload.p, in->payload.n, "payload", err);
-	json_decref(payload);
-	return payload ? 0 : -1;
+	return 0;
 }
 
 /* The order in which mailboxes are locked: by name and hash of the key. */
@@ -345,6 +355,8 @@ void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, 
 
 	an->cb.ingest = cb;
 	an->result = out;
+	if (ingest_json(in, &an->err) < 0)
+		return;
 	if (!HP_GUARD(inbox, !ingested(m, in))) {
 		out->duplicate = true;
 		return;
