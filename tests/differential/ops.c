@@ -193,10 +193,15 @@ static void statement(struct d_hand *h)
 	struct hp_sql_page page;
 	struct hp_sql_state st = hp_sql_state_of(&h->m, &h->act, h->token[D_PG], &page);
 	struct hp_event ev;
+	int open = 0;
 
-	for (int i = 0; i < D_HANDS; i++) /* who had the run before may not keep this one waiting */
-		if (&d_hands[i] != h && d_hands[i].used && d_hands[i].c.run.id == h->c.run.id)
+	/* Who had the run before may not keep this one waiting, nor may those that have all the connections. */
+	for (int i = 0; i < D_HANDS; i++) {
+		if (&d_hands[i] == h || !d_hands[i].used)
+			continue;
+		if (d_hands[i].c.run.id == h->c.run.id || (d_hands[i].tx[D_PG] && ++open == HP_SQL_STATE_CONNECTIONS))
 			d_hand_abort(&d_hands[i]);
+	}
 	d_sql_run(&st);
 	for (int i = 0; i < 2; i++)
 		h->tx[i] = d_answers[i].tx;

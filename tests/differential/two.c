@@ -18,9 +18,17 @@ int64_t d_now;
 static char database[64], admin_info[2048], engine_info[2048], workflow_info[2048];
 static PGconn *admin;
 static struct ev_loop *loop;
+static ev_timer awake; /* the loop turns once a second, also when nothing happens */
 static struct hp_store *stores[2];
 static struct hp_arena *sql_texts;
 static struct hp_sql_rows sql_rows; /* what came of a statement, for the store in memory */
+
+static void on_awake(struct ev_loop *l, ev_timer *w, int revents)
+{
+	(void)l;
+	(void)w;
+	(void)revents;
+}
 
 void d_need(bool ok, const char *what, const char *why)
 {
@@ -104,6 +112,8 @@ void d_open(void)
 	struct hp_store_pg_options o = { .conninfo = engine_info, .sql_conninfo = workflow_info, .application = "differential",
 					 .commit_connections = 1 }; /* several: which is first is chance */
 
+	ev_timer_init(&awake, on_awake, 1, 1);
+	ev_timer_start(loop, &awake);
 	stores[D_PG] = hp_store_pg_new(loop, &o, &err);
 	d_need(stores[D_PG] != NULL, "store", err.message);
 	while (!stores[D_PG]->ops->up(stores[D_PG]))
@@ -121,6 +131,7 @@ void d_close(void)
 		if (stores[i])
 			stores[i]->ops->free(stores[i]);
 	}
+	ev_timer_stop(loop, &awake);
 	ev_run(loop, 0);
 	ev_loop_destroy(loop);
 	hp_arena_free(sql_texts);
@@ -143,6 +154,13 @@ void d_set_now(int64_t now)
 
 /* ---- statements: the store in memory is told what came of them ---- */
 
+/* One turn of the loop that does not wait for ever: a store that never answers is a failure. */
+static void turn(int64_t since)
+{
+	d_need(hp_boottime_us() - since < 60 * HP_SECOND, "a store", "never answers");
+	ev_run(loop, EVRUN_ONCE);
+}
+
 static void sql_told(void *arg, const struct hp_sql_state *st, struct hp_sql_rows *rows)
 {
 	(void)arg;
@@ -154,6 +172,8 @@ static void sql_told(void *arg, const struct hp_sql_state *st, struct hp_sql_row
 /* Statements that were left open are rolled back by the store when it turns. */
 static void nothing_open(void)
 {
+	int64_t since = hp_boottime_us();
+
 	for (;;) {
 		PGresult *r = PQexec(admin, "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'");
 		bool none = PQresultStatus(r) == PGRES_TUPLES_OK && strcmp(PQgetvalue(r, 0, 0), "0") == 0;
@@ -161,7 +181,7 @@ static void nothing_open(void)
 		PQclear(r);
 		if (none)
 			return;
-		ev_run(loop, EVRUN_ONCE);
+		turn(since);
 	}
 }
 
@@ -206,10 +226,12 @@ struct d_answer *d_begin(int i)
 
 void d_await(int i)
 {
+	int64_t since = hp_boottime_us();
+
 	for (int n = 0; !d_answers[i].done; n++) {
 		d_need(n < 1000000, "a store", "never answers");
 		if (i == D_PG)
-			ev_run(loop, EVRUN_ONCE);
+			turn(since);
 		else
 			stores[i]->ops->pump(stores[i]);
 	}

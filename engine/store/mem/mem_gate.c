@@ -60,9 +60,9 @@ void mem_gated(struct mem_store *m, struct mem_run *r, const struct mem_refusal 
 /* Those that wait longest first; among equals the smaller id. */
 int mem_wake_gated(struct mem_store *m, const char *kind, struct hp_bytes name, int max)
 {
-	int n = 0;
+	int woken = 0;
 
-	for (; n < max; n++) {
+	for (int n = 0; n < max; n++) {
 		struct mem_run *best = NULL;
 
 		MEM_EACH(&m->w, T_RUN, struct mem_run, r)
@@ -72,7 +72,8 @@ int mem_wake_gated(struct mem_store *m, const char *kind, struct hp_bytes name, 
 		if (!best)
 			break;
 		best->gate_kind = best->gate_name = best->gate_message = (struct hp_bytes){ NULL, 0 };
+		woken += !best->engine && !best->ready; /* else something else has woken it */
 		mem_ready(m, best);
 	}
-	return n;
+	return woken;
 }
