@@ -64,9 +64,11 @@ static bool over(const json_t *world, const char *table, const json_t *row)
 	if (strcmp(table, "limiter") == 0) {
 		int64_t per = hp_json_int(row, "per_us", 0);
 
-		if (per == 0) /* nobody has a place, nobody wants one */
-			return !json_object_get(row, "used") && !json_object_get(row, "waiting");
-		return hp_json_int(row, "at", 0) < d_now - 2 * per && !has_permit(world, row);
+		/* nobody has anything of it, nobody wants it; also when something touched it again later */
+		if (!json_object_get(row, "used") && !json_object_get(row, "waiting") && !json_object_get(row, "bucket") &&
+		    !json_object_get(row, "now_used") && (per == 0 || !has_permit(world, row)))
+			return true;
+		return per != 0 && hp_json_int(row, "at", 0) < d_now - 2 * per && !has_permit(world, row);
 	}
 	if (strcmp(table, "breaker") == 0) /* never changed: the same as none */
 		return json_object_get(row, "version") == NULL;

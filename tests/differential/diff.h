@@ -129,6 +129,8 @@ extern struct d_told d_told;
 void d_say(const char *op, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void d_operate(uint64_t seed); /* one of all operations */
 void d_wrong_op(void);         /* ops_wrong.c */
+/* Has the run moved since, so that a store may say that first? */
+bool d_stale(const struct hp_transition *t);
 void d_door_op(void);          /* ops_doors.c */
 void d_feature_op(void);       /* ops_features.c: schedules, breakers, secrets */
 void d_deploy(const struct d_flow *f);

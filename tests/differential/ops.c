@@ -214,7 +214,7 @@ static void statement(struct d_hand *h)
 static void commit_in_sql(struct d_hand *h)
 {
 	const struct hp_transition *t = h->act.transition;
-	bool bad = d_chance(4);
+	bool bad = d_chance(4) && !d_stale(t);
 	char buf[900];
 
 	for (int i = 0; i < 2; i++) {

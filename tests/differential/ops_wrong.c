@@ -136,7 +136,7 @@ static const struct wrong wrongs[] = {
 
 /* Of data that cannot be kept, in the name of somebody who has lost the run, a store may say
  * either thing first. */
-static bool stale(const struct hp_transition *t)
+bool d_stale(const struct hp_transition *t)
 {
 	for (size_t i = 0; i < d_rows("run_state"); i++)
 		if (hp_json_int(d_row("run_state", i), "run", 0) == t->run_id)
@@ -164,7 +164,7 @@ void d_wrong_op(void)
 	d_hand_abort(h);
 	t = *h->act.transition;
 	t.in_sql = false;
-	if (w >= &wrongs[FENCED] && stale(&t))
+	if (w >= &wrongs[FENCED] && d_stale(&t))
 		w = &wrongs[d_rnd(FENCED)];
 	if (!w->spoil(&t))
 		(w = &wrongs[2])->spoil(&t);

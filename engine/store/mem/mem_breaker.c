@@ -423,6 +423,17 @@ static void add_bucket(struct mem_store *m, struct hp_bytes name, int64_t width,
 	found->slow += v[3];
 }
 
+/* The first bucket that is not before this number. */
+static const struct mem_breaker_count *bucket_from(const struct mem_store *m, struct hp_bytes name, int64_t width, int64_t number)
+{
+	const struct mem_breaker_count *first = NULL;
+
+	MEM_EACH(&m->w, T_BREAKER_COUNT, struct mem_breaker_count, c)
+		if (c->width == width && mem_same(c->name, name) && c->number >= number && (!first || c->number < first->number))
+			first = c;
+	return first;
+}
+
 /* The row of an engine's endpoint; it is made when there is none. */
 static struct mem_breaker *engines_breaker(struct mem_store *m, const json_t *args, struct hp_error *err)
 {
@@ -444,7 +455,8 @@ static struct mem_breaker *engines_breaker(struct mem_store *m, const json_t *ar
 static int report(struct mem_store *m, const json_t *args, struct hp_buf *out, struct hp_error *err)
 {
 	struct mem_breaker *b = engines_breaker(m, args, err);
-	int64_t width, in_row;
+	const struct mem_breaker_count *c;
+	int64_t width, in_row, oldest;
 	const json_t *row;
 	size_t i;
 	bool first = true;
@@ -456,15 +468,15 @@ static int report(struct mem_store *m, const json_t *args, struct hp_buf *out, s
 				     (long long)b->version);
 	json_array_foreach(json_object_get(args, "buckets"), i, row)
 		add_bucket(m, b->name, width, row);
+	oldest = *m->now / width - HP_BREAKER_BUCKETS;
 	b->in_row = in_row + (hp_json_bool(args, "well", 0) ? 0 : b->in_row);
 	hp_buf_printf(out, "{\"state\":\"closed\",\"version\":%lld,\"in_row\":%lld,\"now\":%lld,\"buckets\":[",
 		      (long long)b->version, (long long)b->in_row, (long long)*m->now);
-	MEM_EACH(&m->w, T_BREAKER_COUNT, struct mem_breaker_count, c) {
-		if (c->width != width || !mem_same(c->name, b->name) || c->number < *m->now / width - HP_BREAKER_BUCKETS)
-			continue;
+	while ((c = bucket_from(m, b->name, width, oldest))) {
 		hp_buf_printf(out, "%s[%lld,%lld,%lld,%lld]", first ? "" : ",", (long long)c->number,
 			      (long long)c->calls, (long long)c->failed, (long long)c->slow);
 		first = false;
+		oldest = c->number + 1;
 	}
 	return hp_buf_adds(out, "]}");
 }
