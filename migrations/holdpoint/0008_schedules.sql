@@ -106,8 +106,8 @@ begin
 	if s.spec ->> 'overlap' <> 'cancel' then
 		return 'overlap';
 	end if;
-	if v.cancel then
-		return null; -- to ask twice is a person's answer to what is held
+	if v.cancel or unwinds(s.last_run) then
+		return null; -- it ends already, and to ask twice is a person's answer to what is held
 	end if;
 	perform door_cancel('schedule:' || schedule_name(s.workflow, s.idx), jsonb_build_object('run', s.last_run,
 		'reason', 'the next tick of its schedule has come'));

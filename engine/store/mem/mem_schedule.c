@@ -233,7 +233,8 @@ static const char *obstacle(struct mem_store *m, const struct mem_schedule *s, c
 		return NULL;
 	if (!overlap_is(s, "cancel"))
 		return HP_MUTANT(schedule_overlap) ? NULL : "overlap";
-	if (!mem_run_find(&m->w, s->last_run)->row.cancel) /* to ask twice is a person's answer to what is held */
+	/* what ends already; and to ask twice is a person's answer to what is held */
+	if (!mem_run_find(&m->w, s->last_run)->row.cancel && !mem_unwinds(m, s->last_run))
 		mem_cancel(m, mem_run_find(&m->w, s->last_run), by, "the next tick of its schedule has come");
 	return NULL;
 }

@@ -394,6 +394,34 @@ START_TEST(cancel_ends_the_run_before)
 }
 END_TEST
 
+/* It ends already, and a cancel would be refused: the tick after it is not held up by that. */
+START_TEST(cancel_leaves_alone_what_is_being_unwound)
+{
+	struct hp_transition t;
+	struct c_run r;
+
+	deploy(NIGHTLY("'overlap':'cancel','within_us':0"));
+	engine_looks();
+	c_advance(FIRST - c_now);
+	ck_assert_int_eq(engine_looks(), 1);
+	c_engine = c_register();
+	r = c_claim_one();
+	c_begin(&t, &r);
+	t.move = HP_MOVE_UNDOING;
+	t.disposition = HP_PARK;
+	t.after.status = HP_WAITING;
+	t.after.phase = HP_PH_UNDOING;
+	t.after.due_at = c_now;
+	t.code = "no_trip";
+	t.result = hp_bytes_of("{\"code\":\"no_trip\"}");
+	c_annex(&t, "undo", "{\"begin\":5}");
+	c_commit_ok(&r, &t);
+	c_advance(HP_HOUR);
+	ck_assert_int_eq(engine_looks(), 1);
+	ck_assert_int_eq(number("started"), 2);
+}
+END_TEST
+
 /* ---- people ---- */
 
 START_TEST(a_paused_schedule_starts_nothing_and_goes_on_from_now)
@@ -535,6 +563,7 @@ TCase *contract_schedules(void)
 	tcase_add_test(t, queue_starts_one_when_the_run_before_has_ended);
 	tcase_add_test(t, allow_starts_beside);
 	tcase_add_test(t, cancel_ends_the_run_before);
+	tcase_add_test(t, cancel_leaves_alone_what_is_being_unwound);
 	tcase_add_test(t, a_paused_schedule_starts_nothing_and_goes_on_from_now);
 	tcase_add_test(t, a_pause_wins_over_a_look_that_began_before);
 	tcase_add_test(t, run_now_is_beside_the_ticks);
