@@ -180,8 +180,31 @@ static void keep_common(json_t *a, json_t *b)
 		keep_common(x, json_array_get(b, i));
 }
 
+/* How fast a sweep is of late is told by one store only. */
+static void without_rate(json_t *answer)
+{
+	static const char *const ends[] = { " per second", " s left" };
+	const char *sentence = hp_json_str(answer, "sentence");
+	char buf[4096], *end, *from;
+
+	if (!sentence)
+		return;
+	snprintf(buf, sizeof buf, "%s", sentence);
+	for (size_t i = 0; i < 2; i++) {
+		end = strstr(buf, ends[i]);
+		if (!end)
+			continue;
+		for (from = end; from > buf && strncmp(from, ", ", 2) != 0;)
+			from--;
+		end += strlen(ends[i]);
+		memmove(from, end, strlen(end) + 1);
+	}
+	json_object_set_new(answer, "sentence", json_string(buf));
+}
+
 void d_common_answers(void)
 {
+	without_rate(json_object_get(d_answers[D_PG].v, "answer"));
 	keep_common(json_object_get(d_answers[D_PG].v, "answer"), json_object_get(d_answers[D_MEM].v, "answer"));
 }
 
