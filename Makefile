@@ -170,10 +170,10 @@ chaos: ## faults of every kind, up to 30 minutes; SCENARIO=storm one of them, TI
 	$(call need,scripts/chaos.sh)
 	@TIME="$(TIME)" SEED="$(SEED)" scripts/chaos.sh $(if $(SHORT),--short) $(SCENARIO)
 
-explore-core: ## every interleaving of small worlds, TIME=16 seconds of CPU for each: 2 minutes on 2 cores
+explore-core: ## every interleaving of small worlds, TIME=14 seconds of CPU for each: 2 minutes on 2 cores
 	@sh scripts/bootstrap.sh test
 	@$(MAKE) --no-print-directory -j"$$(nproc)" BUILD=build-explore build-explore/tests/explore_core
-	@build-explore/tests/explore_core --full --seconds $(or $(TIME),16)
+	@build-explore/tests/explore_core --full --seconds $(or $(TIME),14) $(if $(TIME),,--states 5000000)
 
 differential: ## both stores under the same OPS (20000) operations, HP_SEED=… repeats; all interleavings of SQL
 	@sh scripts/bootstrap.sh test

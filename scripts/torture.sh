@@ -90,20 +90,22 @@ for path in $programs; do
 	broken=1
 done
 
-awk '
-{ seen[$3] += $4; ways[$3] += $5; failed[$3] += $6; borne[$3] += $7; found[$3] += $8 }
+awk -v only="${TORTURE_CLASS:-}" '
+{ seen[$3] += $4; ways[$3] += $5; failed[$3] += $6; borne[$3] += $7; found[$3] += $8; tried[$3] += $9 }
 END {
-	printf "\n%-8s %12s %8s %8s %8s %8s %10s\n", "class", "calls", "ways", "failed", "borne", "found", "not failed"
+	printf "\n%-8s %12s %8s %8s %8s %8s %8s %10s\n", "class", "calls", "ways", "of them", "failed", "borne", "found", "not failed"
 	n = split("memory lua json system libpq curl httpd crypto child", order, " ")
 	for (i = 1; i <= n; i++) {
 		c = order[i]
 		if (!seen[c]) continue
-		printf "%-8s %12d %8d %8d %8d %8d %10d\n", c, seen[c], ways[c], failed[c], borne[c], found[c], seen[c] - failed[c]
-		s += seen[c]; w += ways[c]; f += failed[c]; b += borne[c]; g += found[c]
+		printf "%-8s %12d %8d %8d %8d %8d %8d %10d\n", c, seen[c], ways[c], tried[c], failed[c], borne[c], found[c], seen[c] - failed[c]
+		if (!failed[c] && (only == "" || only == c)) idle = idle " " c
+		s += seen[c]; w += ways[c]; t += tried[c]; f += failed[c]; b += borne[c]; g += found[c]
 	}
-	printf "%-8s %12d %8d %8d %8d %8d %10d\n", "all", s, w, f, b, g, s - f
-}' "$found/sums"
-echo "failed: one call at a time; borne: the test passed all the same; the others ended with an assertion of the test"
+	printf "%-8s %12d %8d %8d %8d %8d %8d %10d\n", "all", s, w, t, f, b, g, s - f
+	if (idle != "" || !f) { print "no call was made to fail, although there were some:" idle; exit 1 }
+}' "$found/sums" || broken=1
+echo "of them: ways with a call that failed; failed: one call at a time; borne: the test passed all the same; the others ended with an assertion of the test"
 if [ -s "$found/waits" ]; then
 	echo
 	echo "a test waited for what did not come (is that right?):"

@@ -32,6 +32,8 @@
 #define SHOWN_MAX 1000
 #define TRIES 5             /* of a range that met a lock */
 
+enum { FOUND = 1, UNKNOWN = 6 /* as what cannot be reached */ }; /* exit codes */
+
 static const struct cli_option options[] = {
 	{ "database", "CONNINFO", "as holdpoint_engine, or a role that may read (else the engine's private database)" },
 	{ "data", "DIR", "the engine's data directory (else $HOLDPOINT_DATA)" },
@@ -272,7 +274,7 @@ static int64_t all_runs(struct fsck *f, struct hp_error *err)
 	int64_t from = 0, until, began;
 	int n = RANGE_FIRST, tries = 0;
 
-	do {
+	for (;;) {
 		enum answer said;
 
 		began = hp_boottime_us();
@@ -294,8 +296,9 @@ static int64_t all_runs(struct fsck *f, struct hp_error *err)
 		n = adapt(n, hp_boottime_us() - began);
 		from = until;
 		progress(f, from, false);
-	} while (from > 0 && from <= f->last);
-	return from;
+		if (from <= 0 || from > f->last)
+			return from;
+	}
 }
 
 /* Of limiters, keys, … : page by page. */
@@ -514,7 +517,7 @@ static int fsck(const struct cli_args *a, struct hp_error *err)
 	else
 		print(&f, hp_boottime_us() - began);
 	if (rc == 0)
-		rc = all_wrong(&f) > 0;
+		rc = all_wrong(&f) > 0 ? FOUND : 0;
 out:
 	for (size_t i = 0; i < CHECKS; i++)
 		json_decref(f.of[i].found);
@@ -531,5 +534,8 @@ int hp_cmd_fsck(int argc, char **argv)
 	if (code >= 0)
 		return code;
 	code = fsck(&a, &err);
-	return code < 0 ? cli_error(&a, &err) : code;
+	if (code >= 0)
+		return code;
+	code = cli_error(&a, &err);
+	return code == FOUND ? UNKNOWN : code;
 }

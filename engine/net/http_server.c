@@ -34,6 +34,7 @@
 #include <fcntl.h>
 #include <microhttpd.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -69,6 +70,8 @@ struct hp_http_server {
 	struct hp_list conns;
 	int n_open;
 	bool came; /* connections, in this run */
+	bool told; /* that no descriptor is free */
+	uint64_t accepted, accepted_then; /* connections: all; when the look at a lack of descriptors began */
 	bool quiesced, running, again, closing;
 };
 
@@ -104,6 +107,7 @@ struct hp_http_call {
 /* --- turning the wheel ------------------------------------------------------- */
 
 static void server_destroy(struct hp_http_server *s);
+static bool client_waits(const struct hp_http_server *s);
 static void server_starved(struct hp_http_server *s);
 
 static void server_run(struct hp_http_server *s)
@@ -120,7 +124,7 @@ static void server_run(struct hp_http_server *s)
 		server_destroy(s);
 		return;
 	}
-	if (s->came || hp_list_empty(&s->conns))
+	if (s->came || hp_list_empty(&s->conns) || client_waits(s))
 		server_starved(s);
 	MHD_UNSIGNED_LONG_LONG ms;
 	ev_timer_stop(s->loop, &s->timer);
@@ -167,39 +171,74 @@ static bool descriptor_is_free(const struct hp_http_server *s)
 	return fd >= 0 || (errno != EMFILE && errno != ENFILE && errno != EINVAL);
 }
 
+/* In the backlog. Just come, or MHD has given up accepting: that is seen when it stays so. */
+static bool client_waits(const struct hp_http_server *s)
+{
+	struct pollfd p = { .fd = s->listen_fd, .events = POLLIN };
+
+	return !s->quiesced && poll(&p, 1, 0) == 1;
+}
+
+static void say_starved(struct hp_http_server *s)
+{
+	if (!s->told)
+		hp_log(HP_ERROR, "no file descriptor is free: connections wait", NULL);
+	s->told = true;
+}
+
 /* Clients wait in the backlog, or another worker takes them; open connections are
  * served on. Only when there is none, our epoll has nothing else to tell. */
 static void server_starved(struct hp_http_server *s)
 {
-	if (s->quiesced || descriptor_is_free(s))
+	bool none = !descriptor_is_free(s);
+
+	if (s->quiesced || (!none && !client_waits(s)))
 		return;
-	if (hp_list_empty(&s->conns))
+	if (none && hp_list_empty(&s->conns))
 		ev_io_stop(s->loop, &s->io);
+	if (none)
+		say_starved(s);
 	if (ev_is_active(&s->starved))
 		return;
-	hp_log(HP_ERROR, "no file descriptor is free: connections wait", "error", HP_STR(strerror(errno)), NULL);
+	s->accepted_then = s->accepted;
 	ev_timer_again(s->loop, &s->starved);
 }
 
-/* MHD accepts again when a connection closes: one that nobody uses is closed. */
-static void on_starved(struct ev_loop *loop, ev_timer *w, int revents)
+/* MHD accepts again when a connection closes: one that nobody uses. */
+static bool can_accept(struct hp_http_server *s)
 {
-	struct hp_http_server *s = w->data;
 	struct hp_list *it, *tmp;
 
-	(void)revents;
-	if (!descriptor_is_free(s))
-		return;
-	ev_timer_stop(loop, w);
-	hp_log(HP_INFO, "connections are accepted again", NULL);
-	ev_io_start(loop, &s->io);
 	hp_list_each(it, tmp, &s->conns) {
 		struct http_conn *conn = hp_list_entry(it, struct http_conn, link);
 		if (!conn->idle)
 			continue;
 		(void)shutdown(conn->fd, SHUT_RDWR);
-		break;
+		return true;
 	}
+	return hp_list_empty(&s->conns);
+}
+
+static void on_starved(struct ev_loop *loop, ev_timer *w, int revents)
+{
+	struct hp_http_server *s = w->data;
+
+	(void)revents;
+	if (!descriptor_is_free(s)) {
+		say_starved(s);
+		return;
+	}
+	if (!s->told && (s->accepted != s->accepted_then || !client_waits(s))) { /* it had only just come */
+		ev_timer_stop(loop, w);
+		return;
+	}
+	if (!can_accept(s))
+		return; /* all are busy: the next look */
+	ev_timer_stop(loop, w);
+	if (s->told)
+		hp_log(HP_INFO, "connections are accepted again", NULL);
+	s->told = false;
+	ev_io_start(loop, &s->io);
 	server_kick(s);
 }
 
@@ -269,6 +308,7 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
 		return;
 	}
 	s->came = true;
+	s->accepted++;
 	hp_list_add_tail(&s->conns, &conn->link);
 	conn->s = s;
 	conn->fd = i->connect_fd;

@@ -141,8 +141,11 @@ begin
 	)
 	update ready r set engine_id = null, due_at = p_now from orphan o where r.run_id = o.run_id;
 	get diagnostics v_n = row_count;
-	delete from engine e where e.dead and e.ended_at < p_now - 86400000000
-		and not exists (select from ready r where r.engine_id = e.id);
+	with old as (
+		select e.id from engine e where e.dead and e.ended_at < p_now - 86400000000
+			and not exists (select from ready r where r.engine_id = e.id) for update skip locked
+	)
+	delete from engine e using old where e.id = old.id;
 	return v_n;
 end $$;
 

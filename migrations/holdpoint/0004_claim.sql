@@ -331,7 +331,7 @@ end $$;
 -- "workflow digest", sorted: what such an event starts.
 create function holdpoint.triggered(p_source text, p_type text) returns text[]
 language sql stable set search_path = holdpoint, pg_temp as $$
-	select array(select t.workflow || ' ' || encode(w.digest, 'hex') from webhook_trigger t join workflow w on w.name = t.workflow
+	select array(select t.workflow || ' ' || encode(w.digest, 'hex') from webhook_trigger t join workflow w on w.name = t.workflow and w.enabled
 		where t.source = p_source and t.event = p_type order by (t.workflow || ' ' || encode(w.digest, 'hex')) collate "C")
 $$;
 

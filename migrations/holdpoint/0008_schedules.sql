@@ -62,8 +62,10 @@ declare
 	v_specs jsonb := coalesce(p_summary -> 'schedules', '[]');
 begin
 	delete from schedule where workflow = p_workflow and idx > jsonb_array_length(v_specs);
-	insert into schedule as s (workflow, idx, spec, position, look_at)
-		select p_workflow, x.n, x.spec, p_now, p_now from jsonb_array_elements(v_specs) with ordinality x(spec, n)
+	insert into schedule as s (workflow, idx, spec, position, look_at, started)
+		select p_workflow, x.n, x.spec, p_now, p_now, (select count(*) from schedule_tick k -- of before it was gone
+			where k.workflow = p_workflow and k.idx = x.n and k.outcome in ('started', 'manual'))
+		from jsonb_array_elements(v_specs) with ordinality x(spec, n)
 		on conflict (workflow, idx) do update set spec = excluded.spec, version = s.version + 1,
 			position = case when s.spec -> 'cron' = excluded.spec -> 'cron' and s.spec -> 'zone' = excluded.spec -> 'zone'
 				then s.position else p_now end,

@@ -52,13 +52,14 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 $$;
 
 -- May a state be entered that no way leads to? By an order that is on record (a retry enters
--- the same state anew), or because the run goes back.
+-- the same state anew; a restart into a state that ends at once is written as that end), or
+-- because the run goes back.
 create function holdpoint.fsck_jump(p_run bigint, p_rev int, p_move smallint, p_from_state int, p_from_visit int,
 	p_state int) returns boolean
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select exists (select from history c where c.run_id = p_run and c.rev < p_rev and c.visit = p_from_visit
-			and case when p_move = 18 then c.move = 17 or c.move = 12 and c.code = 'restart'
-				else c.move = 12 and c.code = 'retry' and p_state = p_from_state end)
+			and (p_move in (9, 18, 22) and (c.move = 17 or c.move = 12 and c.code = 'restart')
+				or p_move <> 18 and c.move = 12 and c.code = 'retry' and p_state = p_from_state))
 		or exists (select from undo_log l where l.run_id = p_run and (l.doc ->> 'state')::int = p_state)
 $$;
 
@@ -169,12 +170,13 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	('causes', case when l.sleeps and s.status = 1 then 'it is running, and on nobody''s list: nothing will move it'
 	when l.sleeps and s.status = 2 and s.due_at > 0 and t.run_id is null and s.phase <> 1 then
 		format('it is due at %s, and no timer is set', say_time(s.due_at))
-	when l.sleeps and s.status = 2 and t.run_id is null and not case s.phase
+	when l.sleeps and s.status = 2 and t.run_id is null and not coalesce(case s.phase
 			when 1 then exists (select from permit x where x.run_id = s.run_id and x.visit = 0 and x.at is null)
+			when 4 then g.kind = 'breaker' -- a probe that an open one refused
 			when 6 then s.waits or v.status = 'open'
 			when 7 then g.kind = 'breaker' or exists (select from permit x where x.run_id = s.run_id and x.visit = s.visit and x.at is null)
 			when 10 then f.running > 0 or f.queued > 0
-			else false end then
+			end, false) then
 		format('it waits in phase %s, and nothing will wake it', phase_name(s.phase))
 	when l.sleeps and s.status = 2 and v.status in ('approved', 'rejected') then
 		format('its approval was %s, and nobody woke it', v.status)
@@ -188,7 +190,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	-- rows that fit its state
 	('rows', case when l.live and l.sleeps and t.due_at <> s.due_at and s.phase <> 1 then
 		format('it is due at %s, and its timer is set to %s', s.due_at, t.due_at)
-	when l.live and s.pause and t.run_id is not null and not s.cancel then 'it is paused, and a timer is set'
+	-- one that left a queue of starts as it was paused has its timer until that is due
+	when l.live and s.pause and t.run_id is not null and not s.cancel and not (s.limited and s.phase = 1) then 'it is paused, and a timer is set'
 	when l.live and y.engine_id is not null and e.id is null then format('it belongs to engine %s, which is not known', y.engine_id)
 	when l.live and y.engine_id is not null and s.epoch = 0 then 'it belongs to an engine, and was never claimed'
 	when (h.run_id is not null) <> (s.status = 3) then
@@ -280,7 +283,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	with w as materialized (
 		select r.id, substr(r.requester, 9) as source, r.created_at as at from run r
 		where r.id >= p_from and r.id < p_until and r.requester like 'webhook:%' and r.created_at > p_now - 29 * 86400000000
-			and not exists (select from child c where c.child = r.id and c.own)
+			and not exists (select from run_state s where s.run_id = r.id and s.awaited) -- a child has its parent's
 	), span as materialized (select min(at) as low, max(at) as high from w)
 	select 'mail', w.id, format('a webhook of %s started it at %s, and the inbox has no message of that moment', w.source, w.at)
 	from w where (w.source, w.at) not in (select i.source, i.received_at from inbox i, span
@@ -353,11 +356,11 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	select 'schedules', r.id, case when k.run_id is null then format('%s started it for the tick %s, and there is no such tick', r.requester, r.input ->> 'tick')
 		else format('%s started it for the tick %s, which belongs to run %s', r.requester, r.input ->> 'tick', k.run_id) end
 	from run r
-	cross join lateral (select parse_time(r.input ->> 'tick') as tick,
+	cross join lateral (select case when r.input ->> 'tick' ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$' then parse_time(r.input ->> 'tick') end as tick,
 		coalesce(nullif(split_part(substr(r.requester, 10), ':', 2), '')::int, 1) as idx) x
 	left join schedule_tick k on k.workflow = r.workflow and k.idx = x.idx and k.tick = x.tick
 	where r.id >= p_from and r.id < p_until and r.requester like 'schedule:%' and r.created_at > p_now - 7000000000000
-		and not exists (select from child c where c.child = r.id and c.own)
+		and not exists (select from run_state s where s.run_id = r.id and s.awaited)
 		and k.run_id is distinct from r.id
 $$;
 
@@ -523,8 +526,8 @@ begin
 		from (select k.*, case when k.run_id is null then format('a key of workflow %s belongs to no run', k.workflow)
 				when r.id is not null and (r.workflow <> k.workflow or r.key is null or hash(r.key) <> k.key_hash) then
 					format('it has a key of workflow %s that is not its own', k.workflow) end as what
-			from (select * from run_key where p_after is null or (workflow, key_hash, generation)
-					> (p_after ->> 0, decode(p_after ->> 1, 'hex'), (p_after ->> 2)::int)
+			from (select * from run_key where (workflow, key_hash, generation)
+					> (coalesce(p_after ->> 0, ''), coalesce(decode(p_after ->> 1, 'hex'), ''), coalesce((p_after ->> 2)::int, -1))
 				order by workflow, key_hash, generation limit p_limit) k
 			left join run r on r.id = k.run_id) x;
 	when 'effect_keys' then
@@ -533,7 +536,7 @@ begin
 			into v_n, v_next, v_bad
 		from (select k.*, case when not exists (select from history h where h.run_id = k.run_id and h.visit = k.visit and h.flags & 1 <> 0) then
 				format('it has a business key of %s for visit %s, and never admitted that', k.scope, k.visit) end as what
-			from (select * from effect_key where p_after is null or (scope, key_hash) > (p_after ->> 0, decode(p_after ->> 1, 'hex'))
+			from (select * from effect_key where (scope, key_hash) > (coalesce(p_after ->> 0, ''), coalesce(decode(p_after ->> 1, 'hex'), ''))
 				order by scope, key_hash limit p_limit) k
 			join run r on r.id = k.run_id) x;
 	when 'schedules' then
@@ -549,7 +552,8 @@ begin
 			when k.early is not null then format('the tick %s was started before its time', json_time(k.early))
 			when k.none is not null then format('the tick %s started no run', json_time(k.none))
 			when k.beyond is not null then format('the tick %s is settled, and its place is %s', json_time(k.beyond), json_time(s.position))
-			when k.twice is not null then format('run %s was started by two ticks', k.twice) end as what
+			when k.twice is not null and not exists (select from workflow w join definition d on d.digest = w.digest
+					where w.name = s.workflow and d.summary -> 'limits' ->> 'overlap' = 'skip') then format('run %s was started by two ticks', k.twice) end as what
 			from schedule s cross join lateral (select count(*) filter (where outcome in ('started', 'manual')) as started,
 				min(tick) filter (where outcome = 'started' and at < tick) as early,
 				min(tick) filter (where outcome in ('started', 'manual') and run_id is null) as none,

@@ -6,6 +6,7 @@
 // longer. Each with and without the monotonic clocks jumping, too (no real ones do).
 // What must hold all the time, by the database's clock: no timer is early. And runs end, each
 // effect once.
+import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, chmodSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -70,6 +71,17 @@ async function workersClock(s, dir, monotonic) {
   await pg.stop()
 }
 
+/** A run that has half an hour to wait. */
+async function sleeper(world) {
+  const file = join(world.dir, 'chaos_nap.lua')
+  writeFileSync(file, 'return workflow "chaos_nap" {\n  doc = "Waits.",\n  wait "nap" { for_ = "30m" },\n  succeed "done" {},\n}\n')
+  const deployed = await world.engine.cli(['deploy', file])
+  assert.equal(deployed.code, 0, deployed.stdout + deployed.stderr)
+  const { run } = (await world.engine.api('POST', '/api/v1/runs', { workflow: 'chaos_nap', input: {} })).body
+  await world.engine.until(run, 'waiting')
+  return run
+}
+
 async function databaseClock(s, dir, monotonic) {
   const clock = new Clock(dir, 'database', monotonic), label = monotonic ? 'all clocks' : 'wall clock'
   const pg = await new Postgres({ dir: join(dir, `db-${monotonic}`), env: clock.env }).init().start()
@@ -81,21 +93,25 @@ async function databaseClock(s, dir, monotonic) {
   const jump = async (to) => { clock.jump(to); await waitFor('the database has another time', async () => Math.abs(await off(world) - to) < 3) }
   const say = (what, text) => s.say(what, `${label} of the database: ${text}`)
 
+  const nap = await sleeper(world), ended = async (run) => (await world.engine.api('GET', `/api/v1/runs/${run}`)).body.run.status
   await Promise.all([chain.many(20), pause(100)])
   await jump(HOUR)
   const ms = await chain.ended(60000)
   say('forward', `an hour; 20 runs have ended ${(ms / 1000).toFixed(1)} s later, ${await dead()} engines were marked dead`)
 
-  const parked = await chain.many(20) && chain.accepted.length
+  const known = chain.accepted.length
+  await chain.many(20)
+  const parked = chain.accepted.length - known
   await pause(150) // some wait, some are about to
   const began = Date.now()
   await jump(HOUR - back)
-  const fresh = await chain.many(5), last = chain.accepted.at(-1)
+  await chain.many(5)
+  const last = chain.accepted.at(-1)
   await world.engine.until(last, 'succeeded', 30000)
   const freshMs = Date.now() - began
   await chain.ended((back + 30) * 1000)
   const all = Date.now() - began
-  say('back', `${back} s; a run started afterwards has ended after ${(freshMs / 1000).toFixed(1)} s, those of before (${parked - fresh.length}) after ${(all / 1000).toFixed(1)} s`)
+  say('back', `${back} s; a run started afterwards has ended after ${(freshMs / 1000).toFixed(1)} s, those of before (${parked}) after ${(all / 1000).toFixed(1)} s`)
 
   await chain.many(20)
   await jump(HOUR - 2 * back)
@@ -106,6 +122,8 @@ async function databaseClock(s, dir, monotonic) {
   await s.check(`database, ${label}`, async (bad) => {
     await chain.check(bad)
     if (await timers(world, bad) < 40) bad('there were no timers')
+    if (freshMs > back * 500) bad(`a run that was started after the jump took ${freshMs} ms`)
+    if (await ended(nap) !== 'succeeded') bad(`a run that slept until half an hour later ${await ended(nap)} after a jump of an hour`)
     if (all / 1000 > back + 20) bad(`${all / 1000} s is longer than the ${back} s of the jump and what a run takes`)
   })
   clock.jump(0)

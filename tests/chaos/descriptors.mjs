@@ -38,8 +38,11 @@ function knock(url, ms = 1000) {
 const workersOf = (e) => Object.entries(e.pids()).filter(([name]) => name.startsWith('worker-')).map(([, pid]) => pid)
 const count = (e, pattern) => e.log.filter((l) => pattern.test(l.message)).length
 
+const RETRIES = `select (select count(*) from holdpoint.history where move = 4), (select count(*) from holdpoint.breaker where state <> 'closed')`
+
 async function workers(s, world, chain, seconds) {
   const e = world.engine, meter = new Meter(e), pids = workersOf(e)
+  const [[retries]] = await e.sql(RETRIES)
   const before = { full: count(e, /no file descriptor is free/), lost: count(e, /database connection lost/) }
   await chain.many(60)
   for (const pid of pids) limit(pid, 'nofile', lowest(pid))
@@ -49,12 +52,14 @@ async function workers(s, world, chain, seconds) {
   const m = await meter.over(seconds)
   const answers = await knocks
   const full = count(e, /no file descriptor is free/) - before.full, lost = count(e, /database connection lost/) - before.lost
+  const [after] = await e.sql(RETRIES)
   s.say('workers', `${m.cpu} cores, ${m.lines} lines of log/s; of 10 new clients ${answers.filter(Boolean).length} were answered`)
   await s.check('workers without descriptors', (bad) => {
     if (m.cpu > CPU_MAX) bad(`they take ${m.cpu} of a core`)
     if (m.lines > LINES_MAX) bad(`${m.lines} lines of log a second`)
     if (full > 2 * pids.length * (seconds + 1)) bad(`"no file descriptor is free" was said ${full} times`)
     if (e.log.some((l) => l.message === 'server ended and is started again')) bad('a worker ended')
+    if (after[0] !== retries || after[1] !== '0') bad(`${after[0] - retries} attempts failed, ${after[1]} breakers have opened: for a lack of our own`)
   })
   s.landed('refused', answers.filter((a) => !a).length, 5)
   s.landed('sessions', lost, pids.length)
@@ -95,6 +100,7 @@ async function memory(s, world, chain, seconds) {
   const before = errors()
   for (const end = Date.now() + seconds * 1000; Date.now() < end; await pause(100)) await chain.many(40)
   s.say('memory', `${(size / 1048576).toFixed(0)} MB and no more: ${errors() - before} complaints or deaths, refused so far ${JSON.stringify(chain.refused)}`)
+  s.landed('memory', errors() - before)
   if (e.pids()['worker-1'] === pid) limit(pid, 'as', null)
   await chain.ended()
 }

@@ -124,9 +124,10 @@ class Partition {
       '-D', join(this.cluster.host, 'data'), '-l', join(this.cluster.host, 'server.log')], { cwd: this.cluster.host, timeout: 60000 })
   }
 
-  async cycle(way) {
+  /** long: the cut lasts until `pooled` may not send any more, either. */
+  async cycle(way, long) {
     const { net, sink } = this
-    const f = { way, noticed: {} }
+    const f = { way, noticed: {} }, least = long ? LEASE.pooled * SEND_SHARE + 2000 : LEASE.far + 1000
     await waitFor('all three send', () => Object.keys(LEASE).every((who) => sink.of(who, Date.now() - 700).length > 0), 30000)
     const old = new Set([...net.connections(5432)].filter(([, program]) => program === 'holdpoint').map(([port]) => port))
     for (const who of ['far', 'pooled']) await this.engines[who].api('GET', '/api/v1/workflows') // the token is known for a moment
@@ -144,7 +145,7 @@ class Partition {
         if (up === 0) f.gone = Date.now() - t0
       }
       if (way === 'vanished' && Date.now() - t0 > 1200) break // the host is back, and knows nothing of them
-      if (f.gone && f.noticed.far && f.noticed.pooled && Date.now() - t0 > LEASE.far + 1000) break
+      if (f.gone && f.noticed.far && f.noticed.pooled && Date.now() - t0 > least) break
     }
     f.old = old.size
     const t1 = Date.now()
@@ -157,6 +158,8 @@ class Partition {
       return f.back.far !== null && f.back.pooled !== null
     }, 20000).catch(() => {})
     f.taken = await this.#taken(held, t0)
+    f.elsewhere = f.taken.filter((ms) => ms < f.down).length
+    f.long = long
     f.orphans = (await this.orphans()).length
     this.figures.push(f)
   }
@@ -225,6 +228,8 @@ function judge(s, p) {
       if (!(f.back[who] <= HEALED_MS)) s.bad(`${f.way}: ${who} went on ${f.back[who]} ms after the heal (of at most ${HEALED_MS})`)
     }
   }
+  for (const f of p.figures) if (cut.includes(f.way) && f.taken.length && !f.elsewhere) s.bad(`${f.way}: of ${f.taken.length} runs of far none went on elsewhere while it was cut off for ${f.down} ms`)
+  s.landed('long cuts', p.figures.filter((f) => f.long && f.down > LEASE.pooled * SEND_SHARE).length)
   if (!p.figures.some((f) => f.taken.length)) s.bad('no run was taken over: this run proves nothing')
 }
 
@@ -262,7 +267,7 @@ scenario('partition', { time: 200, short: 40, seed: 11, cycles: 24 }, async (s) 
   s.worlds.push(p)
   await p.begin()
   const end = Date.now() + s.o.time * 1000
-  for (let i = 0; i < s.o.cycles && Date.now() < end; i++) await p.cycle(WAYS[i % WAYS.length])
+  for (let i = 0; i < s.o.cycles && Date.now() < end; i++) await p.cycle(WAYS[i % WAYS.length], i % (WAYS.length + 1) === 2)
   await p.heal()
   judge(s, p)
   await checkEnd(s, p)

@@ -318,6 +318,34 @@ static uint64_t families(uint64_t h)
 	return h;
 }
 
+/* A slot or the place in a queue: by rank, and whoever is as old by its id (mem_limit.c). */
+static uint64_t limits(uint64_t h)
+{
+	MEM_EACH(x_tables(), T_PERMIT, struct mem_permit, p)
+		h = mix(h, (uint64_t)p->run << 16 | (uint64_t)p->limiter << 1 | (uint64_t)(p->at == MEM_QUEUED));
+	return h;
+}
+
+/* Until when it is open, and what its probes have brought; whom it lets go first. */
+static uint64_t breakers(uint64_t h)
+{
+	uint64_t sum = 0;
+
+	MEM_EACH(x_tables(), T_BREAKER, struct mem_breaker, b) {
+		h = mix(h, (uint64_t)b->state << 24 | (uint64_t)b->passed << 16 | (uint64_t)b->reopened);
+		h = mix(h, b->state == B_OPEN ? rel(b->until) : 0);
+		h = mix(h, b->woken_at > X.now - HP_SECOND ? rel(b->woken_at) : 0);
+	}
+	MEM_EACH(x_tables(), T_PROBE, struct mem_probe, p)
+		if (p->until > X.now)
+			sum += mix((uint64_t)p->run, rel(p->until));
+	for (int64_t id = 1; id <= x_n_runs(); id++)
+		for (int64_t other = 1; other < id; other++)
+			if (x_run(id)->gate_kind.n && x_run(other)->gate_kind.n)
+				h = mix(h, (uint64_t)(x_run(id)->gated_since < x_run(other)->gated_since));
+	return mix(h, sum);
+}
+
 static uint64_t keys(uint64_t h)
 {
 	MEM_EACH(x_tables(), T_KEY, struct mem_key, k)
@@ -366,6 +394,8 @@ uint64_t x_hash(void)
 	h = approvals(h);
 	h = families(h);
 	h = keys(h);
+	h = limits(h);
+	h = breakers(h);
 	h = engines(h);
 	h = outside(h);
 	return h ? h : 1;

@@ -95,6 +95,15 @@ static bool start(void)
 	return ask("start", "app", "{\"workflow\":\"%s\",\"input\":{},\"key\":\"%s\"}", x_flows[0].def.workflow, x_world->key);
 }
 
+/* As runtime/breakers.c does when its window is full of failures. */
+static bool trip(void)
+{
+	const struct mem_breaker *b = mem_breaker_find(x_mem(), hp_bytes_of("shop"));
+
+	return ask("breaker_trip", "engine", "{\"breaker\":\"shop\",\"version\":%lld,\"open_us\":%d,\"slow_us\":0,\"probes\":%d,"
+					     "\"reason\":\"r\"}", b ? (long long)b->version : 0LL, X_OPEN_US, X_PROBES);
+}
+
 void x_first_runs(void)
 {
 	for (int i = 0; i < x_world->runs; i++)
@@ -147,6 +156,8 @@ bool x_door_open(int kind, int run)
 		return run == 1;
 	case B_UPGRADE:
 		return run == 1 && X.version == 0;
+	case B_TRIP:
+		return run == 1;
 	default:
 		return false;
 	}
@@ -177,6 +188,8 @@ bool x_door(int kind, int run)
 		return hook();
 	case B_MAIL:
 		return ask("send_event", "app", "{\"name\":\"e\",\"key\":\"k\",\"payload\":{}}");
+	case B_TRIP:
+		return trip();
 	case B_UPGRADE:
 		X.version = 1;
 		return true;

@@ -40,6 +40,8 @@ enum {
 	X_STEPS = 96,
 	X_DEPTH = 400,
 	X_MAILS = 6,
+	X_PROBES = 1,          /* of a breaker that is half-open */
+	X_OPEN_US = 7000000,
 };
 
 /* What may happen, and how often. */
@@ -61,6 +63,7 @@ enum x_budget {
 	B_START,        /* an application starts a run with the key of the first */
 	B_UPGRADE,      /* the connector renders its requests differently from now on */
 	B_ALARM,        /* a check says: alarm */
+	B_TRIP,         /* an engine has seen too much go wrong: the breaker of "shop" opens */
 	B__COUNT
 };
 extern const char *const x_budget_names[B__COUNT];
@@ -79,6 +82,7 @@ struct x_world {
 	void (*define)(void);
 	int8_t engines, runs;      /* runs: started at the beginning */
 	const char *key;           /* of those runs; NULL: none */
+	const char *limits;        /* of the first workflow's starts, as its summary has them; NULL: none */
 	int8_t coin;               /* 1: predicates are true or false, both are tried */
 	int8_t budget[B__COUNT];
 	bool small;                /* in `make test` only: a part of another world */
@@ -235,6 +239,7 @@ void x_check_step(struct x_step s, const struct x_saved *before);
 void x_check_state(void);
 void x_check_rest(void); /* where nothing more will happen by itself */
 void x_check_sent(const struct x_hand *h);
+const struct mem_breaker *x_gate_of(const struct mem_run *r); /* whose opening it waits for; NULL: none's */
 
 /* ---- search.c ---- */
 struct x_figures {

@@ -37,14 +37,15 @@ static const struct mem_history *last_row(int64_t run)
 
 /* ---- 2, 16: a request leaves ---- */
 
-/* Its admission is in the history, by this very owner. */
+/* Its admission is in the history: of this very attempt, by this very owner. */
 static bool admitted(const struct x_hand *h)
 {
-	enum hp_move probing = h->act.probe ? HP_MOVE_PROBING : 0;
-
-	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, x)
-		if (x->run == h->run && x->visit == h->m.run.visit && x->epoch == h->epoch && (x->admits || (probing && x->move == probing)))
+	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, x) {
+		if (x->run != h->run || x->visit != h->m.run.visit || x->epoch != h->epoch)
+			continue;
+		if (h->act.probe ? x->move == HP_MOVE_PROBING : x->admits && x->attempt == h->m.run.attempt)
 			return true;
+	}
 	return false;
 }
 
@@ -108,7 +109,7 @@ static void check_times(const struct mem_run *was, const struct mem_run *is)
 	if (a->phase == HP_PH_BACKOFF && b->visit == a->visit && b->attempt > a->attempt)
 		X_MUST(X.now >= a->due_at, "run %lld tried again before its time", (long long)b->id);
 	if (b->phase == HP_PH_PROBING && a->phase != HP_PH_PROBING && a->status != HP_HELD && h && h->move == HP_MOVE_PROBING)
-		X_MUST(X.now >= a->sent_at + s->timeout_us + X_LEASE || a->command != HP_CMD_NONE || b->cancel,
+		X_MUST(X.now >= a->sent_at + s->timeout_us + X_LEASE || a->command != HP_CMD_NONE,
 		       "run %lld looked while its request might still land", (long long)b->id);
 	if (s->kind == HP_WAIT && s->n_arms == 0 && a->phase == HP_PH_OPEN && b->visit > a->visit && a->command == HP_CMD_NONE)
 		X_MUST(X.now >= a->due_at, "run %lld did not wait for its time", (long long)b->id);
@@ -231,6 +232,46 @@ static void check_statement(struct x_step s)
 	X_MUST(n == committed, "%d statements are committed, and %d transitions tell of one", committed, n);
 }
 
+/* What an open breaker lets in is nothing, a half-open one its probes. A place is free when its
+ * run should long have been answered. */
+static void check_breaker(struct x_step s)
+{
+	const struct mem_breaker *b = mem_breaker_find(x_mem(), hp_bytes_of("shop"));
+	const struct x_hand *h = &H[s.a][s.b];
+	int probes = 0;
+
+	if (s.kind != S_WRITE || x_wrote_stale || !b)
+		return;
+	if (h->at == AT_WRITTEN && h->res.outcome == HP_COMMIT_OK && h->m.t.admits && !h->res.gated)
+		X_MUST(b->state != B_OPEN, "run %lld is admitted, and the breaker is open", (long long)h->run);
+	for (int64_t id = 1; id <= x_n_runs(); id++) {
+		const struct hp_run *r = &x_run(id)->row;
+
+		probes += r->status == HP_RUNNING && r->phase == HP_PH_ADMITTED && r->sent_at >= b->since &&
+			  X.now < r->sent_at + x_flow_of(x_run(id))->def.states[r->state].timeout_us;
+	}
+	X_MUST(b->state != B_HALF_OPEN || probes <= X_PROBES, "%d runs probe for the breaker", probes);
+}
+
+/* Whoever has begun has its slot of what only one may have. */
+static void check_turns(void)
+{
+	int64_t begun = 0;
+
+	if (!x_world->limits)
+		return;
+	for (int64_t id = 1; id <= x_n_runs(); id++) {
+		const struct hp_run *r = &x_run(id)->row;
+
+		bool told = r->cancel || r->pause; /* taken up to be ended or put aside, also from the queue */
+
+		if (hp_status_final(r->status) || (r->visit == 1 && r->attempt == 0 && (told || !x_run(id)->engine)))
+			continue;
+		X_MUST(begun == 0, "runs %lld and %lld are under way, and only one may be", (long long)begun, (long long)id);
+		begun = id;
+	}
+}
+
 void x_check_step(struct x_step s, const struct x_saved *before)
 {
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
@@ -242,6 +283,7 @@ void x_check_step(struct x_step s, const struct x_saved *before)
 	check_fenced(s, before);
 	check_mail(s);
 	check_statement(s);
+	check_breaker(s);
 }
 
 /* ---- in a state ---- */
@@ -299,7 +341,71 @@ static bool has_children(int64_t run, int32_t visit)
 	return false;
 }
 
-/* 12: ready, in somebody's hands, a time, an event, a person, a child. */
+static bool has_place_in_queue(int64_t run)
+{
+	MEM_EACH(x_tables(), T_PERMIT, struct mem_permit, p)
+		if (p->run == run && p->at == MEM_QUEUED)
+			return true;
+	return false;
+}
+
+const struct mem_breaker *x_gate_of(const struct mem_run *r)
+{
+	return mem_same(r->gate_kind, hp_bytes_of("breaker")) ? mem_breaker_find(x_mem(), r->gate_name) : NULL;
+}
+
+static bool has_unread(int64_t run)
+{
+	MEM_EACH(x_tables(), T_WAIT, struct mem_wait, w) {
+		int64_t read = 0;
+
+		if (w->run != run)
+			continue;
+		MEM_EACH(x_tables(), T_CURSOR, struct mem_cursor, c)
+			if (c->run == run && mem_same(c->name, w->name) && mem_same(c->key, w->key))
+				read = c->mail;
+		MEM_EACH(x_tables(), T_MAIL, struct mem_mail, m)
+			if (m->id > read && mem_same(m->name, w->name) && mem_same(m->key, w->key))
+				return true;
+	}
+	return false;
+}
+
+static bool is_decided(int64_t run, int32_t visit)
+{
+	MEM_EACH(x_tables(), T_APPROVAL, struct mem_approval, a)
+		if (a->run == run && a->visit == visit && (a->status == MEM_APPROVED || a->status == MEM_REJECTED))
+			return true;
+	return false;
+}
+
+static bool all_children_ended(int64_t run, int32_t visit)
+{
+	MEM_EACH(x_tables(), T_FAMILY, struct mem_family, f)
+		if (f->run == run && f->visit == visit && !f->complete)
+			return false;
+	MEM_EACH(x_tables(), T_CHILD, struct mem_child, c)
+		if (c->run == run && c->visit == visit && (c->status == MEM_CHILD_RUNS || c->status == MEM_CHILD_QUEUED))
+			return false;
+	return true;
+}
+
+/* 12: what it waits for is there already, so it is on its way; a timeout far away is not enough. */
+static void check_woken(const struct mem_run *r)
+{
+	const struct hp_run *a = &r->row;
+	bool open = a->phase == HP_PH_OPEN, joins = a->phase == HP_PH_JOINING;
+
+	if (a->status != HP_WAITING || r->ready || r->engine || a->pause)
+		return;
+	X_MUST(!open || !has_unread(a->id), "run %lld has a message to read, and nobody will look", (long long)a->id);
+	X_MUST(!open || !is_decided(a->id, a->visit), "run %lld is decided, and nobody will look", (long long)a->id);
+	X_MUST(!joins || !all_children_ended(a->id, a->visit), "the children of run %lld have ended, and nobody will look", (long long)a->id);
+	X_MUST(!a->cancel || !(open || a->phase == HP_PH_BACKOFF || a->phase == HP_PH_ENTER || x_gate_of(r)),
+	       "run %lld is cancelled, and nobody will look", (long long)a->id);
+}
+
+/* 12: ready, in somebody's hands, a time, an event, a person, a child, a turn, a breaker. */
 static void check_cause(const struct mem_run *r)
 {
 	const struct hp_run *a = &r->row;
@@ -310,6 +416,7 @@ static void check_cause(const struct mem_run *r)
 	cause = cause || (a->status == HP_WAITING && a->due_at > 0);
 	cause = cause || (a->status == HP_WAITING && (has_wait(a->id) || has_open_approval(a->id, a->visit)));
 	cause = cause || (a->phase == HP_PH_JOINING && has_children(a->id, a->visit));
+	cause = cause || (a->status == HP_WAITING && (has_place_in_queue(a->id) || x_gate_of(r)));
 	X_MUST(cause, "run %lld (%s, visit %d, phase %d) has no cause to move", (long long)a->id, hp_status_name(a->status),
 	       (int)a->visit, (int)a->phase);
 }
@@ -328,8 +435,10 @@ void x_check_state(void)
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		check_fold(x_run(id));
 		check_cause(x_run(id));
+		check_woken(x_run(id));
 	}
 	check_keys();
+	check_turns();
 	X_MUST(X.now - X_T0 < HP_HOUR, "this world lasts longer than an hour");
 }
 

@@ -1,6 +1,8 @@
-/* main.c: explore_core [--full] [--world NAME] [--jobs N] [--heal N] [--seconds N] [--list]
+/* main.c: explore_core [--full] [--world NAME] [--jobs N] [--heal N] [--seconds N]
+ *         [--states N] [--list]
  *
- * Without --full the small worlds, as part of `make test`. One process per
+ * Without --full the small worlds, as part of `make test`. --states: fewer than so many are a
+ * failure. One process per
  * core, each takes the next world when it has done one. Exit code 1 when something that must
  * hold does not; the trace says how to get there.
  */
@@ -70,7 +72,8 @@ static void work(struct shared *sh)
 	}
 }
 
-static int report(const struct shared *sh, double seconds, int jobs)
+/* target: so many states must be reached; 0: no matter. */
+static int report(const struct shared *sh, double seconds, int jobs, uint64_t target)
 {
 	struct x_figures all = { .complete = true };
 	int wrong = 0;
@@ -94,6 +97,10 @@ static int report(const struct shared *sh, double seconds, int jobs)
 	for (int i = 0; i < n_chosen; i++)
 		if (sh->of[i].wrong)
 			printf("\n%s", sh->of[i].trace);
+	if (all.states < target) {
+		printf("missed: %llu states instead of %llu\n", (unsigned long long)all.states, (unsigned long long)target);
+		wrong++;
+	}
 	printf("%d%%: Checks: %d, Failures: %d, Errors: 0\n", (n_chosen - wrong) * 100 / (n_chosen ? n_chosen : 1), n_chosen, wrong);
 	return wrong || n_chosen == 0;
 }
@@ -118,6 +125,7 @@ int main(int argc, char **argv)
 	struct timespec began, ended;
 	const char *name = NULL;
 	struct shared *sh;
+	uint64_t target = 0;
 	bool full = false;
 
 	for (int i = 1; i < argc; i++) {
@@ -131,10 +139,12 @@ int main(int argc, char **argv)
 			limits.heal_every = number(argv[++i]);
 		else if (strcmp(argv[i], "--seconds") == 0)
 			limits.seconds = number(argv[++i]);
+		else if (strcmp(argv[i], "--states") == 0)
+			target = (uint64_t)number(argv[++i]);
 		else if (strcmp(argv[i], "--list") == 0)
 			return list(), 0;
 		else
-			return fprintf(stderr, "explore_core [--full] [--world NAME] [--jobs N] [--heal N] [--seconds N] [--list]\n"), 2;
+			return fprintf(stderr, "explore_core [--full] [--world NAME] [--jobs N] [--heal N] [--seconds N] [--states N] [--list]\n"), 2;
 	}
 	choose(name, full);
 	sh = mmap(NULL, sizeof *sh, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -150,5 +160,5 @@ int main(int argc, char **argv)
 	while (wait(NULL) > 0)
 		continue;
 	clock_gettime(CLOCK_MONOTONIC, &ended);
-	return report(sh, (double)(ended.tv_sec - began.tv_sec) + (double)(ended.tv_nsec - began.tv_nsec) / 1e9, jobs);
+	return report(sh, (double)(ended.tv_sec - began.tv_sec) + (double)(ended.tv_nsec - began.tv_nsec) / 1e9, jobs, target);
 }

@@ -28,6 +28,8 @@ void x_send(int e, int hand)
 				 .hand = (int8_t)hand, .run = (int32_t)h->run, .visit = h->m.run.visit,
 				 .state = h->m.run.state, .epoch = h->epoch, .key = x_keep(h->act.key),
 				 .body = x_keep(h->act.value), .sent_at = X.now, .until = X.now + h->act.timeout_us };
+	if (!h->act.probe && !h->act.arm)
+		X.heard[h->run][h->m.run.visit] = 0; /* what came of the attempt before says nothing of this one */
 	h->at = AT_FLIGHT;
 }
 
@@ -134,7 +136,7 @@ void x_deliver(int request)
 
 	memset(&X.requests[request], 0, sizeof r);
 	if (!r.check && r.outcome != HP_AMBIGUOUS)
-		X.heard[r.run][r.visit] = 1;
+		X.heard[r.run][r.visit] = !r.probe || (r.value.n && r.value.p[0] == 'f'); /* found: it knows of its effect */
 	x_hear(r.engine, r.hand, &r);
 }
 
@@ -150,6 +152,14 @@ static bool holds(int e)
 {
 	for (int i = 0; i < X_HANDS; i++)
 		if (H[e][i].at != AT_NONE)
+			return true;
+	return false;
+}
+
+static bool anybody_behind(const struct mem_breaker *b)
+{
+	for (int64_t id = 1; id <= x_n_runs(); id++)
+		if (x_gate_of(x_run(id)) == b)
 			return true;
 	return false;
 }
@@ -179,6 +189,10 @@ static void lease_ends(int64_t *best)
 int64_t x_next_time(void)
 {
 	int64_t best = 0;
+
+	MEM_EACH(x_tables(), T_BREAKER, struct mem_breaker, b)
+		if (anybody_behind(b)) /* it lets somebody go at that instant, or a second after the last one */
+			earlier(&best, b->state == B_OPEN ? b->until : b->woken_at + HP_SECOND);
 
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		const struct mem_run *r = x_run(id);

@@ -7,7 +7,7 @@
 const char *const x_budget_names[B__COUNT] = {
 	"crashes", "stops", "lost acknowledgements", "failed commits", "refusals", "declined", "lost requests",
 	"lost replies", "failed statements", "approvals", "rejections", "cancels", "pauses", "retries", "skips",
-	"give ups", "undos", "events", "webhooks", "starts", "upgrades", "alarms",
+	"give ups", "undos", "events", "webhooks", "starts", "upgrades", "alarms", "trips",
 };
 
 struct list {

@@ -154,7 +154,7 @@ static void put_events(const struct hp_state *s, struct hp_buf *b)
 }
 
 /* What doors and gates read of a definition, as script/ writes it. */
-static void put_summary(const struct hp_definition *d, struct hp_buf *b)
+static void put_summary(const struct hp_definition *d, const char *limits, struct hp_buf *b)
 {
 	hp_buf_adds(b, "{\"states\":[");
 	for (int i = 0; i < d->n_states + d->n_undos; i++) {
@@ -177,7 +177,10 @@ static void put_summary(const struct hp_definition *d, struct hp_buf *b)
 		put_arms(s, b);
 		hp_buf_addc(b, '}');
 	}
-	hp_buf_adds(b, "],\"triggers\":[]}");
+	hp_buf_adds(b, "],\"triggers\":[]");
+	if (limits)
+		hp_buf_printf(b, ",\"limits\":%s", limits);
+	hp_buf_addc(b, '}');
 }
 
 static void mark(void *arg, int from, int to, const char *label, int line)
@@ -194,7 +197,7 @@ static void deploy(struct x_flow *f, int tag)
 	struct hp_buf summary;
 
 	hp_buf_init(&summary, 64 * 1024);
-	put_summary(&f->def, &summary);
+	put_summary(&f->def, tag == 1 ? x_world->limits : NULL, &summary);
 	memset(f->def.digest, tag, sizeof f->def.digest);
 	memcpy(b.digest, f->def.digest, sizeof b.digest);
 	b.summary = hp_buf_bytes(&summary);

@@ -239,6 +239,7 @@ static void undone(void)
 
 #define FAULTS(crash, stop, ack) .budget[B_CRASH] = crash, .budget[B_PAUSE] = stop, .budget[B_ACK_LOST] = ack
 
+#define ALONE "{\"exclusive\":[\"one\"],\"overlap\":\"wait\"}"
 #define ONE .engines = 2, .runs = 1
 
 const struct x_world x_worlds[] = {
@@ -249,7 +250,8 @@ const struct x_world x_worlds[] = {
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_COMMIT_FAIL] = 1 },
 	{ .name = "probe", .says = "a call that may not be repeated, and a way to look", .define = probe, ONE, FAULTS(1, 1, 1),
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_LOSE_REQUEST] = 1 },
-	{ .name = "probe_small", .says = "the same", .define = probe, ONE, .small = true, FAULTS(1, 1, 0), .budget[B_LOSE_REPLY] = 1 },
+	{ .name = "probe_small", .says = "the same", .define = probe, ONE, .small = true, FAULTS(1, 1, 0), .budget[B_LOSE_REPLY] = 1,
+	  .budget[B_CANCEL] = 1 },
 	{ .name = "never", .says = "no repeat, no look: a person decides", .define = never, ONE, FAULTS(2, 1, 1),
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_RETRY] = 1, .budget[B_SKIP] = 1, .budget[B_GIVE_UP] = 1 },
 	{ .name = "loop", .says = "one state twice", .define = loop, ONE, FAULTS(1, 1, 1), .budget[B_LOSE_REPLY] = 1,
@@ -295,6 +297,14 @@ const struct x_world x_worlds[] = {
 	  .key = "k1", FAULTS(1, 1, 1), .budget[B_HOOK] = 2, .budget[B_START] = 2, .budget[B_CANCEL] = 1, .budget[B_DECLINE] = 1 },
 	{ .name = "start_small", .says = "the same", .define = by_key, .engines = 2, .key = "k1", .small = true, FAULTS(1, 0, 0),
 	  .budget[B_HOOK] = 2, .budget[B_START] = 1, .budget[B_DECLINE] = 1 },
+	{ .name = "turns", .says = "three runs, of which one may be under way", .define = by_key, .engines = 2, .runs = 3, .limits = ALONE,
+	  FAULTS(1, 1, 1), .budget[B_CANCEL] = 1, .budget[B_STOP] = 1, .budget[B_DECLINE] = 1 },
+	{ .name = "turns_small", .says = "the same", .define = by_key, .engines = 1, .runs = 2, .limits = ALONE, .small = true,
+	  FAULTS(1, 0, 0), .budget[B_CANCEL] = 1 },
+	{ .name = "breaker", .says = "two runs, and a breaker that opens", .define = by_key, .engines = 2, .runs = 2, FAULTS(1, 0, 1),
+	  .budget[B_TRIP] = 1, .budget[B_REFUSE] = 1, .budget[B_CANCEL] = 1 },
+	{ .name = "breaker_small", .says = "the same", .define = by_key, .engines = 1, .runs = 2, .small = true, .budget[B_TRIP] = 1,
+	  .budget[B_REFUSE] = 1 },
 	{ .name = "upgrade", .says = "the connector changes under a run", .define = by_key, ONE, FAULTS(2, 1, 1),
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_UPGRADE] = 1, .budget[B_RETRY] = 1 },
 	{ .name = "upgrade_small", .says = "the same", .define = by_key, ONE, .small = true, FAULTS(1, 0, 0),

@@ -272,7 +272,8 @@ static const char *judge(const struct end *e, char *text, size_t n)
 
 static struct {
 	unsigned long seen[TORTURE_CLASSES], ways[TORTURE_CLASSES], failed[TORTURE_CLASSES], borne[TORTURE_CLASSES],
-	    found[TORTURE_CLASSES];
+	    found[TORTURE_CLASSES],
+	    ways_failed[TORTURE_CLASSES]; /* of the ways, those with a call that failed */
 } sums;
 
 static void append(const char *name, const char *text)
@@ -336,8 +337,9 @@ static void tell(void)
 	for (int c = 0; c < TORTURE_CLASSES; c++) {
 		if (!sums.seen[c])
 			continue;
-		snprintf(line, sizeof line, "%s %d %s %lu %lu %lu %lu %lu\n", program_invocation_short_name, test_number,
-			 names[c], sums.seen[c], sums.ways[c], sums.failed[c], sums.borne[c], sums.found[c]);
+		snprintf(line, sizeof line, "%s %d %s %lu %lu %lu %lu %lu %lu\n", program_invocation_short_name, test_number,
+			 names[c], sums.seen[c], sums.ways[c], sums.failed[c], sums.borne[c], sums.found[c],
+			 sums.ways_failed[c]);
 		append("sums", line);
 	}
 }
@@ -394,9 +396,14 @@ static bool torture_test(void)
 		report((struct way){0, 0}, "fails without a fault", &e);
 		return false;
 	}
-	for (int i = known; i < shared->n_ways && now_ms() < deadline; i++)
-		if (wanted(shared->ways[i].class) && fail_one(shared->ways[i], ms))
+	for (int i = known; i < shared->n_ways && now_ms() < deadline; i++) {
+		int class = shared->ways[i].class;
+		unsigned long before = sums.failed[class];
+
+		if (wanted(class) && fail_one(shared->ways[i], ms))
 			return true;
+		sums.ways_failed[class] += sums.failed[class] - before;
+	}
 	until = now_ms() + number_of("HP_TORTURE_OTHERS_MS", 200);
 	if (sample(known, until < deadline ? until : deadline, ms))
 		return true;

@@ -735,6 +735,27 @@ START_TEST(descriptors_are_back_while_one_is_open)
 }
 END_TEST
 
+/* … and nobody came but one who was not let in, while the open one is used all the time. */
+START_TEST(descriptors_are_back_and_nobody_closes)
+{
+	start(0);
+	struct client *kept = client_open(), *next;
+	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	next = client_open();
+	starve(true);
+	client_send(next, "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+	client_send(kept, "GET /again HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(kept->buf, "GET /again "));
+	ck_assert_int_eq(handled, 2);
+	starve(false);
+	RUN_UNTIL(strstr(next->buf, "GET /next "));
+	client_close(kept);
+	client_close(next);
+	stop();
+}
+END_TEST
+
 /* … and forgets to say that it wants to be run when it has. */
 START_TEST(a_connection_ends_and_the_next_is_accepted)
 {
@@ -763,4 +784,5 @@ HP_SUITE("net http_server", answers_with_everything_it_read, refuses_what_parser
 	 waiting_for_us_is_not_the_clients_fault, connections_per_address_are_limited,
 	 quiesce_answers_what_is_open, free_with_open_calls, free_inside_a_handler, listens_or_says_why_not,
 	 no_descriptor_is_waited_for, descriptors_are_back_while_one_is_open,
+	 descriptors_are_back_and_nobody_closes,
 	 a_connection_ends_and_the_next_is_accepted)

@@ -101,6 +101,17 @@ static bool same_times(const struct mem_schedule *s, const json_t *now)
 	return same;
 }
 
+/* One that was gone and comes again has its ticks of before. */
+static int64_t starts_of(const struct mem_store *m, const struct mem_schedule *s)
+{
+	int64_t n = 0;
+
+	MEM_EACH(&m->w, T_TICK, struct mem_tick, t)
+		n += t->index == s->index && mem_same(t->workflow, s->workflow) &&
+		     (mem_same(t->outcome, hp_bytes_of("started")) || mem_same(t->outcome, hp_bytes_of("manual")));
+	return n;
+}
+
 static void put_one(struct mem_store *m, struct hp_bytes workflow, int32_t index, const json_t *spec)
 {
 	struct mem_schedule *s = find(m, workflow, index);
@@ -115,6 +126,7 @@ static void put_one(struct mem_store *m, struct hp_bytes workflow, int32_t index
 		s->workflow = workflow;
 		s->index = index;
 		s->position = *m->now;
+		s->started = starts_of(m, s);
 	} else if (!same_times(s, spec)) {
 		s->position = *m->now;
 	}

@@ -72,6 +72,7 @@ struct hp_store_pg {
 
 struct pgs_call {
 	struct hp_list link; /* in deferred */
+	bool authors;        /* an author's statement: what it fails with may be another server's, or made up */
 	struct hp_store_pg *s;
 	/* Ends the call; it is freed afterwards. Called once per unit. */
 	void (*fn)(struct pgs_call *c, const struct hp_pg_reply *r);
@@ -111,7 +112,7 @@ bool pgs_transient(const char *sqlstate);
 /* … and no other statement would fare better now: the disk is full, or the server
  * is a standby. */
 bool pgs_refuses(const char *sqlstate);
-/* Every answer of the server passes here: see hp_store_ops.refuses. */
+/* Every answer to a statement of ours passes here: see hp_store_ops.refuses. */
 void pgs_noted(struct hp_store_pg *s, const struct hp_pg_reply *r);
 /* Numbers a call that takes runs, so that its runs can be given back when its
  * acknowledgement is lost. */

@@ -334,6 +334,7 @@ static void tx_send(struct hp_sql_tx *tx)
 	struct pgs_call *c = pgs_call_new(s, sizeof *c, run_done, tx);
 	struct hp_pg_unit *u = s->closing ? NULL : hp_pg_unit_new(tx->at->pg);
 
+	c->authors = true;
 	hp_pg_unit_deadline(u, tx->timeout_us + PGS_SQL_GRACE_US);
 	pgs_tx_bind_settings(u, tx);
 	hp_pg_statement(u, tx->text);

@@ -181,6 +181,7 @@ static void send(struct hp_sql_tx *tx, struct hp_pg_unit *u, struct pgs_call *c,
 		u = NULL;
 	}
 	hp_pg_unit_deadline(u, tx->timeout_us + PGS_SQL_GRACE_US);
+	c->authors = true;
 	pgs_send(u, c);
 }
 

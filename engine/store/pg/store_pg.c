@@ -63,7 +63,8 @@ static void call_done(void *arg, const struct hp_pg_reply *r)
 {
 	struct pgs_call *c = arg;
 
-	pgs_noted(c->s, r);
+	if (!c->authors)
+		pgs_noted(c->s, r);
 	c->fn(c, r);
 	pgs_call_end(c);
 }

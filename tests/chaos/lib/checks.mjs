@@ -8,7 +8,7 @@
 // The tag of a request is "RUN/STATE", with "#N" behind it when the state sends several,
 // or "business/N" for the keys that runs share.
 import { waitFor } from '../../e2e/lib/engine.mjs'
-import { TICK_S } from './generate.mjs'
+import { CALLED, TICK_S } from './generate.mjs'
 import { ROWS } from './world.mjs'
 
 export function group(rows, of) {
@@ -51,18 +51,37 @@ export async function checkEngine(world, rows, bad) {
     if (!admitted.has(tag)) bad(`${tag} was sent and never admitted`)
     else if (at < admitted.get(tag) && !world.clockJumps) bad(`${tag} was sent ${admitted.get(tag) - at} ms before it was admitted`)
   }
-  for (const [run, state, n] of await sql('select run, state, count(*) from public.chaos_ledger group by 1, 2 having count(*) <> 1 or max(undone) > 1'))
-    bad(`run ${run}: the statement of ${state} is there ${n} times, or undone twice`)
-  for (const [run, state, n] of await sql(`select run, state, count(*) from public.chaos_swept group by 1, 2 having count(*) <> ${ROWS} or count(distinct id) <> count(*)`)) {
-    const whole = (await sql(`select count(*) from holdpoint.saved where run_id = ${run} and name = '${state}'`))[0][0]
-    if (whole !== '0' || Number(n) > ROWS) bad(`run ${run}: ${state} swept ${n} rows instead of ${ROWS}`)
-  }
-  for (const [run, state, n] of await sql('select run, state, count(*) - count(distinct id) from public.chaos_called group by 1, 2 having count(*) <> count(distinct id)'))
-    bad(`run ${run}: ${state} did ${n} rows twice`)
+  const requests = group(rows.filter((x) => !x.tag.startsWith('business/')), (x) => x.tag.replace(/#.*/, '') + (x.op === 'undo' ? '.undo' : ''))
+  const admissions = new Map((await sql(`select h.run_id, holdpoint.state_name(r.digest, h.state), count(*) from holdpoint.history h
+    join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0 group by 1, 2`)).map(([run, state, n]) => [`${run}/${state}`, Number(n)]))
+  for (const [tag, of] of requests)
+    if (of.length > (admissions.get(tag) ?? 0)) bad(`${tag} was sent ${of.length} times and admitted ${admissions.get(tag) ?? 0} times`)
+  await checkStatements(world, bad)
   for (const [run] of await sql(`select h.run_id from holdpoint.history h where h.seq = 0 group by 1
       having max(h.rev) <> max(h.rev) filter (where h.move = 9)`)) bad(`run ${run} moved after its end`)
   for (const [run] of await sql(`select run_id from holdpoint.history group by 1 having count(distinct visit) <> max(visit)`))
     bad(`run ${run}: a visit is missing`)
+}
+
+/** A statement that history tells of is there once, and none that it does not tell of; so are the rows of a sweep. */
+export async function checkStatements(world, bad) {
+  for (const [run, state, told, there] of await world.sql(`select coalesce(h.run_id, l.run), coalesce(h.state, l.state), coalesce(h.n, 0), coalesce(l.n, 0) from (
+      select h.run_id, holdpoint.state_name(r.digest, h.from_state) as state, count(*) as n from holdpoint.history h
+        join holdpoint.run r on r.id = h.run_id where h.flags & 2 <> 0 group by 1, 2) h
+      full join (select run, state, count(*) as n from public.chaos_ledger group by 1, 2) l on l.run = h.run_id and l.state = h.state
+      where coalesce(h.state, l.state) ~ '(^|_)(sql|statement)$' and (coalesce(h.n, 0) <> 1 or coalesce(l.n, 0) <> 1)`))
+    bad(`run ${run}: history tells ${told} times of the statement of ${state}, which is there ${there} times`)
+  for (const [run, state, n] of await world.sql('select run, state, max(undone) from public.chaos_ledger group by 1, 2 having max(undone) > 1'))
+    bad(`run ${run}: the statement of ${state} was undone ${n} times`)
+  for (const [run, state, whole, n, ids] of await world.sql(`select coalesce(v.run_id, w.run), coalesce(v.name, w.state), v.run_id is not null, coalesce(w.n, 0), coalesce(w.ids, 0)
+      from (select distinct run_id, name from holdpoint.saved where name ~ '^s[0-9]+_sweep$') v
+      full join (select run, state, count(*) as n, count(distinct id) as ids from public.chaos_swept group by 1, 2) w on w.run = v.run_id and w.state = v.name`))
+    if (n !== ids || Number(n) > ROWS || (whole === 't' && Number(n) !== ROWS)) bad(`run ${run}: ${state} swept ${n} rows (${ids} different ones) of ${ROWS}${whole === 't' ? ', and says that it has ended' : ''}`)
+  for (const [run, state, whole, n, ids, failed] of await world.sql(`select coalesce(v.run_id, c.run), coalesce(v.name, c.state), v.run_id is not null, coalesce(c.n, 0), coalesce(c.ids, 0),
+        (select coalesce(max(x.failed), 0) from holdpoint.sweep x where x.run_id = v.run_id and holdpoint.visit_state(x.run_id, x.visit) = v.name)
+      from (select distinct run_id, name from holdpoint.saved where name ~ '^s[0-9]+_called$') v
+      full join (select run, state, count(*) as n, count(distinct id) as ids from public.chaos_called group by 1, 2) c on c.run = v.run_id and c.state = v.name`))
+    if (n !== ids || (whole === 't' && Number(n) + Number(failed) !== CALLED)) bad(`run ${run}: ${state} called for ${n} rows (${ids} different ones), ${failed} failed; there are ${CALLED}`)
 }
 
 /** Who went back has undone all it could, once; who did not has undone nothing. */
@@ -114,10 +133,11 @@ export async function checkTicks(world, rows, bad) {
 export async function checkAcked(world, rows, bad) {
   const there = new Map((await world.sql('select id, key from holdpoint.run')).map(([id, key]) => [Number(id), key]))
   for (const [key, { run, existed }] of world.acked.runs) if (!there.has(run) || (!existed && there.get(run) !== key)) bad(`run ${run} was started under ${key} and is not there`)
-  const [[votes]] = await world.sql('select count(*) from holdpoint.vote')
-  if (Number(votes) < world.acked.votes) bad(`${world.acked.votes} votes were acknowledged, ${votes} are there`)
-  const [[events]] = await world.sql(`select count(*) from holdpoint.mail where name like 'chaos.%'`)
-  if (Number(events) < world.acked.events) bad(`${world.acked.events} events were acknowledged, ${events} are there`)
+  for (const [what, texts, query] of [['vote', world.acked.votes, 'select reason, count(*) from holdpoint.vote group by 1'],
+    ['event', world.acked.events, `select payload ->> 'n', count(*) from holdpoint.mail where name like 'chaos.%' group by 1`]]) {
+    const known = new Map(await world.sql(query))
+    for (const text of texts) if (known.get(text) !== '1') bad(`${what} ${text} was acknowledged and is there ${known.get(text) ?? 0} times`)
+  }
 }
 
 /** No value of a secret in what the engine keeps or says. */

@@ -56,8 +56,9 @@ export class Faults {
     this.db = world.session()
   }
 
+  /** What comes of it in the background: that it does not come is wrong. */
   #later(promise) {
-    const p = promise.catch((e) => { this.world.note(`measuring: ${e.message}`) }).finally(() => this.background.delete(p))
+    const p = promise.catch((e) => { this.lost.push(e.message) }).finally(() => this.background.delete(p))
     this.background.add(p)
   }
 
@@ -138,7 +139,7 @@ export class Faults {
     const stopped = this.#draw(Math.min(n, all.length - 1), all.filter(({ pid }) => busy.has(pid)))
       .filter(({ pid }) => this.#signal(pid, 'SIGSTOP')).map(({ pid }) => pid)
     if (stopped.length === 0) return
-    let seen = []
+    let seen = [], marked = false
     try {
       const hands = await this.#hands(stopped), end = Date.now() + 6000
       await pause(1000) // its lease
@@ -146,7 +147,8 @@ export class Faults {
         seen = hands.length ? await this.#look(hands) : []
         const [[dead]] = await this.db.read(`select count(*) from holdpoint.engine where dead and id in
           (select max(id) from holdpoint.engine where pid in (${stopped.join()}) group by pid)`)
-        if (Number(dead) === stopped.length && seen.every((h) => h.now.epoch > h.epoch || h.now.gone)) break
+        marked = Number(dead) === stopped.length
+        if (marked && seen.every((h) => h.now.epoch > h.epoch || h.now.gone)) break
         await pause(10)
       } while (Date.now() < end)
     } finally {
@@ -157,7 +159,7 @@ export class Faults {
     this.counts.zombies += new Set(taken.map((h) => h.pid)).size
     this.counts.runs_taken_from_zombies += taken.length
     this.woken.push(...taken.map((h) => ({ run: h.run, epoch: h.epoch, rev: h.now.rev })))
-    for (const pid of stopped) this.#later(this.world.engine.gone(pid, 30000).then(() => { this.counts.fenced++ }))
+    if (marked) for (const pid of stopped) this.#later(this.world.engine.gone(pid, 30000).then(() => { this.counts.fenced++ }))
   }
 
   // ---- the supervisor ----

@@ -13,6 +13,7 @@
 import { random } from './random.mjs'
 
 export const TICK_S = 2 // of chaos_tick
+export const CALLED = 6 // rows that each `called` calls for
 export const BESIDE = ['chaos_child', 'chaos_hook', 'chaos_tick', 'chaos_late'] // not drawn
 const RETRY = 'retry = { attempts = 40, base = "50ms", cap = "400ms" }, timeout = "2s"'
 const arms = (r, s) => `on = {
@@ -113,10 +114,10 @@ ${blocks.put(r, { ...s, name: `${s.name}_put` })}`,
     catch = { otherwise = "${s.next}" },
   },`,
   called: (r, s) => `  sweep "${s.name}" {
-    as = service, cursor = "id", first = 0, total = [[select 6]], rows = [[select id from chaos_rows where id > $1 and id <= 6 order by id limit $2]],
+    as = service, cursor = "id", first = 0, total = [[select ${CALLED}]], rows = [[select id from chaos_rows where id > $1 and id <= ${CALLED} order by id limit $2]],
     call = { recorder.put, with = { tag = "{run.id}/${s.name}#{row.id}" } }, ${RETRY},
     exec = [[insert into chaos_called (run, state, id, reply) select (regexp_match($2::jsonb ->> 'tag', '^[0-9]+'))[1]::bigint, '${s.name}', ($1::jsonb ->> 'id')::bigint, $2::jsonb]],
-    tolerate = 6, rate = "200/s", save = "${s.name}", catch = { otherwise = "gone" },
+    tolerate = ${CALLED}, rate = "200/s", save = "${s.name}", catch = { otherwise = "gone" },
   },`,
   sweep: (r, s) => `  sweep "${s.name}" {
     as = service, args = { "{run.id}" }, cursor = "id", first = 0, batch = 7,

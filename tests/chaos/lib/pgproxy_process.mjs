@@ -57,9 +57,11 @@ function runsOf(unit) {
   return runs.map((run, i) => [run, epochs[i], revs[i]])
 }
 
-function answered(run, epoch, how) {
+/** rev: of a look, which asks for one commit. */
+function answered(run, epoch, how, rev) {
   for (const e of open.get(run) ?? []) {
-    if (how === 'taken' ? e.left.get(run) >= epoch : e.left.get(run) !== epoch) continue
+    const known = e.left.get(run)
+    if (!known || (how === 'taken' ? known.epoch >= epoch : known.epoch !== epoch || (rev !== undefined && known.rev !== undefined && rev !== known.rev))) continue
     e.left.delete(run)
     if (e.left.size === 0) e.how = how
   }
@@ -70,7 +72,7 @@ function answered(run, epoch, how) {
 function lose(unit, place) {
   if (unit.error || !unit.done || !WRITES[unit.kind]?.(unit)) return
   const runs = unit.runs.length ? unit.runs : runsOf(unit)
-  const e = { kind: unit.kind, place, n: runs.length, how: null, left: new Map(runs.map(([run, epoch]) => [run, epoch])) }
+  const e = { kind: unit.kind, place, n: runs.length, how: null, left: new Map(runs.map(([run, epoch, rev]) => [run, { epoch, rev }])) }
   if (e.n === 0) e.how = 'none' // it names no run
   lost.push(e)
   for (const [run] of runs) open.set(run, [...(open.get(run) ?? []), e])
@@ -126,8 +128,6 @@ class Link {
     if (!this.unit.add(type, m)) return
     const unit = this.unit
     this.unit = new Unit()
-    if (unit.kind === 'look') for (const [run, epoch] of runsOf(unit)) answered(run, epoch, 'looked')
-    if (unit.kind === 'reload') for (const [run, epoch] of runsOf(unit)) answered(run, epoch, 'reloaded')
     this.#send(unit, draw(unit.kind, false))
   }
 
@@ -182,6 +182,8 @@ class Link {
     }
     const place = unit.done && !unit.error && WRITES[unit.kind]?.(unit) || ['look', 'reload', 'statement'].includes(unit.kind)
       ? draw(unit.kind, true) : null
+    if ((place === null || place === 'slow') && !unit.error && ['look', 'reload'].includes(unit.kind))
+      for (const [run, epoch, rev] of runsOf(unit)) answered(run, epoch, unit.kind === 'look' ? 'looked' : 'reloaded', rev)
     if (place === null) return this.#forward(reply)
     if (place === 'slow') { this.#hold(100 + r.int(600)); return this.#forward(reply) }
     if (place === 'half_reply') this.client.write(reply.subarray(0, Math.floor(reply.length * (0.1 + 0.8 * r.next()))))

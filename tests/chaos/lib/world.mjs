@@ -40,7 +40,8 @@ export class World {
     this.started = 0
     this.turns = []
     this.notes = []
-    this.acked = { runs: new Map(), votes: 0, events: 0 } // what people were told was done
+    this.asked = 0 // decisions
+    this.acked = { runs: new Map(), votes: [], events: [] } // what people were told was done, by name
     this.counts = { approved: 0, rejected: 0, cancelled: 0, paused: 0, events: 0, repaired: 0, given_up: 0, whys: 0, away: 0 }
     this.unknown = []
     this.repairs = new Map()
@@ -108,9 +109,9 @@ export class World {
   async poke(alive) {
     const x = this.r.next(), one = this.r.pick(alive)
     if (x < 0.45) {
-      this.counts.events++
-      const { status } = await this.api('POST', '/api/v1/events', { name: this.r.pick(['chaos.ping', 'chaos.ping', 'chaos.ping', 'chaos.pong', 'chaos.hurry']), key: String(one.run), payload: { x } })
-      this.acked.events += status >= 200 && status < 300
+      const n = String(this.counts.events++)
+      const { status } = await this.api('POST', '/api/v1/events', { name: this.r.pick(['chaos.ping', 'chaos.ping', 'chaos.ping', 'chaos.pong', 'chaos.hurry']), key: String(one.run), payload: { x, n } })
+      if (status >= 200 && status < 300) this.acked.events.push(n)
     } else if (x < 0.75) {
       await this.decide()
     } else if (x < 0.80) {
@@ -132,10 +133,10 @@ export class World {
   async decide() {
     const open = (await this.api('GET', '/api/v1/approvals')).body?.approvals ?? []
     if (open.length === 0) return
-    const yes = this.r.chance(0.8)
-    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason: 'chaos' }, { token: this.r.pick(this.voters) })
+    const yes = this.r.chance(0.8), reason = `chaos ${this.asked++}`
+    const done = await this.api('POST', `/api/v1/approvals/${this.r.pick(open).approval}/${yes ? 'approve' : 'reject'}`, { reason }, { token: this.r.pick(this.voters) })
     this.counts[yes ? 'approved' : 'rejected'] += done.status === 200
-    this.acked.votes += done.status === 200
+    if (done.status === 200) this.acked.votes.push(reason)
   }
 
   async why(run) {
