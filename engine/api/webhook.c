@@ -257,6 +257,12 @@ static void set_off(struct api_request *rq, const struct hp_ingest_result *res)
 		hp_worker_hint(w);
 }
 
+/* It fits nowhere, by the definitions that we know. */
+static bool fits_nowhere(const struct webhook *h)
+{
+	return h->n_misfits > 0 && h->n_starts == 0 && h->n_deliveries == 0;
+}
+
 static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *res, const struct hp_error *err)
 {
 	struct api_request *rq = arg;
@@ -271,9 +277,14 @@ static void on_ingested(void *arg, int64_t now, const struct hp_ingest_result *r
 	}
 	if (res->stale) {
 		/* Somebody has deployed: a yes would lose the run that the event starts now. */
-		hp_server_refresh(rq->api->server);
+		if (!rq->api->closing)
+			hp_server_refresh(rq->api->server);
 		(void)hp_fail(&stale, HP_E_UNAVAILABLE, "not ready: the definitions that were deployed just now are not loaded yet");
 		refuse(rq, result_of(&stale), &stale);
+		return;
+	}
+	if (fits_nowhere(h)) {
+		refuse(rq, result_of(&h->err), &h->err);
 		return;
 	}
 	api_crash(rq->route->after);
@@ -309,12 +320,13 @@ static void ingest(struct webhook *h)
 		h->failed = true;
 		(void)hp_fail(&h->err, HP_E_UNAVAILABLE, "not ready: the definitions are not loaded yet");
 	}
-	if (h->failed || (h->n_misfits > 0 && h->n_starts == 0 && h->n_deliveries == 0)) {
+	if (h->failed) {
 		refuse(rq, result_of(&h->err), &h->err);
 		return;
 	}
 	in.n_starts = h->n_starts;
 	in.n_triggered = h->n_triggered;
+	in.only_ask = fits_nowhere(h); /* what was deployed just now may take it */
 	api_crash(rq->route->before);
 	api_store(rq)->ops->ingest(api_store(rq), hp_server_engine(s), &in, on_ingested, rq);
 }

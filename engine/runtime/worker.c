@@ -228,23 +228,32 @@ static void on_beat(struct ev_loop *loop, struct ev_timer *t, int events)
 
 /* ---- claims ---- */
 
+/* Not while many runs wait to be given back: they would be hidden from engines that can take them. */
+static bool may_claim(const struct hp_worker *w)
+{
+	return w->life == HP_LIFE_WORKING && !w->claiming && w->n_owed < HP_OWED_MAX / 2 && free_slots(w) > 0;
+}
+
 /* Work comes in bursts: soon after some was found, or after the first look that
  * found none (what started while the store noted that we are idle gave no hint),
  * the next look is soon. Then hints wake us, and polling is slow. */
-static int64_t next_look(const struct hp_worker *w)
+static int64_t late_look(const struct hp_worker *w)
 {
 	uint32_t draw;
 
-	if (w->empty_looks < 2)
-		return hp_w_boot(w) + SOON;
 	hp_random(&draw, sizeof draw);
 	return hp_w_boot(w) + w->o.poll_us +
 	       w->o.poll_us / 100 * (int64_t)(draw % POLL_JITTER_PERCENT);
 }
 
+static int64_t next_look(const struct hp_worker *w)
+{
+	return w->empty_looks < 2 ? hp_w_boot(w) + SOON : late_look(w);
+}
+
 void hp_w_look_later(struct hp_worker *w)
 {
-	w->claim_at = next_look(w);
+	w->claim_at = late_look(w);
 }
 
 static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
@@ -275,8 +284,7 @@ static void claim_if_due(struct hp_worker *w)
 {
 	int max = free_slots(w);
 
-	if (w->life != HP_LIFE_WORKING || w->claiming || max == 0 || w->n_owed >= HP_OWED_MAX / 2 ||
-	    hp_w_boot(w) < w->claim_at)
+	if (!may_claim(w) || hp_w_boot(w) < w->claim_at)
 		return;
 	if (max > HP_CLAIM_MAX)
 		max = HP_CLAIM_MAX;
@@ -381,7 +389,7 @@ static void schedule(struct hp_worker *w)
 	int64_t boot = hp_w_boot(w), at = boot + HP_SECOND;
 	struct hp_list *it, *tmp;
 
-	if (w->life == HP_LIFE_WORKING && !w->claiming && free_slots(w) > 0)
+	if (may_claim(w))
 		earlier(&at, w->claim_at);
 	if (w->life == HP_LIFE_WORKING)
 		earlier(&at, hp_w_schedules_at(w));

@@ -268,6 +268,16 @@ static void no_socket(struct hp_owned *r)
 	hp_w_hand(r, HP_HAND_LEASE);
 }
 
+/* One whose admission grew too old while it waited is before all that came later. */
+static void wait_for_place(struct hp_host *h, struct hp_owned *r)
+{
+	struct hp_list *before = h->waiting.next;
+
+	while (r->late && before != &h->waiting && hp_list_entry(before, struct hp_owned, host_node)->late)
+		before = before->next;
+	hp_list_add_tail(r->late ? before : &h->waiting, &r->host_node);
+}
+
 void hp_w_send(struct hp_owned *r)
 {
 	struct hp_worker *w = r->w;
@@ -299,12 +309,13 @@ void hp_w_send(struct hp_owned *r)
 	if (!h || h->in_flight >= HP_HTTP_PER_HOST_MAX) {
 		hp_w_hand(r, HP_HAND_QUEUE);
 		if (h)
-			hp_list_add_tail(&h->waiting, &r->host_node);
+			wait_for_place(h, r);
 		return;
 	}
 	if (!HP_GUARD(too_late, r->act.leave_by == 0 || hp_worker_now(w) < r->act.leave_by)) {
 		const struct hp_event ev = {.type = HP_EV_REPLY, .now = hp_worker_now(w), .unsent = true};
 
+		r->late = true;
 		hp_w_drive(r, &ev);
 		return;
 	}
@@ -312,6 +323,7 @@ void hp_w_send(struct hp_owned *r)
 		hp_w_hand(r, HP_HAND_LEASE);
 		return;
 	}
+	r->late = false;
 	if (w->o.echo && strncmp(out.url, echo_scheme, sizeof echo_scheme - 1) == 0)
 		echo_later(r);
 	else if (out.native)

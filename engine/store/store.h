@@ -117,6 +117,7 @@ struct hp_ingest {
 	const char *type;
 	const struct hp_triggered *triggered;
 	int n_triggered;
+	bool only_ask;                  /* is it stale? If not, the answer says duplicate; nothing is written */
 	struct hp_bytes event_id;
 	struct hp_bytes body;           /* raw bytes as received (kept for replay) */
 	struct hp_bytes payload;        /* JSON delivered to mailboxes */

@@ -291,7 +291,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	select id from engine where id = p_engine and not dead
 $$;
 
--- One commit: the inbox row, and everything it causes. A duplicate causes nothing.
+-- One commit: the inbox row, and everything it causes. A duplicate causes nothing. Without a
+-- body it is only asked whether others are triggered.
 create function holdpoint.ingest(p_source text, p_event text, p_body bytea, p_payload jsonb, p_engine bigint, p_no bigint,
 	p_workflow text[], p_input jsonb[], p_key text[], p_requester text[], p_own bigint[],
 	p_box text[], p_box_key text[], p_type text, p_triggered text[])
@@ -309,9 +310,11 @@ begin
 		return query select -2, null::bigint, null::boolean, v_now, false, null::claimed;
 		return;
 	end if;
-	insert into inbox (source, event_id, body, received_at) values (p_source, p_event, p_body, v_now)
-		on conflict do nothing;
-	if not found then
+	if p_body is not null then
+		insert into inbox (source, event_id, body, received_at) values (p_source, p_event, p_body, v_now)
+			on conflict do nothing;
+	end if;
+	if p_body is null or not found then
 		return query select -1, null::bigint, null::boolean, v_now, false, null::claimed;
 		return;
 	end if;

@@ -138,3 +138,24 @@ test('an event right after a deploy starts what was deployed, or is not taken', 
   const [[runs]] = await engine.sql(`select count(*) from holdpoint.run where workflow like 'fresh_%'`)
   assert.equal(Number(runs), 40)
 })
+
+test('an event that only the version deployed just now can take is not refused by who knows the one before', async () => {
+  const picky = join(dir, 'picky.lua')
+  const deploy = async (n, input) => {
+    writeFileSync(picky, `return workflow "picky_${n}" {
+  trigger = webhook { "duffel", events = { "picky.${n}" } }, input = { data = { object = { seats = ${input} } } },
+  succeed "done" {},
+}
+`)
+    await ok(['deploy', picky])
+  }
+  const knock = (n, i) => engine.webhook('duffel', { id: `wev_picky_${n}_${i}`, type: `picky.${n}`, data: { object: { seats: 'two' } } })
+  for (let n = 0; n < 3; n++) {
+    await deploy(n, 'integer')
+    await waitFor('both workers know it, and refuse', async () =>
+      (await Promise.all(Array.from({ length: 8 }, (_, i) => knock(n, i)))).every((a) => a.status === 400 || a.status === 422))
+    await deploy(n, 'text')
+    for (const { status, body } of await Promise.all(Array.from({ length: 8 }, (_, i) => knock(n, i))))
+      assert.ok(status === 200 || status === 503, `${status} ${JSON.stringify(body)}`)
+  }
+})

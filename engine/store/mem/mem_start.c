@@ -365,6 +365,10 @@ void mem_ingest(struct hp_store *s, int64_t engine, const struct hp_ingest *in, 
 		out->stale = true;
 		return;
 	}
+	if (in->only_ask) {
+		out->duplicate = true;
+		return;
+	}
 	if (ingest_check(m, in, &an->err) < 0)
 		return;
 	row = mem_add(&m->w, T_INBOX);

@@ -381,7 +381,10 @@ void pgs_ingest(struct hp_store *st, int64_t engine, const struct hp_ingest *in,
 				   " holdpoint.ingest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)");
 		hp_pg_bind_text(u, in->source);
 		hp_pg_bind_textn(u, in->event_id.p ? in->event_id.p : "", in->event_id.n);
-		hp_pg_bind_bytea(u, in->body.p ? in->body.p : "", in->body.n);
+		if (in->only_ask)
+			hp_pg_bind_null(u);
+		else
+			hp_pg_bind_bytea(u, in->body.p ? in->body.p : "", in->body.n);
 		bind_json(u, in->payload);
 		hp_pg_bind_int(u, engine);
 		hp_pg_bind_int(u, c->number);

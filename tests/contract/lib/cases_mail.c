@@ -390,6 +390,30 @@ START_TEST(a_webhook_is_not_taken_by_who_knows_other_definitions)
 }
 END_TEST
 
+/* Who has nobody for it asks before it says so, and nothing is written. */
+START_TEST(a_webhook_that_fits_nowhere_is_only_asked_about)
+{
+	struct hp_triggered known = { .workflow = "two" };
+	struct hp_ingest in = { .source = "duffel", .event_id = hp_bytes_of("evt_1"), .body = { "raw", 3 }, .payload = hp_bytes_of("{}"),
+				.type = "order.failed", .triggered = &known, .n_triggered = 1, .only_ask = true };
+	struct hp_store *s = the_driver->store(0);
+
+	memset(known.digest, 0xe2, HP_SHA256_LEN);
+	c_deploy_triggered("two", 0xe2, "[{'source':'duffel','events':['order.failed']}]");
+	for (int i = 0; i < 2; i++) {
+		struct ingest g = { 0 };
+
+		s->ops->ingest(s, c_engine, &in, on_ingest, &g);
+		c_wait(&g.done);
+		ck_assert_int_eq(g.code, HP_OK);
+		ck_assert_int_eq(g.stale, i);
+		known.digest[0]++;
+	}
+	known.digest[0] = 0xe2;
+	ck_assert(!triggered("evt_1", "order.failed", &known, 1).duplicate);
+}
+END_TEST
+
 START_TEST(a_webhook_starts_and_delivers_in_one)
 {
 	struct c_run r = c_own(), other = c_own(), got[3];
@@ -448,6 +472,7 @@ TCase *contract_mail(void)
 	tcase_add_test(t, a_webhook_starts_its_run_here);
 	tcase_add_test(t, a_duplicate_webhook_does_nothing);
 	tcase_add_test(t, a_webhook_is_not_taken_by_who_knows_other_definitions);
+	tcase_add_test(t, a_webhook_that_fits_nowhere_is_only_asked_about);
 	tcase_add_test(t, a_webhook_starts_and_delivers_in_one);
 	tcase_add_test(t, a_webhook_that_cannot_start_leaves_nothing);
 	tcase_add_test(t, a_webhook_joins_by_key);
