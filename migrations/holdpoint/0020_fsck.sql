@@ -170,14 +170,6 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	('causes', case when l.sleeps and s.status = 1 then 'it is running, and on nobody''s list: nothing will move it'
 	when l.sleeps and s.status = 2 and s.due_at > 0 and t.run_id is null and s.phase <> 1 then
 		format('it is due at %s, and no timer is set', say_time(s.due_at))
-	when l.sleeps and s.status = 2 and t.run_id is null and not coalesce(case s.phase
-			when 1 then exists (select from permit x where x.run_id = s.run_id and x.visit = 0 and x.at is null)
-			when 4 then g.kind = 'breaker' -- a probe that an open one refused
-			when 6 then s.waits or v.status = 'open'
-			when 7 then g.kind = 'breaker' or exists (select from permit x where x.run_id = s.run_id and x.visit = s.visit and x.at is null)
-			when 10 then f.running > 0 or f.queued > 0
-			end, false) then
-		format('it waits in phase %s, and nothing will wake it', phase_name(s.phase))
 	when l.sleeps and s.status = 2 and v.status in ('approved', 'rejected') then
 		format('its approval was %s, and nobody woke it', v.status)
 	when l.sleeps and s.status = 2 and v.status in ('expired', 'cancelled') then
@@ -186,7 +178,16 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	when l.sleeps and s.status = 2 and s.phase = 10 and (family_calls(f) or family_looks(f)) then
 		'its children have come so far that it should go on, and nobody woke it'
 	when l.sleeps and s.status = 2 and s.phase in (6, 10) and s.waits and have_mail(array[s.run_id], p_now) <> '{}' then
-		'a message waits for it, and nobody woke it' end),
+		'a message waits for it, and nobody woke it'
+	when l.sleeps and s.status = 2 and t.run_id is null and not case s.phase
+			when 1 then exists (select from permit x where x.run_id = s.run_id and x.visit = 0 and x.at is null)
+			when 4 then coalesce(g.kind = 'breaker', false) -- a probe that an open one refused
+			when 6 then s.waits or coalesce(v.status = 'open', false)
+			when 7 then coalesce(g.kind = 'breaker', false)
+				or exists (select from permit x where x.run_id = s.run_id and x.visit = s.visit and x.at is null)
+			when 10 then f.running > 0 or f.queued > 0
+			else false end then
+		format('it waits in phase %s, and nothing will wake it', phase_name(s.phase)) end),
 	-- rows that fit its state
 	('rows', case when l.live and l.sleeps and t.due_at <> s.due_at and s.phase <> 1 then
 		format('it is due at %s, and its timer is set to %s', s.due_at, t.due_at)

@@ -30,9 +30,10 @@ async function workers(s, world, f, kills) {
     const x = world.r.next()
     await f.fleet(2)
     await f.killWorkers(x < 0.7 ? 1 : x < 0.9 ? 2 : 3)
-    await pause(200 + world.r.int(600))
+    await pause(world.r.int(300))
   }
   await f.settle()
+  s.say('workers', `${f.counts.kills} times killed, until ${s.elapsed()} s`)
 }
 
 async function postgres(s, world, f, restarts) {
@@ -40,10 +41,11 @@ async function postgres(s, world, f, restarts) {
     const x = world.r.next()
     n += await f.killPostgres(n === 0 || x < 0.45 ? 'postmaster' : x < 0.7 ? 'immediate' : x < 0.95 ? 'backend' : 'both')
     await f.fleet(1)
-    await pause(200 + world.r.int(600))
+    await pause(world.r.int(300))
     if (world.r.chance(0.2)) await f.killWorkers(1)
   }
   await f.settle()
+  s.say('PostgreSQL', `${f.restarts.length} times killed, until ${s.elapsed()} s`)
 }
 
 /** One of each, then what is drawn. */

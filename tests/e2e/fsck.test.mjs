@@ -5,10 +5,11 @@
 // line of lib/corruptions.mjs spoils one thing of the copy, and fsck names each. Nothing
 // else may be found, so a check that cries wolf fails here, too.
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
 import { ROOT, startEngine, waitFor } from './lib/engine.mjs'
 import { CORRUPTIONS, ENGINES } from './lib/corruptions.mjs'
 import { newBooking, prepare, refuse, runOf } from './lib/demo.mjs'
@@ -189,6 +190,18 @@ test('every check finds what it is there for, and nothing else', async () => {
   }
   assert.deepEqual(left.filter((f) => !allowed.has(f.key)), [])
   for (const key of allowed) assert.ok(left.some((f) => f.key === key), `${key}: nothing was found`)
+})
+
+// The very first look meets a lock that is held for longer than it waits.
+test('a lock that passes is waited for, and nothing is left out', async () => {
+  const { runs } = JSON.parse((await engine.cli(['fsck', '--json'])).stdout)
+  const locked = promisify(execFile)('psql', ['-X', '-q', '-h', await host(), '-U', 'holdpoint', '-d', 'holdpoint', '-c',
+    'begin; lock table holdpoint.run in access exclusive mode; select pg_sleep(3); commit'])
+  await waitFor('it is locked', async () => (await engine.sql(`select 1 from pg_locks where relation = 'holdpoint.run'::regclass and mode = 'AccessExclusiveLock' and granted`)).length)
+  const r = await engine.cli(['fsck', '--json'])
+  clean(r)
+  assert.equal(JSON.parse(r.stdout).runs, runs)
+  await locked
 })
 
 test('the report names runs, says what to do, and lists as many as are asked for', async () => {

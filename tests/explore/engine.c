@@ -175,6 +175,8 @@ bool x_claim(int e)
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		r = x_run(id);
 		claims -= r->row.epoch;
+		if (h->at != AT_NONE && h->run == id) /* what others have heard it does not know */
+			X.heard[id][r->row.visit] = 0;
 	}
 	return claims != 0;
 }

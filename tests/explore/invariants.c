@@ -401,7 +401,8 @@ static void check_woken(const struct mem_run *r)
 	X_MUST(!open || !has_unread(a->id), "run %lld has a message to read, and nobody will look", (long long)a->id);
 	X_MUST(!open || !is_decided(a->id, a->visit), "run %lld is decided, and nobody will look", (long long)a->id);
 	X_MUST(!joins || !all_children_ended(a->id, a->visit), "the children of run %lld have ended, and nobody will look", (long long)a->id);
-	X_MUST(!a->cancel || !(open || a->phase == HP_PH_BACKOFF || a->phase == HP_PH_ENTER || x_gate_of(r)),
+	/* with something in the air it waits, behind a gate or for its next attempt, to learn what became of that */
+	X_MUST(!a->cancel || a->unresolved || !(open || a->phase == HP_PH_BACKOFF || a->phase == HP_PH_ENTER || x_gate_of(r)),
 	       "run %lld is cancelled, and nobody will look", (long long)a->id);
 }
 
@@ -468,12 +469,21 @@ static void check_done(const struct mem_history *h)
 	X_MUST(acted, "run %lld went on from visit %d, and its effect never happened", (long long)h->run, (int)h->from_visit);
 }
 
+static bool in_queue_of_another(int64_t run)
+{
+	for (int64_t id = 1; id <= x_n_runs(); id++)
+		if (id != run && !hp_status_final(x_run(id)->row.status) && !has_place_in_queue(id))
+			return has_place_in_queue(run);
+	return false;
+}
+
 void x_check_rest(void)
 {
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		const struct mem_run *r = x_run(id);
 
-		X_MUST(hp_status_final(r->row.status) || r->row.status == HP_HELD || r->row.pause ||
+		/* (who stands in a queue waits for one that is paused or held: check_turns()) */
+		X_MUST(hp_status_final(r->row.status) || r->row.status == HP_HELD || r->row.pause || in_queue_of_another(id) ||
 			       (r->row.phase == HP_PH_JOINING && r->row.status == HP_WAITING),
 		       "run %lld is %s, and nothing will ever move it", (long long)id, hp_status_name(r->row.status));
 		X_MUST(r->engine == 0, "run %lld is in the hands of engine %lld for ever", (long long)id, (long long)r->engine);

@@ -135,8 +135,8 @@ void x_deliver(int request)
 	struct x_request r = X.requests[request];
 
 	memset(&X.requests[request], 0, sizeof r);
-	if (!r.check && r.outcome != HP_AMBIGUOUS)
-		X.heard[r.run][r.visit] = !r.probe || (r.value.n && r.value.p[0] == 'f'); /* found: it knows of its effect */
+	if (!r.check && r.outcome != HP_AMBIGUOUS && r.epoch == x_run(r.run)->row.epoch && (!r.probe || (r.value.n && r.value.p[0] == 'f')))
+		X.heard[r.run][r.visit] = 1; /* who has the run knows of its effect */
 	x_hear(r.engine, r.hand, &r);
 }
 
@@ -162,6 +162,14 @@ static bool anybody_behind(const struct mem_breaker *b)
 		if (x_gate_of(x_run(id)) == b)
 			return true;
 	return false;
+}
+
+/* The heartbeat that finds it past its time, or a second after it has let somebody go. */
+static int64_t lets_go_at(const struct mem_breaker *b)
+{
+	int64_t at = b->state == B_OPEN ? b->until : b->woken_at + HP_SECOND;
+
+	return at > X.now ? at : X.now + X_LEASE / 4;
 }
 
 /* The end of a lease is waited for only when somebody has something of it: an engine that
@@ -191,8 +199,8 @@ int64_t x_next_time(void)
 	int64_t best = 0;
 
 	MEM_EACH(x_tables(), T_BREAKER, struct mem_breaker, b)
-		if (anybody_behind(b)) /* it lets somebody go at that instant, or a second after the last one */
-			earlier(&best, b->state == B_OPEN ? b->until : b->woken_at + HP_SECOND);
+		if (anybody_behind(b))
+			earlier(&best, lets_go_at(b));
 
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		const struct mem_run *r = x_run(id);

@@ -34,11 +34,13 @@ function options(name, defaults, words) {
 
 class Scenario {
   constructor(name, o) {
-    Object.assign(this, { name, o, wrong: [], checks: 0, skipped: [], worlds: [], ends: [] })
+    Object.assign(this, { name, o, wrong: [], checks: 0, skipped: [], worlds: [], ends: [], began: Date.now() })
     this.bad = this.bad.bind(this)
   }
 
   say(label, text) { console.log(`  ${label.padEnd(14)} ${text}`) }
+  /** Seconds since it began. */
+  elapsed() { return Math.round((Date.now() - this.began) / 1000) }
   bad(text) { this.wrong.push(text) }
 
   landed(what, n, least = 1) {
@@ -68,7 +70,6 @@ class Scenario {
 
 export async function scenario(name, defaults, body) {
   const s = new Scenario(name, options(name, defaults, process.argv.slice(2)))
-  const began = Date.now()
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(signal, () => process.exit(143)) // engines are killed by 'exit'
   console.log(`${name}: ${s.o.time} s, seed ${s.o.seed}${s.o.short ? ', the short form' : ''}`)
   try {
@@ -79,7 +80,7 @@ export async function scenario(name, defaults, body) {
   for (const fn of s.ends) await fn()
   for (const world of s.worlds) await world.end().catch((e) => s.bad(e.message))
   for (const text of s.wrong.slice(0, WRONG_MAX)) console.log(`  WRONG ${text}`)
-  console.log(`${name}: ${s.checks} checks, ${s.wrong.length} wrong (seed ${s.o.seed}, ${Math.round((Date.now() - began) / 1000)} s)${
+  console.log(`${name}: ${s.checks} checks, ${s.wrong.length} wrong (seed ${s.o.seed}, ${s.elapsed()} s)${
     s.skipped.length ? `, skipped: ${s.skipped.join(', ')}` : ''}`)
   process.exit(s.wrong.length ? 1 : 0)
 }
