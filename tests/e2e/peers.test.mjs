@@ -4,12 +4,14 @@
 // One engine, one provider that remembers every request and answers when it is told to. The
 // engine's worker that has a run in hand is known from the database.
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import net from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { promisify } from 'node:util'
 import { ROOT, startEngine, waitFor } from './lib/engine.mjs'
 
 const PLUGINS = join(ROOT, 'tests/chaos/plugins')
@@ -152,10 +154,16 @@ test('dbos_py_716: PostgreSQL restarts while the runs of dead workers are taken 
   const runs = []
   for (let i = 0; i < 12; i++) runs.push(await start('slow'))
   for (const run of runs) await requested(run)
+  const later = runs.slice(6) // somebody has their rows until PostgreSQL dies: recovery has not come to them
+  const locker = promisify(execFile)('psql', ['-X', '-q', '-h', (await engine.sql('show unix_socket_directories'))[0][0], '-U', 'holdpoint', '-d', 'holdpoint', '-c',
+    `begin; select from holdpoint.run_state where run_id in (${later}) for update; select pg_sleep(60)`]).catch(() => {})
+  await waitFor('they are locked', async () => (await engine.sql(`select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and wait_event = 'PgSleep'`)).length)
   for (const name of ['worker-1', 'worker-2']) engine.kill(name)
-  await waitFor('the first of them is taken over', async () => (await engine.sql(`select 1 from holdpoint.run_state where epoch = 2 and run_id in (${runs})`)).length)
+  const epochs = async () => (await engine.sql(`select epoch, count(*) from holdpoint.run_state where run_id in (${runs}) group by 1 order by 1`)).join()
+  await waitFor('half of them are taken over', async () => await epochs() === '1,6,2,6')
   const old = engine.kill('postgres', 'SIGQUIT') // immediate: every session is cut
   await waitFor('PostgreSQL is back', async () => engine.pids().postgres && engine.pids().postgres !== old && (await engine.sql('select 1')).length)
+  await locker
   let_go()
   for (const run of runs) await engine.until(run, 'succeeded')
   for (const run of runs) one_key(run)

@@ -283,6 +283,32 @@ START_TEST(a_place_left_behind_a_lock_is_given_on)
 }
 END_TEST
 
+/* Who resumes a run sees it in the queue; who gives it its place sees it paused: one of them
+ * has to learn what the other did. */
+START_TEST(a_run_is_resumed_while_its_turn_comes)
+{
+	struct hp_transition t;
+	int64_t first, second;
+	char args[64], sql[128];
+	PGconn *c;
+
+	fx_open(&f);
+	fx_deploy(&f, "w", exclusive);
+	first = start_of("ann");
+	second = start_of("ann");
+	snprintf(args, sizeof args, "{\"run\":%lld,\"reason\":\"x\"}", (long long)second);
+	fx_door(&f, "pause", "alice", args, NULL);
+	t = ended(claim_one(first));
+	snprintf(sql, sizeof sql, "select holdpoint.door_resume('alice', '%s')", args);
+	c = holder(sql);
+	ck_assert_int_eq(fx_commit1(&f, &t), HP_COMMIT_OK); /* an end waits for nobody */
+	ck_assert_str_eq(fx_state(&f, c, "commit"), "");
+	claim_after_upkeep(second);
+	PQfinish(c);
+	fx_close(&f);
+}
+END_TEST
+
 /* One locked key holds up no other that ends in the same commit. */
 START_TEST(what_is_free_is_given_on_at_once)
 {
@@ -514,6 +540,7 @@ int main(void)
 	if (!getenv("HP_FAIR_RUNS"))
 		tcase_add_loop_test(t, a_budget_is_never_exceeded, 0, 2);
 	tcase_add_test(t, a_place_left_behind_a_lock_is_given_on);
+	tcase_add_test(t, a_run_is_resumed_while_its_turn_comes);
 	tcase_add_test(t, what_is_free_is_given_on_at_once);
 	tcase_add_test(t, a_visit_left_behind_gives_its_place);
 	tcase_add_test(t, a_new_limit_counts_for_who_waits_for_its_lock);
