@@ -60,7 +60,7 @@ struct hp_http_server {
 	ev_io io;         /* the daemon's epoll fd */
 	ev_timer timer;   /* MHD_get_timeout() */
 	ev_prepare kick;  /* never started, only fed */
-	ev_timer starved; /* active: no descriptor was free for a connection */
+	ev_timer starved; /* active: no descriptor was free for a connection, or a client waits for ours */
 	int listen_fd;
 	size_t max_body;
 	double request_s;
@@ -71,6 +71,7 @@ struct hp_http_server {
 	int n_open;
 	bool came; /* connections, in this run */
 	bool told; /* that no descriptor is free */
+	bool suspected; /* a client waits, and none was accepted for one look already */
 	uint64_t accepted, accepted_then; /* connections: all; when the look at a lack of descriptors began */
 	bool quiesced, running, again, closing;
 };
@@ -201,6 +202,7 @@ static void server_starved(struct hp_http_server *s)
 	if (ev_is_active(&s->starved))
 		return;
 	s->accepted_then = s->accepted;
+	s->suspected = false;
 	ev_timer_again(s->loop, &s->starved);
 }
 
@@ -230,6 +232,12 @@ static void on_starved(struct ev_loop *loop, ev_timer *w, int revents)
 	}
 	if (!s->told && (s->accepted != s->accepted_then || !client_waits(s))) { /* it had only just come */
 		ev_timer_stop(loop, w);
+		return;
+	}
+	/* whoever has come while we were busy ourselves is let in by the run that follows */
+	if (!s->told && !s->suspected) {
+		s->suspected = true;
+		server_kick(s);
 		return;
 	}
 	if (!can_accept(s))

@@ -268,14 +268,19 @@ static void no_socket(struct hp_owned *r)
 	hp_w_hand(r, HP_HAND_LEASE);
 }
 
+static bool is_late(const struct hp_owned *r)
+{
+	return r->late > 0 && r->late == r->m.run.visit;
+}
+
 /* One whose admission grew too old while it waited is before all that came later. */
 static void wait_for_place(struct hp_host *h, struct hp_owned *r)
 {
 	struct hp_list *before = h->waiting.next;
 
-	while (r->late && before != &h->waiting && hp_list_entry(before, struct hp_owned, host_node)->late)
+	while (is_late(r) && before != &h->waiting && is_late(hp_list_entry(before, struct hp_owned, host_node)))
 		before = before->next;
-	hp_list_add_tail(r->late ? before : &h->waiting, &r->host_node);
+	hp_list_add_tail(is_late(r) ? before : &h->waiting, &r->host_node);
 }
 
 void hp_w_send(struct hp_owned *r)
@@ -315,7 +320,7 @@ void hp_w_send(struct hp_owned *r)
 	if (!HP_GUARD(too_late, r->act.leave_by == 0 || hp_worker_now(w) < r->act.leave_by)) {
 		const struct hp_event ev = {.type = HP_EV_REPLY, .now = hp_worker_now(w), .unsent = true};
 
-		r->late = true;
+		r->late = r->m.run.visit;
 		hp_w_drive(r, &ev);
 		return;
 	}
@@ -323,7 +328,7 @@ void hp_w_send(struct hp_owned *r)
 		hp_w_hand(r, HP_HAND_LEASE);
 		return;
 	}
-	r->late = false;
+	r->late = 0;
 	if (w->o.echo && strncmp(out.url, echo_scheme, sizeof echo_scheme - 1) == 0)
 		echo_later(r);
 	else if (out.native)

@@ -87,7 +87,7 @@ struct hp_owned {
 	struct hp_action act;        /* SEND, SQL: what is being done */
 	struct hp_host *host;
 	struct hp_list host_node;
-	bool late;                   /* its admission was too old when it had a place: see wait_for_place() */
+	int32_t late;                /* the visit whose admission was too old when it had a place; 0: none */
 	int64_t http_token, plugin_token; /* of the request in flight; 0: none */
 	struct hp_op_ref op;         /* of the request on its way: whose reply it will be */
 	const struct hp_used_secret *used; /* in it: replies must not repeat them */

@@ -166,18 +166,20 @@ language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v limiter;
 	v_at bigint;
-	v_queued boolean;
+	v_queued bigint; -- the limiter whose queue it stands in
 	v_free boolean;
 begin
-	select p.at, true into v_at, v_queued from limiter l join permit p on p.run_id = p_run and p.visit = 0 and p.limiter_id = l.id
+	select p.at, l.id into v_at, v_queued from limiter l join permit p on p.run_id = p_run and p.visit = 0 and p.limiter_id = l.id
 		where l.kind = p_kind and l.name = p_name and l.key_hash = hash(p_key);
 	if v_at is not null then
 		return true;
 	end if;
-	v := lock_limiter(p_kind, p_name, p_key, p_max);
-	if v_queued then -- who has let it in meanwhile had this lock, and did not see that it may go on
-		return (select p.at is not null from permit p where p.run_id = p_run and p.visit = 0 and p.limiter_id = v.id);
+	if v_queued is not null then -- who has let it in meanwhile had this lock, and did not see that it may go on
+		perform from limiter where id = v_queued for no key update;
+		return coalesce((select p.at is not null from permit p
+			where p.run_id = p_run and p.visit = 0 and p.limiter_id = v_queued), false);
 	end if;
+	v := lock_limiter(p_kind, p_name, p_key, p_max);
 	v_free := v.used < v.max and v.waiting = 0;
 	insert into permit (run_id, visit, limiter_id, amount, at, rank)
 		values (p_run, 0, v.id, 1, case when v_free then p_now end, p_rank);

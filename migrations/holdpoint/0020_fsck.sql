@@ -553,8 +553,8 @@ begin
 			when k.early is not null then format('the tick %s was started before its time', json_time(k.early))
 			when k.none is not null then format('the tick %s started no run', json_time(k.none))
 			when k.beyond is not null then format('the tick %s is settled, and its place is %s', json_time(k.beyond), json_time(s.position))
-			when k.twice is not null and not exists (select from workflow w join definition d on d.digest = w.digest
-					where w.name = s.workflow and d.summary -> 'limits' ->> 'overlap' = 'skip') then format('run %s was started by two ticks', k.twice) end as what
+			when k.twice is not null and not exists (select from definition d
+					where d.workflow = s.workflow and d.summary -> 'limits' ->> 'overlap' = 'skip') then format('run %s was started by two ticks', k.twice) end as what
 			from schedule s cross join lateral (select count(*) filter (where outcome in ('started', 'manual')) as started,
 				min(tick) filter (where outcome = 'started' and at < tick) as early,
 				min(tick) filter (where outcome in ('started', 'manual') and run_id is null) as none,

@@ -27,10 +27,10 @@ const LONG_S = 560    // the figures are judged then; the short form has too few
 
 async function workers(s, world, f, kills) {
   while (f.counts.kills < kills) {
-    const x = world.r.next()
-    await f.fleet(2)
-    await f.killWorkers(x < 0.7 ? 1 : x < 0.9 ? 2 : 3)
-    await pause(world.r.int(300))
+    const x = world.r.next(), n = x < 0.7 ? 1 : x < 0.9 ? 2 : 3
+    await f.settled(Math.max(2, n))
+    await f.killWorkers(n)
+    await pause(world.r.int(200))
   }
   await f.settle()
   s.say('workers', `${f.counts.kills} times killed, until ${s.elapsed()} s`)
@@ -39,9 +39,9 @@ async function workers(s, world, f, kills) {
 async function postgres(s, world, f, restarts) {
   for (let n = 0; n < restarts;) {
     const x = world.r.next()
+    await pause(Math.max(0, (f.restarts.at(-1)?.back ?? 0) + 1200 - Date.now())) // as settled() for workers
     n += await f.killPostgres(n === 0 || x < 0.45 ? 'postmaster' : x < 0.7 ? 'immediate' : x < 0.95 ? 'backend' : 'both')
     await f.fleet(1)
-    await pause(world.r.int(300))
     if (world.r.chance(0.2)) await f.killWorkers(1)
   }
   await f.settle()

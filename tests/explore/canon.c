@@ -336,6 +336,10 @@ static uint64_t breakers(uint64_t h)
 		h = mix(h, b->state == B_OPEN ? rel(b->until) : 0);
 		h = mix(h, b->woken_at > X.now - HP_SECOND ? rel(b->woken_at) : 0);
 	}
+	/* whose request is of the time since it changed: that counts as a probe (check_breaker()) */
+	MEM_EACH(x_tables(), T_BREAKER, struct mem_breaker, b)
+		for (int64_t id = 1; id <= x_n_runs(); id++)
+			h = mix(h, (uint64_t)(x_run(id)->row.phase == HP_PH_ADMITTED && x_run(id)->row.sent_at >= b->since));
 	MEM_EACH(x_tables(), T_PROBE, struct mem_probe, p)
 		if (p->until > X.now)
 			sum += mix((uint64_t)p->run, rel(p->until));

@@ -19,6 +19,7 @@ import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../../e2e/lib/engine.mjs'
 
+const LIVED_MS = 1100
 const LATE_MS = 20000 // what is not taken over by then is told as lost
 
 /** A session that does nothing: its end is the beginning of an outage. done: it is ready. */
@@ -50,6 +51,7 @@ export class Faults {
     this.reclaims = []
     this.lost = []
     this.restarts = []
+    this.born = new Map() // pid of a worker → when it was first seen
     this.woken = []
     this.orphans_ms = []
     this.background = new Set()
@@ -79,6 +81,19 @@ export class Faults {
     }, 60000)
   }
 
+  /** n workers have been at work for so long that the supervisor, when one dies, does not take that for
+   *  a fault of ours and hold the next one back (LIVED_WELL of runtime/supervisor_servers.c). */
+  async settled(n) {
+    await this.fleet(n)
+    await waitFor(`${n} workers have lived well`, () => this.#old().length >= n, 60000)
+  }
+
+  #old() {
+    const now = Date.now()
+    for (const { pid } of this.workers()) if (!this.born.has(pid)) this.born.set(pid, now)
+    return this.workers().filter(({ pid }) => now - (this.born.get(pid) ?? now) > LIVED_MS)
+  }
+
   /** n of them, drawn; fewer when fewer run. */
   #draw(n, all = this.workers()) {
     const drawn = []
@@ -94,7 +109,8 @@ export class Faults {
 
   async killWorkers(n) {
     const all = this.workers().length, at = Date.now()
-    const dead = this.#draw(n).filter(({ pid }) => this.#signal(pid, 'SIGKILL')).map(({ pid }) => pid)
+    const old = this.#old()
+    const dead = this.#draw(n, old.length >= n ? old : this.workers()).filter(({ pid }) => this.#signal(pid, 'SIGKILL')).map(({ pid }) => pid)
     if (dead.length === 0) return 0
     this.counts.kills++
     this.counts.killed_workers += dead.length
