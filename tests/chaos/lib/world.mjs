@@ -109,7 +109,7 @@ export class World {
   async poke(alive) {
     const x = this.r.next(), one = this.r.pick(alive)
     if (x < 0.45) {
-      const n = String(this.counts.events++)
+      const n = `poke ${this.counts.events++}`
       const { status } = await this.api('POST', '/api/v1/events', { name: this.r.pick(['chaos.ping', 'chaos.ping', 'chaos.ping', 'chaos.pong', 'chaos.hurry']), key: String(one.run), payload: { x, n } })
       if (status >= 200 && status < 300) this.acked.events.push(n)
     } else if (x < 0.75) {
