@@ -77,7 +77,8 @@ async function sleeper(world) {
   writeFileSync(file, 'return workflow "chaos_nap" {\n  doc = "Waits.",\n  wait "nap" { for_ = "30m" },\n  succeed "done" {},\n}\n')
   const deployed = await world.engine.cli(['deploy', file])
   assert.equal(deployed.code, 0, deployed.stdout + deployed.stderr)
-  const { run } = (await world.engine.api('POST', '/api/v1/runs', { workflow: 'chaos_nap', input: {} })).body
+  const run = await waitFor('whoever answers knows it', async () =>
+    (await world.engine.api('POST', '/api/v1/runs', { workflow: 'chaos_nap', input: {} })).body.run)
   await world.engine.until(run, 'waiting')
   return run
 }

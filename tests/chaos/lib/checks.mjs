@@ -108,6 +108,7 @@ export async function checkHands(world, rows, bad) {
     bad(`run ${run}, rev ${rev}: written by epoch ${epoch} after epoch ${before}`)
   for (const [run, visit, n] of await world.sql('select run_id, visit, max(attempt) from holdpoint.history group by 1, 2 having max(attempt) > 40 limit 10'))
     bad(`run ${run}, visit ${visit}: ${n} attempts of 40`)
+  if (world.clockJumps) return // what was claimed before a jump is admitted after it: clock.mjs looks at its timers itself
   for (const [run, rev, early] of await world.sql(`select run_id, rev, due - at from (
       select run_id, rev, at, epoch, flags, lag(due_at) over w as due, lag(move) over w as before from holdpoint.history
       where seq = 0 window w as (partition by run_id order by rev)) x
