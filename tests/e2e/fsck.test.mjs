@@ -196,7 +196,7 @@ test('every check finds what it is there for, and nothing else', async () => {
 test('a lock that passes is waited for, and nothing is left out', async () => {
   const { runs } = JSON.parse((await engine.cli(['fsck', '--json'])).stdout)
   const locked = promisify(execFile)('psql', ['-X', '-q', '-h', await host(), '-U', 'holdpoint', '-d', 'holdpoint', '-c',
-    'begin; lock table holdpoint.run in access exclusive mode; select pg_sleep(6); commit'])
+    'begin; lock table holdpoint.run in access exclusive mode; select pg_sleep(4); commit'])
   await waitFor('it is locked', async () => (await engine.sql(`select 1 from pg_locks where relation = 'holdpoint.run'::regclass and mode = 'AccessExclusiveLock' and granted`)).length)
   const r = await engine.cli(['fsck', '--json'])
   clean(r)
