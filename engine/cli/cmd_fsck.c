@@ -87,6 +87,8 @@ static const struct check {
 	  "Do not trust what the run did after it: look at holdpoint approvals ID and at the provider." },
 	{ 17, "schedules", "one run for each tick", "schedules and their runs",
 	  "holdpoint schedules show NAME lists the ticks." },
+	{ 0, "triggers", "webhooks find what they start", "workflows",
+	  "Deploy the workflow again: that writes which events start it. What came meanwhile was refused with 503." },
 	{ 20, "audit", "the audit chain", NULL, NULL },
 	{ 21, "feed", "the event feed", NULL, NULL },
 	{ 0, "children", "families count their children", "children",
@@ -340,7 +342,8 @@ static int rest(struct fsck *f, const char *what, size_t check, struct hp_error 
 static int everything(struct fsck *f, struct hp_error *err)
 {
 	static const char *const what[][2] = { { "limits", "limits" }, { "run_keys", "keys" }, { "effect_keys", "keys" },
-					       { "schedules", "schedules" }, { "secrets", "secrets" } };
+					       { "schedules", "schedules" }, { "triggers", "triggers" },
+					       { "secrets", "secrets" } };
 	int64_t until = all_runs(f, err);
 	int rc = until < 0 ? -1 : 0;
 

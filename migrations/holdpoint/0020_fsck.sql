@@ -562,6 +562,13 @@ begin
 				(select min(y.run_id) from (select run_id from schedule_tick where workflow = s.workflow and idx = s.idx and run_id is not null
 					group by run_id having count(*) > 1) y) as twice
 				from schedule_tick where workflow = s.workflow and idx = s.idx) k) x;
+	when 'triggers' then
+		select count(*), array_agg(('triggers', 0, x.what)::fsck_bad) filter (where x.what is not null) into v_n, v_bad
+		from (select case when array(select t.source || ' ' || t.event from webhook_trigger t where t.workflow = w.name order by 1)
+				<> array(select distinct (t ->> 'source') || ' ' || e from jsonb_array_elements(coalesce(d.summary -> 'triggers', '[]')) t
+					cross join jsonb_array_elements_text(coalesce(t -> 'events', '[]')) e order by 1) then
+				format('webhooks find %s by other events than its definition names', w.name) end as what
+			from workflow w join definition d on d.digest = w.digest) x;
 	when 'secrets' then
 		select count(*), array_agg(('secrets', 0, x.what)::fsck_bad) filter (where x.what is not null) into v_n, v_bad
 		from (select case

@@ -130,5 +130,7 @@ export const CORRUPTIONS = [
   ['limits', null, `insert into limiter (kind, name, key_hash, key, max, used, waiting) values ('turn', 'x', 'x', 'x', 1, 0, 0) returning id \\gset
     insert into permit (run_id, visit, limiter_id, amount, rank) select run_id, 0, :id, 1, 1 from run_state where limited and status = 2 limit 1;
     update limiter set waiting = 1 where id = :id`, /^turn x x: 1 wait, nobody has it, and nobody will let them in$/],
+  ['triggers', null, `insert into webhook_trigger (workflow, source, event) values ('zoo_one', 'duffel', 'order.made_up')`,
+    /^webhooks find zoo_one by other events than its definition names$/],
   ['secrets', null, `update secret set last_version = 0`, /^ZOO_KEY has version 1, and counts 0$/],
 ]
