@@ -117,15 +117,28 @@ static void op_breaker(void)
 
 /* ---- secrets ---- */
 
+/* A version that there may be: mostly one that was reserved. */
+static unsigned drawn_version(const char *of)
+{
+	for (size_t i = 0; i < d_rows("secret"); i++) {
+		const char *name = hp_json_str(d_row("secret", i), "name");
+		int64_t last = hp_json_int(d_row("secret", i), "last_version", 0);
+
+		if (name && strcmp(name, of) == 0 && last > 0 && d_chance(75))
+			return 1 + d_rnd((uint32_t)last);
+	}
+	return 1 + d_rnd((uint32_t)d_rows("secret_version") + 2);
+}
+
 static void op_secret(void)
 {
-	static const char *const names[] = { "secret_reserve", "secret_put", "secret_put", "secret_promote", "secret_retire", "secret_reseal", "secrets", "secrets_live" };
+	static const char *const names[] = { "secret_reserve", "secret_reserve", "secret_put", "secret_put", "secret_promote", "secret_retire", "secret_reseal", "secrets", "secrets_live" };
 	static const char *const sealed[] = { "AAAA", "QUJD", "QQ==", "not base64", "AAA", "A A A A", "=AAA" };
-	const char *name = names[d_rnd(8)], *of = d_chance(45) ? "API_KEY" : d_chance(80) ? "OTHER" : d_chance(50) ? "bad name" : "NOBODY";
+	const char *name = names[d_rnd(9)], *of = d_chance(85) ? "API_KEY" : d_chance(80) ? "OTHER" : d_chance(50) ? "bad name" : "NOBODY";
 	char args[320], version[40] = "";
 
 	if (d_chance(70) || strcmp(name, "secret_put") == 0 || strcmp(name, "secret_reseal") == 0)
-		snprintf(version, sizeof version, ",\"version\":%u", 1 + d_rnd((uint32_t)d_rows("secret_version") + 2));
+		snprintf(version, sizeof version, ",\"version\":%u", drawn_version(of));
 	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", of, version);
 	if (strcmp(name, "secret_put") == 0)
 		snprintf(args, sizeof args, "{\"name\":\"%s\"%s,\"sealed\":\"%s\",\"key_id\":\"k1\",\"fingerprint\":\"f\"%s%s}", of, version,
