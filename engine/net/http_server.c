@@ -69,7 +69,6 @@ struct hp_http_server {
 	struct hp_list calls; /* handed to the handler, not completed */
 	struct hp_list conns;
 	int n_open;
-	bool came; /* connections, in this run */
 	bool told; /* that no descriptor is free */
 	bool suspected; /* a client waits, and none was accepted for one look already */
 	uint64_t accepted, accepted_then; /* connections: all; when the look at a lack of descriptors began */
@@ -115,7 +114,6 @@ static void server_run(struct hp_http_server *s)
 {
 	HP_ASSERT(!s->running);
 	s->running = true;
-	s->came = false;
 	do {
 		s->again = false; /* set by a reply to another call, given inside a handler, and by an end */
 		(void)MHD_run(s->daemon);
@@ -125,7 +123,7 @@ static void server_run(struct hp_http_server *s)
 		server_destroy(s);
 		return;
 	}
-	if (s->came || hp_list_empty(&s->conns) || client_waits(s))
+	if (client_waits(s))
 		server_starved(s);
 	MHD_UNSIGNED_LONG_LONG ms;
 	ev_timer_stop(s->loop, &s->timer);
@@ -172,7 +170,7 @@ static bool descriptor_is_free(const struct hp_http_server *s)
 	return fd >= 0 || (errno != EMFILE && errno != ENFILE && errno != EINVAL);
 }
 
-/* In the backlog. Just come, or MHD has given up accepting: that is seen when it stays so. */
+/* In the backlog. */
 static bool client_waits(const struct hp_http_server *s)
 {
 	struct pollfd p = { .fd = s->listen_fd, .events = POLLIN };
@@ -187,18 +185,16 @@ static void say_starved(struct hp_http_server *s)
 	s->told = true;
 }
 
-/* Clients wait in the backlog, or another worker takes them; open connections are
- * served on. Only when there is none, our epoll has nothing else to tell. */
+/* After a run, and a client still waits: it has just come, or no descriptor is free. Then it waits
+ * in the backlog, or another worker takes it; open connections are served on. Only when there is
+ * none, our epoll has nothing else to tell. */
 static void server_starved(struct hp_http_server *s)
 {
-	bool none = !descriptor_is_free(s);
-
-	if (s->quiesced || (!none && !client_waits(s)))
-		return;
-	if (none && hp_list_empty(&s->conns))
-		ev_io_stop(s->loop, &s->io);
-	if (none)
+	if (!descriptor_is_free(s)) {
+		if (hp_list_empty(&s->conns))
+			ev_io_stop(s->loop, &s->io);
 		say_starved(s);
+	}
 	if (ev_is_active(&s->starved))
 		return;
 	s->accepted_then = s->accepted;
@@ -315,7 +311,6 @@ static void on_connection(void *cls, struct MHD_Connection *mc, void **context,
 		(void)shutdown(i->connect_fd, SHUT_RDWR);
 		return;
 	}
-	s->came = true;
 	s->accepted++;
 	hp_list_add_tail(&s->conns, &conn->link);
 	conn->s = s;

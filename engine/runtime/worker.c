@@ -234,9 +234,6 @@ static bool may_claim(const struct hp_worker *w)
 	return w->life == HP_LIFE_WORKING && !w->claiming && w->n_owed < HP_OWED_MAX / 2 && free_slots(w) > 0;
 }
 
-/* Work comes in bursts: soon after some was found, or after the first look that
- * found none (what started while the store noted that we are idle gave no hint),
- * the next look is soon. Then hints wake us, and polling is slow. */
 static int64_t late_look(const struct hp_worker *w)
 {
 	uint32_t draw;
@@ -246,6 +243,9 @@ static int64_t late_look(const struct hp_worker *w)
 	       w->o.poll_us / 100 * (int64_t)(draw % POLL_JITTER_PERCENT);
 }
 
+/* Work comes in bursts: soon after some was found, or after the first look that
+ * found none (what started while the store noted that we are idle gave no hint),
+ * the next look is soon. Then hints wake us, and polling is slow. */
 static int64_t next_look(const struct hp_worker *w)
 {
 	return w->empty_looks < 2 ? hp_w_boot(w) + SOON : late_look(w);

@@ -63,8 +63,10 @@ declare
 begin
 	delete from schedule where workflow = p_workflow and idx > jsonb_array_length(v_specs);
 	insert into schedule as s (workflow, idx, spec, position, look_at, started)
-		select p_workflow, x.n, x.spec, p_now, p_now, (select count(*) from schedule_tick k -- of before it was gone
-			where k.workflow = p_workflow and k.idx = x.n and k.outcome in ('started', 'manual'))
+		-- one that comes again has its ticks of before it was gone
+		select p_workflow, x.n, x.spec, p_now, p_now, case when exists (select from schedule o where o.workflow = p_workflow and o.idx = x.n)
+			then 0 else (select count(*) from schedule_tick k
+				where k.workflow = p_workflow and k.idx = x.n and k.outcome in ('started', 'manual')) end
 		from jsonb_array_elements(v_specs) with ordinality x(spec, n)
 		on conflict (workflow, idx) do update set spec = excluded.spec, version = s.version + 1,
 			position = case when s.spec -> 'cron' = excluded.spec -> 'cron' and s.spec -> 'zone' = excluded.spec -> 'zone'

@@ -278,13 +278,21 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		and (k.run_id is null or k.freed and s.status not in (5, 6))
 $$;
 
+-- A child has the requester of its parent. The rows of families go with the parent: of one whose parent
+-- was removed it is only known that somebody waited for it.
+create function holdpoint.fsck_is_child(p_run bigint) returns boolean
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select exists (select from child c where c.child = p_run and c.own)
+		or not exists (select from child c where c.child = p_run) and exists (select from run_state s where s.run_id = p_run and s.awaited)
+$$;
+
 -- What webhooks started has its inbox row, written by the same commit. (Bodies are kept for 30 days.)
 create function holdpoint.fsck_mail(p_from bigint, p_until bigint, p_now bigint) returns setof holdpoint.fsck_bad
 language sql stable set search_path = holdpoint, pg_temp as $$
 	with w as materialized (
 		select r.id, substr(r.requester, 9) as source, r.created_at as at from run r
 		where r.id >= p_from and r.id < p_until and r.requester like 'webhook:%' and r.created_at > p_now - 29 * 86400000000
-			and not exists (select from run_state s where s.run_id = r.id and s.awaited) -- a child has its parent's
+			and not fsck_is_child(r.id)
 	), span as materialized (select min(at) as low, max(at) as high from w)
 	select 'mail', w.id, format('a webhook of %s started it at %s, and the inbox has no message of that moment', w.source, w.at)
 	from w where (w.source, w.at) not in (select i.source, i.received_at from inbox i, span
@@ -361,7 +369,7 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 		coalesce(nullif(split_part(substr(r.requester, 10), ':', 2), '')::int, 1) as idx) x
 	left join schedule_tick k on k.workflow = r.workflow and k.idx = x.idx and k.tick = x.tick
 	where r.id >= p_from and r.id < p_until and r.requester like 'schedule:%' and r.created_at > p_now - 7000000000000
-		and not exists (select from run_state s where s.run_id = r.id and s.awaited)
+		and not fsck_is_child(r.id)
 		and k.run_id is distinct from r.id
 $$;
 

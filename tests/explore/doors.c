@@ -95,7 +95,7 @@ static bool start(void)
 	return ask("start", "app", "{\"workflow\":\"%s\",\"input\":{},\"key\":\"%s\"}", x_flows[0].def.workflow, x_world->key);
 }
 
-/* As runtime/breakers.c does when its window is full of failures. */
+/* As runtime/worker_breaker.c does when its window is full of failures. */
 static bool trip(void)
 {
 	const struct mem_breaker *b = mem_breaker_find(x_mem(), hp_bytes_of("shop"));

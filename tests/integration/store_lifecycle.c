@@ -546,6 +546,38 @@ START_TEST(a_deploy_moves_all_or_nothing)
 }
 END_TEST
 
+/* Engines load what is enabled, so nothing else may be what they have to know. */
+START_TEST(a_disabled_workflow_is_triggered_by_nothing)
+{
+	fx_open(&f);
+	fx_deploy(&f, "hook", "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"triggers\":[{\"source\":\"duffel\",\"events\":[\"e\"]}]}");
+	ck_assert_int_eq(fx_int(&f, "select cardinality(holdpoint.triggered('duffel', 'e'))"), 1);
+	fx_sql(&f, "update holdpoint.workflow set enabled = false");
+	ck_assert_int_eq(fx_int(&f, "select cardinality(holdpoint.triggered('duffel', 'e'))"), 0);
+	fx_close(&f);
+}
+END_TEST
+
+/* Its ticks outlive it, and so does their number. */
+START_TEST(a_schedule_that_comes_again_counts_its_ticks)
+{
+	static const char without[] = "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}]}";
+	static const char with[] = "{\"states\":[{\"name\":\"done\",\"kind\":\"succeed\"}],\"schedules\":[{\"cron\":\"0 3 * * *\",\"zone\":\"UTC\","
+				   "\"catch_up\":\"last\",\"overlap\":\"allow\",\"jitter_us\":0,\"within_us\":0,\"input\":{}}]}";
+
+	fx_open(&f);
+	fx_sql(&f, "insert into holdpoint.principal values ('alice', 'person', 0)");
+	fx_deploy(&f, "nightly", with);
+	fx_door(&f, "schedule_run", "alice", "{\"schedule\":\"nightly\",\"reason\":\"now\"}", NULL);
+	fx_deploy(&f, "nightly", without);
+	ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.schedule"), 0);
+	fx_deploy(&f, "nightly", with);
+	ck_assert_int_eq(fx_int(&f, "select started from holdpoint.schedule"), 1);
+	ck_assert_str_eq(fx_sql(&f, "select holdpoint.fsck_rest('schedules', null, 100, 10) ->> 'found'"), "[]");
+	fx_close(&f);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("lifecycle");
@@ -567,5 +599,7 @@ int main(void)
 	tcase_add_test(t, bulk_means_those_that_fit);
 	tcase_add_test(t, bulk_goes_round_what_does_not_fit);
 	tcase_add_test(t, a_deploy_moves_all_or_nothing);
+	tcase_add_test(t, a_disabled_workflow_is_triggered_by_nothing);
+	tcase_add_test(t, a_schedule_that_comes_again_counts_its_ticks);
 	return hp_run_case("store lifecycle", t);
 }

@@ -222,6 +222,23 @@ START_TEST(errors_have_their_class)
 }
 END_TEST
 
+/* It may be another server's, or made up: only what our own statements meet closes the doors. */
+START_TEST(a_full_disk_of_an_author_is_not_ours)
+{
+	struct hp_claimed c;
+	struct seen s;
+
+	open_fx();
+	fx_sql(&f, "create function public.full() returns int language plpgsql as"
+		   " 'begin raise exception using errcode = ''53100'', message = ''no space left''; end'");
+	c = own();
+	s = run(&c, HP_SQL_ONE, "select public.full()", "{}");
+	ck_assert_int_eq(s.outcome, HP_RETRYABLE);
+	ck_assert_ptr_null(f.store->ops->refuses(f.store));
+	fx_close(&f);
+}
+END_TEST
+
 START_TEST(the_engine_is_out_of_reach)
 {
 	static const char *const refused[] = { "commit", "rollback", " /* x */ COMMIT", "set role postgres", "copy ledger to stdout",
@@ -402,7 +419,7 @@ END_TEST
 START_TEST(lost_commit_has_not_happened) { lost_commit(CUT_BEFORE, HP_COMMIT_CONFLICT, 0); }
 END_TEST
 
-HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json,
+HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json, a_full_disk_of_an_author_is_not_ours,
 	 a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
 	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
 	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)

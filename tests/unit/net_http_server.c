@@ -680,6 +680,16 @@ static void on_enough(struct ev_loop *l, ev_timer *w, int revents)
 	*(bool *)w->data = true;
 }
 
+/* One that is open and has been answered. */
+static struct client *client_kept(void)
+{
+	struct client *c = client_open();
+
+	client_send(c, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
+	RUN_UNTIL(strstr(c->buf, "GET /kept "));
+	return c;
+}
+
 /* How often the loop turns in half a second: each turn of a spinning one is short. */
 static int turns(void)
 {
@@ -714,9 +724,7 @@ END_TEST
 START_TEST(descriptors_are_back_while_one_is_open)
 {
 	start(0);
-	struct client *kept = client_open();
-	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
-	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	struct client *kept = client_kept();
 	struct client *first = client_open(), *second = client_open();
 	int place = dup(listen_fd);
 	starve(true);
@@ -739,9 +747,7 @@ END_TEST
 START_TEST(descriptors_are_back_and_nobody_closes)
 {
 	start(0);
-	struct client *kept = client_open(), *next;
-	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
-	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	struct client *kept = client_kept(), *next;
 	next = client_open();
 	starve(true);
 	client_send(next, "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -760,9 +766,7 @@ END_TEST
 START_TEST(a_connection_ends_and_the_next_is_accepted)
 {
 	start(0);
-	struct client *kept = client_open(), *next;
-	client_send(kept, "GET /kept HTTP/1.1\r\nHost: h\r\n\r\n");
-	RUN_UNTIL(strstr(kept->buf, "GET /kept "));
+	struct client *kept = client_kept(), *next;
 	next = client_open();
 	starve(true);
 	client_send(next, "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");

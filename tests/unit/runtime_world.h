@@ -257,6 +257,12 @@ static inline void ends_as(struct world *w, const char *status)
 		      json_dumps(w->reply, 0));
 }
 
+static inline void held_with(struct world *w, const char *code)
+{
+	ends_as(w, "held");
+	ck_assert_str_eq(json_string_value(hp_json_path(door(w, "run", "{\"run\":%lld}", (long long)w->run), "run.code")), code);
+}
+
 /* How many rows of the run's history have this move. */
 static inline int moves(struct world *w, const char *move)
 {

@@ -33,6 +33,11 @@ const char *mem_say_seconds(int64_t us, char *buf)
 
 /* ---- reading arguments ---- */
 
+bool mem_blank(const char *text)
+{
+	return text[strspn(text, " ")] == 0;
+}
+
 int mem_arg_text(const json_t *args, const char *name, bool required, size_t max,
 		 const char **out, struct hp_error *err)
 {
@@ -41,7 +46,7 @@ int mem_arg_text(const json_t *args, const char *name, bool required, size_t max
 	*out = json_string_value(v);
 	if (v && !json_is_null(v) && !*out)
 		return hp_fail(err, HP_E_INVALID, "\"%s\" must be a string", name);
-	if (required && (!*out || (*out)[strspn(*out, " ")] == 0))
+	if (required && (!*out || mem_blank(*out)))
 		return hp_fail(err, HP_E_INVALID, "\"%s\" is missing", name);
 	if (*out && json_string_length(v) > max)
 		return hp_fail(err, HP_E_TOO_LARGE, "\"%s\" is longer than %zu bytes", name, max);
@@ -71,7 +76,7 @@ int mem_arg_reason(const json_t *args, const char **out, struct hp_error *err)
 	*out = reason ? reason : "";
 	if (HP_MUTANT(reason))
 		return 0;
-	if (!reason || reason[strspn(reason, " ")] == 0) {
+	if (!reason || mem_blank(reason)) {
 		hp_fail(err, HP_E_INVALID, "a reason is mandatory");
 		return hp_error_hint(err, "Say in a sentence why; it is kept in the history.");
 	}

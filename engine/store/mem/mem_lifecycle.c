@@ -64,7 +64,7 @@ int mem_resume(struct mem_store *m, const char *principal, const json_t *args, s
 	if (mem_arg_int(args, "run", NULL, &id, err) < 0 ||
 	    mem_arg_text(args, "reason", false, HP_REASON_MAX, &reason, err) < 0)
 		return -1;
-	if (reason && reason[strspn(reason, " ")] == 0)
+	if (reason && mem_blank(reason))
 		reason = NULL;
 	r = mem_run_get(m, id, err);
 	if (!r || mem_check_lives(r, err) < 0)

@@ -504,6 +504,7 @@ enum hp_command mem_undo_command(const struct mem_store *m, const struct mem_run
 /* mem_door.c, mem_read.c, mem_why.c: a door fills out with JSON or fails. */
 void mem_door(struct hp_store *s, const char *name, const char *principal, struct hp_bytes args,
 	      hp_door_cb cb, void *arg);
+bool mem_blank(const char *text);
 int mem_arg_text(const json_t *args, const char *name, bool required, size_t max,
 		 const char **out, struct hp_error *err);
 int mem_arg_reason(const json_t *args, const char **out, struct hp_error *err);

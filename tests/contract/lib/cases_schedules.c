@@ -397,7 +397,6 @@ END_TEST
 /* It ends already, and a cancel would be refused: the tick after it is not held up by that. */
 START_TEST(cancel_leaves_alone_what_is_being_unwound)
 {
-	struct hp_transition t;
 	struct c_run r;
 
 	deploy(NIGHTLY("'overlap':'cancel','within_us':0"));
@@ -406,16 +405,7 @@ START_TEST(cancel_leaves_alone_what_is_being_unwound)
 	ck_assert_int_eq(engine_looks(), 1);
 	c_engine = c_register();
 	r = c_claim_one();
-	c_begin(&t, &r);
-	t.move = HP_MOVE_UNDOING;
-	t.disposition = HP_PARK;
-	t.after.status = HP_WAITING;
-	t.after.phase = HP_PH_UNDOING;
-	t.after.due_at = c_now;
-	t.code = "no_trip";
-	t.result = hp_bytes_of("{\"code\":\"no_trip\"}");
-	c_annex(&t, "undo", "{\"begin\":5}");
-	c_commit_ok(&r, &t);
+	c_turn_back(&r, HP_FAILED);
 	c_advance(HP_HOUR);
 	ck_assert_int_eq(engine_looks(), 1);
 	ck_assert_int_eq(number("started"), 2);

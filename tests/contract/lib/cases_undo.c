@@ -29,21 +29,7 @@ static void effect(struct c_run *r, const char *doc, const char *value)
 /* The run turns round, and is claimed again. */
 static struct c_run back(struct c_run *r, enum hp_status ends)
 {
-	struct hp_transition t;
-	char doc[32];
-
-	snprintf(doc, sizeof doc, "{\"begin\":%d}", (int)ends);
-	c_begin(&t, r);
-	t.move = HP_MOVE_UNDOING;
-	t.disposition = HP_PARK;
-	t.after.status = HP_WAITING;
-	t.after.phase = HP_PH_UNDOING;
-	t.after.due_at = c_now;
-	t.code = "no_trip";
-	t.message = "not to be had";
-	t.result = hp_bytes_of("{\"code\":\"no_trip\"}");
-	c_annex(&t, "undo", doc);
-	c_commit_ok(r, &t);
+	c_turn_back(r, ends);
 	return c_claim_one();
 }
 
