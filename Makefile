@@ -355,7 +355,7 @@ $(TESTS_integration): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(WRAP_OBJECTS) $
 # of the contract suite; `make explore-core` runs it whole.
 EXPLORE := $(BUILD)/tests/explore_core
 TESTS_contract += $(EXPLORE)
-$(EXPLORE): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(call suite_sources,explore)) $(call libs_up_to,store)
+$(EXPLORE): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(call suite_sources,explore)) $(WRAP_OBJECTS) $(call libs_up_to,store)
 	@mkdir -p $(@D)
 	$(link_test)
 
@@ -377,7 +377,7 @@ list-fuzz: ; @echo $(FUZZ_TARGETS)
 # Both stores under the same operations: one program, run by the contract suite (a short
 # form) and by make differential.
 DIFFERENTIAL := $(BUILD)/tests/differential/stores
-$(DIFFERENTIAL): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/differential/*.c)) $(call libs_up_to,store)
+$(DIFFERENTIAL): $(patsubst tests/%.c,$(BUILD)/obj/tests/%.o,$(wildcard tests/differential/*.c)) $(WRAP_OBJECTS) $(call libs_up_to,store)
 	@mkdir -p $(@D)
 	$(link_test)
 
