@@ -110,10 +110,16 @@ static void on_deployed(void *arg, int64_t now, const struct hp_error *err)
 
 static void on_moved(void *arg, struct hp_bytes json, const struct hp_error *err)
 {
-	if (err)
-		api_answer_error(arg, err);
-	else
-		answer(arg, json);
+	struct api_request *rq = arg;
+	const struct deploy *d = rq->state;
+
+	if (err) {
+		api_answer_error(rq, err);
+		return;
+	}
+	if (!d->dry_run)
+		api_crash(rq->route->after);
+	answer(rq, json);
 }
 
 static void move_live(struct api_request *rq)
@@ -129,11 +135,13 @@ static void move_live(struct api_request *rq)
 	int rc = args ? api_text(rq, args, &text, &err) : hp_fail(&err, HP_E_NOMEM, "no memory for the request");
 
 	json_decref(args);
-	if (rc < 0)
+	if (rc < 0) {
 		api_answer_error(rq, &err);
-	else
-		api_store(rq)->ops->door(api_store(rq), d->dry_run ? "try_deploy_live" : "deploy_live", rq->who.name, text,
-					 on_moved, rq);
+		return;
+	}
+	if (!d->dry_run)
+		api_crash(rq->route->before);
+	api_store(rq)->ops->door(api_store(rq), d->dry_run ? "try_deploy_live" : "deploy_live", rq->who.name, text, on_moved, rq);
 }
 
 static void on_versions(void *arg, struct hp_bytes json, const struct hp_error *err)

@@ -184,7 +184,7 @@ class Lane {
 }
 
 /** One story with one crash in it; `act` does what the outside world does. */
-async function story(t, lane, victim, label, n, act = demo) {
+async function story(t, lane, victim, label, n, act = own[label] ?? demo) {
   // The death of one's own child is noticed at once, that of an adopted server later.
   const fifo = lane.newFifo()
   lane.engine.options.workers = victim === 'worker' ? 2 : 1
@@ -292,6 +292,30 @@ async function deployed(lane, b) {
   await demo(lane, b)
 }
 
+/** A new version takes the run along that waits in the old one: moved once, however often it is asked for. */
+async function movedLive(lane, b) {
+  const e = lane.engine, file = join(e.dir, 'moved.lua')
+  const name = `moved_${b.n}`
+  const write = (door) => writeFileSync(file,
+    `return workflow "${name}" { await "${door}" { event = "go_${b.n}", key = "1", within = "1d", timeout = "late", next = "done" },
+      succeed "done" {}, fail "late" {} }\n`)
+  write('door')
+  // not through a door: the first deployment there is the one that somebody dies at
+  const [[host]] = await e.sql('show unix_socket_directories')
+  const first = await e.cli(['deploy', file, '--database', `host=${host} dbname=holdpoint user=holdpoint_engine`])
+  assert.equal(first.code, 0, first.stderr)
+  let run
+  const now = async () => (await e.api('GET', `/api/v1/runs/${run}/why`)).body.cause
+  await repeat('it starts', async () => (run = (await e.api('POST', '/api/v1/runs', { workflow: name })).body?.run))
+  await repeat('it waits for its event', async () => await now() === 'event')
+  write('gate')
+  await repeat('it is moved', async () => (await e.cli(['deploy', file, '--move-live', '--map', 'door=gate', '--reason', 'renamed'])).code === 0)
+  assert.deepEqual(await e.sql(`select count(*) from holdpoint.history where run_id = ${run} and message = 'renamed'`), [['1']])
+  await repeat('an event', async () => (await e.api('POST', '/api/v1/events', { name: `go_${b.n}`, key: '1', payload: {} })).status < 300)
+  await repeat('it ends in the new version', async () => (await e.api('GET', `/api/v1/runs/${run}`)).body.run?.status === 'succeeded')
+  await demo(lane, b)
+}
+
 const own = { start_before: byHand, start_stored: byHand, operate_before: heldOnce, operate_stored: heldOnce,
   release_before: drainInFlight, drain_before: drainInFlight, drained: drainInFlight,
   deploy_before: deployed, deploy_stored: deployed }
@@ -322,6 +346,7 @@ const cases = [
   ...['effect_before', 'effect_sent', 'effect_replied', 'commit_before'].map((l) => ['postgres', l, 2]),
   ...['effect_before', 'effect_sent', 'webhook_stored'].map((l) => ['providers', l, 2]),
   ...[3, 7].map((n) => ['providers', 'effect_replied', n]),
+  ...['deploy_before', 'deploy_stored'].map((l) => ['worker', l, 1, movedLive]),
 ]
 
 /** `serve` with that crash ordered; how it ended, or (none ordered) once it runs and was told to end. */
@@ -348,9 +373,9 @@ describe('killed at every labelled point', { concurrency: 5 }, () => {
       lanes.push(lane)
       await lane.begin()
       for (let next; (next = cases.shift());) {
-        const [victim, label, n] = next
-        await t.test(`${victim} at ${label}:${n}`, async (t2) => {
-          try { await story(t2, lane, victim, label, n, own[label]) } catch (error) {
+        const [victim, label, n, act] = next
+        await t.test(`${victim} at ${label}:${n}${act ? ` (${act.name})` : ''}`, async (t2) => {
+          try { await story(t2, lane, victim, label, n, act) } catch (error) {
             await lane.end() // the next case begins on an engine that nothing happened to
             await lane.begin()
             throw error
