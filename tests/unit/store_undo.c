@@ -60,7 +60,7 @@ static void happen(const char *key)
 /* ---- the workflow ---- */
 
 static struct hp_state states[2 * STATES_MAX + 2];
-static char names[2 * STATES_MAX + 2][16];
+static char names[2 * STATES_MAX + 2][20];
 static struct hp_definition def;
 
 static void make_state(int i, bool probe)
