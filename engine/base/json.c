@@ -8,56 +8,93 @@
 #include "base/json.h"
 
 #include <math.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/alloc.h"
 #include "base/limits.h"
 
-/* jansson 2.14 reports some failed allocations as an invalid token, and when a
- * string outgrows its buffer it silently drops the character (lex_save() ignores
- * the result of strbuffer_append_byte()). So we watch the allocations ourselves. */
+/* jansson 2.14 reports some failed allocations as an invalid token. Worse, when the buffer
+ * of a token cannot grow it drops the character (lex_save() ignores the result of
+ * strbuffer_append_byte()), and looks for the quote that it has dropped past the end of
+ * the buffer, writing as it goes. So we watch the allocations ourselves, and that buffer
+ * grows into memory set aside before, when there is no other: the token ends as it should,
+ * and so does the reading, at the next value. */
 static _Thread_local bool out_of_memory;
+static _Thread_local struct {
+	char *p;
+	size_t size, used;
+} aside;
+
+enum { TOKEN_BUFFER_MIN = 32, ASIDE_SMALL = 1024 };
+
+/* The buffer of a token doubles from 16 bytes on: these are the sizes that it asks for. */
+static void *from_aside(size_t n)
+{
+	void *p = aside.p + aside.used;
+
+	if (n < TOKEN_BUFFER_MIN || (n & (n - 1)) != 0 || n > aside.size)
+		return NULL;
+	/* others, who would take a no, have had it all: rather no process than a wrong one */
+	HP_ASSERT(n <= aside.size - aside.used && "no memory left to read a JSON document");
+	aside.used += n;
+	return p;
+}
 
 static void *watched_alloc(size_t n)
 {
 	void *p = hp_alloc(n);
 
-	if (!p)
-		out_of_memory = true;
-	return p;
+	if (p)
+		return p;
+	out_of_memory = true;
+	return from_aside(n);
+}
+
+static void watched_free(void *p)
+{
+	if ((uintptr_t)p - (uintptr_t)aside.p >= aside.size)
+		hp_free(p);
 }
 
 /* jansson allocates through our door too, so tests can make it fail. Before
  * main(), because the functions may not change while values are alive. */
 __attribute__((constructor)) static void use_our_heap(void)
 {
-	json_set_alloc_funcs(watched_alloc, hp_free);
+	json_set_alloc_funcs(watched_alloc, watched_free);
 }
 
-/* Looks at nesting before the recursive parser does: its own limit is 2048. */
-static int check_depth(const char *p, size_t n, const char *what, struct hp_error *err)
+/* Looks at nesting before the recursive parser does: its own limit is 2048.
+ * *longest: no token has more bytes. */
+static int check_depth(const char *p, size_t n, const char *what, size_t *longest, struct hp_error *err)
 {
 	int depth = 0;
 	bool in_string = false;
-	size_t i;
+	size_t i, begun = 0;
 
+	*longest = 0;
 	for (i = 0; i < n; i++) {
 		if (in_string) {
 			if (p[i] == '\\')
 				i++;
 			else if (p[i] == '"')
 				in_string = false;
-		} else if (p[i] == '"') {
-			in_string = true;
-		} else if (p[i] == '{' || p[i] == '[') {
-			if (++depth > HP_JSON_DEPTH_MAX)
-				return hp_fail(err, HP_E_INVALID, "%s: nested deeper than %d levels",
-					       what, HP_JSON_DEPTH_MAX);
-		} else if (p[i] == '}' || p[i] == ']') {
-			depth--;
+			continue;
 		}
+		if (p[i] != '"' && p[i] != ',' && p[i] != ':' && p[i] != '{' && p[i] != '[' && p[i] != '}' && p[i] != ']')
+			continue;
+		*longest = i - begun > *longest ? i - begun : *longest;
+		begun = i;
+		if (p[i] == '"')
+			in_string = true;
+		else if ((p[i] == '{' || p[i] == '[') && ++depth > HP_JSON_DEPTH_MAX)
+			return hp_fail(err, HP_E_INVALID, "%s: nested deeper than %d levels", what, HP_JSON_DEPTH_MAX);
+		else if (p[i] == '}' || p[i] == ']')
+			depth--;
 	}
+	*longest = n - begun > *longest ? n - begun : *longest;
 	return 0;
 }
 
@@ -84,16 +121,31 @@ static const char *rule_of(enum json_error_code code)
 
 json_t *hp_json_parse(const char *p, size_t n, const char *what, struct hp_error *err)
 {
+	_Alignas(max_align_t) char small[ASIDE_SMALL];
+	char *large = NULL;
 	json_error_t e = {0};
-	json_t *v;
+	json_t *v = NULL;
+	size_t longest, size;
 
-	if (check_depth(p, n, what, err) < 0)
+	if (check_depth(p, n, what, &longest, err) < 0)
 		return NULL;
-	out_of_memory = false;
-	v = json_loadb(n ? p : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
-	if (v && !out_of_memory)
+	size = 4 * longest + 128; /* all its doublings: twice the last, which is twice the token */
+	out_of_memory = size > sizeof small && !(large = hp_alloc(size));
+	if (!out_of_memory) {
+		aside.p = large ? large : small;
+		aside.size = large ? size : sizeof small;
+		aside.used = 0;
+		v = json_loadb(n ? p : "", n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
+		if (v && out_of_memory) {
+			json_decref(v);
+			v = NULL;
+		}
+		aside.p = NULL;
+		aside.size = aside.used = 0;
+		hp_free(large);
+	}
+	if (v)
 		return v;
-	json_decref(v);
 	if (out_of_memory)
 		hp_fail(err, HP_E_NOMEM, "%s: no memory left to read it", what);
 	else

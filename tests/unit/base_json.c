@@ -246,6 +246,21 @@ START_TEST(every_allocation_may_fail)
 }
 END_TEST
 
+/* The quote that ends a text is the one that needs the larger buffer, whatever its size. */
+START_TEST(a_token_ends_although_its_buffer_cannot_grow)
+{
+	char text[2100];
+
+	for (size_t n = 0; n < 2050; n += n < 70 || (n > 1010 && n < 1030) ? 1 : 47) {
+		text[0] = '"';
+		memset(text + 1, 'x', n);
+		memcpy(text + 1 + n, "\"", 2);
+		hp_sweep(read_and_write, text);
+	}
+}
+END_TEST
+
 HP_SUITE("base json", writing_is_canonical, numbers_keep_their_kind, reals_read_back_equal,
 	 bad_documents_are_refused, messages_do_not_quote_the_document, depth_is_limited,
-	 writing_stops_at_the_maximum, readers_fall_back, every_allocation_may_fail)
+	 writing_stops_at_the_maximum, readers_fall_back, every_allocation_may_fail,
+	 a_token_ends_although_its_buffer_cannot_grow)

@@ -79,6 +79,7 @@ START_TEST(arena_has_a_maximum)
 	struct hp_arena *a = hp_arena_new(10000);
 	volatile size_t huge = SIZE_MAX;
 
+	ck_assert_ptr_nonnull(a);
 	ck_assert_ptr_null(hp_arena_alloc(a, 10001));
 	ck_assert_ptr_null(hp_arena_alloc(a, huge));
 	ck_assert_ptr_null(hp_arena_strndup(a, "x", huge));
@@ -99,6 +100,7 @@ START_TEST(arena_copies_text)
 	struct hp_arena *a = hp_arena_new(100000);
 	char *long_text;
 
+	ck_assert_ptr_nonnull(a);
 	ck_assert_str_eq(hp_arena_strdup(a, "refund"), "refund");
 	ck_assert_ptr_null(hp_arena_strdup(a, NULL));
 	ck_assert_str_eq(hp_arena_strndup(a, "refund", 3), "ref");

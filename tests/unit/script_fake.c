@@ -302,6 +302,7 @@ START_TEST(allocations_may_fail)
 
 	hp_alloc_fail_at(0);
 	g = hp_fake_load("pay", dir, (struct hp_bytes){NULL, 0}, &err);
+	ck_assert_ptr_nonnull(g);
 	ck_assert_int_eq(hp_fake_handle(g, &rq, &rs, &err), 0);
 	hp_fake_free(g);
 	total = hp_alloc_count();

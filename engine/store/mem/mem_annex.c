@@ -80,6 +80,7 @@ void mem_annex_put(struct mem_store *m, const struct hp_transition *t)
 		const struct hp_annex *x = &t->annexes[i];
 		json_t *doc = hp_json_parse(x->doc.p, x->doc.n, x->kind, NULL);
 
+		HP_ASSERT(doc && "no memory left"); /* it was read before */
 		/* it may have added runs, and the table of runs may be elsewhere now */
 		kind_of(x->kind)->put(m, mem_run_find(&m->w, t->run_id), t, doc);
 		json_decref(doc);

@@ -139,7 +139,7 @@ select string_agg(x.what, E'\n') from (
 	union all select format('run %s is over and on a list', s.run_id) from run_state s join ready y on y.run_id = s.run_id
 		where s.status > 3 and y.engine_id is not null
 	union all select format('run %s is paused and on a list', s.run_id) from run_state s join ready y on y.run_id = s.run_id
-		where s.pause and not s.cancel and y.engine_id is null and s.phase not in (2, 5)
+		where s.pause and not s.cancel and y.engine_id is null and s.status <> 1 -- whoever claims one that runs parks it
 	union all select format('key %s of %s is had by %s runs', encode(key_hash, 'hex'), workflow, count(*)) from run_key where not freed
 		group by workflow, key_hash having count(*) > 1
 	union all select format('a key of %s belongs to no run', k.workflow) from run_key k where not exists (select from run r where r.id = k.run_id)
