@@ -188,10 +188,15 @@ static void check_run(const struct mem_run *was, const struct mem_run *is, struc
 	check_arm(was, is);
 }
 
+static bool writes(struct x_step s)
+{
+	return s.kind == S_WRITE || (s.kind == S_LATE && s.b == 0);
+}
+
 /* 11: who no longer owns the run, or has not seen its last write, changes nothing. */
 static void check_fenced(struct x_step s, const struct x_saved *before)
 {
-	if (s.kind != S_WRITE || !x_wrote_stale)
+	if (!writes(s) || !x_wrote_stale)
 		return;
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		const struct mem_run *was = x_saved_run(before, id);
@@ -204,15 +209,13 @@ static void check_fenced(struct x_step s, const struct x_saved *before)
 /* 15: a message is read once by a run. */
 static void check_mail(struct x_step s)
 {
-	const struct x_hand *h = &H[s.a][s.b];
+	const struct hp_transition *t = s.kind == S_LATE ? &x_landed : &H[s.a][s.b].m.t;
 
-	if (s.kind != S_WRITE || s.c == HP_MEM_FAIL || x_wrote_stale || h->m.t.consume_mail == 0)
+	if (!writes(s) || x_wrote_stale || t->consume_mail == 0 || x_run(t->run_id)->row.rev == t->rev)
 		return;
-	if (h->at == AT_WRITTEN && h->res.outcome != HP_COMMIT_OK)
-		return;
-	HP_ASSERT(h->m.t.consume_mail < X_MAILS);
-	X_MUST(++X.consumed[h->run][h->m.t.consume_mail] == 1, "run %lld read message %lld twice", (long long)h->run,
-	       (long long)h->m.t.consume_mail);
+	HP_ASSERT(t->consume_mail < X_MAILS);
+	X_MUST(++X.consumed[t->run_id][t->consume_mail] == 1, "run %lld read message %lld twice", (long long)t->run_id,
+	       (long long)t->consume_mail);
 }
 
 /* 6: a statement and its transition, both or neither. */
@@ -220,7 +223,7 @@ static void check_statement(struct x_step s)
 {
 	int n = 0, committed = 0;
 
-	if (s.kind != S_WRITE)
+	if (!writes(s))
 		return;
 	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, h)
 		n += h->in_sql;
