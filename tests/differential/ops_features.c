@@ -84,8 +84,7 @@ static void op_schedule(void)
 {
 	static const char *const names[] = { "schedule_pause", "schedule_resume", "schedule_run", "schedule", "schedules" };
 	const json_t *row = d_any("schedule");
-	bool paused = hp_json_int(row, "paused_at", 0) > 0;
-	const char *name = paused && d_chance(25) ? "schedule_pause" : names[d_rnd(5)];
+	const char *name = names[d_rnd(5)];
 	char args[160];
 
 	if (strcmp(name, "schedules") == 0)
@@ -131,22 +130,6 @@ static unsigned drawn_version(const char *of)
 	return 1 + d_rnd((uint32_t)d_rows("secret_version") + 2);
 }
 
-/* What is there with a value is promoted or retired: by itself that hardly ever meets. */
-static bool op_version(void)
-{
-	const json_t *row = d_any("secret_version");
-	bool pending = row && strcmp(hp_json_str(row, "state"), "pending") == 0;
-	char args[160], version[40] = "";
-
-	if (!row)
-		return false;
-	if (!pending || d_chance(70)) /* without one it is the newest that is pending, or the one before */
-		snprintf(version, sizeof version, ",\"version\":%lld", (long long)hp_json_int(row, "version", 0));
-	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", hp_json_str(row, "name"), version);
-	door(pending && d_chance(60) ? "secret_promote" : "secret_retire", "engine", args);
-	return true;
-}
-
 static void op_secret(void)
 {
 	static const char *const names[] = { "secret_reserve", "secret_reserve", "secret_put", "secret_put", "secret_promote", "secret_retire", "secret_reseal", "secrets", "secrets_live" };
@@ -154,8 +137,6 @@ static void op_secret(void)
 	const char *name = names[d_rnd(9)], *of = d_chance(85) ? "API_KEY" : d_chance(80) ? "OTHER" : d_chance(50) ? "bad name" : "NOBODY";
 	char args[320], version[40] = "";
 
-	if (d_chance(40) && op_version())
-		return;
 	if (d_chance(70) || strcmp(name, "secret_put") == 0 || strcmp(name, "secret_reseal") == 0)
 		snprintf(version, sizeof version, ",\"version\":%u", drawn_version(of));
 	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", of, version);
