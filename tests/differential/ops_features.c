@@ -84,7 +84,8 @@ static void op_schedule(void)
 {
 	static const char *const names[] = { "schedule_pause", "schedule_resume", "schedule_run", "schedule", "schedules" };
 	const json_t *row = d_any("schedule");
-	const char *name = names[d_rnd(5)];
+	bool paused = hp_json_int(row, "paused_at", 0) > 0;
+	const char *name = paused && d_chance(25) ? "schedule_pause" : names[d_rnd(5)];
 	char args[160];
 
 	if (strcmp(name, "schedules") == 0)
@@ -118,16 +119,32 @@ static void op_breaker(void)
 /* ---- secrets ---- */
 
 /* A version that there may be: mostly one that was reserved. */
-static unsigned drawn_version(const char *of)
+static int64_t drawn_version(const char *of)
 {
 	for (size_t i = 0; i < d_rows("secret"); i++) {
 		const char *name = hp_json_str(d_row("secret", i), "name");
 		int64_t last = hp_json_int(d_row("secret", i), "last_version", 0);
 
 		if (name && strcmp(name, of) == 0 && last > 0 && d_chance(75))
-			return 1 + d_rnd((uint32_t)last);
+			return d_chance(70) ? last : 1 + d_rnd((uint32_t)last);
 	}
 	return 1 + d_rnd((uint32_t)d_rows("secret_version") + 2);
+}
+
+/* What is there with a value is promoted or retired: by itself that hardly ever meets. */
+static bool op_version(void)
+{
+	const json_t *row = d_any("secret_version");
+	bool pending = row && strcmp(hp_json_str(row, "state"), "pending") == 0;
+	char args[160], version[40] = "";
+
+	if (!row)
+		return false;
+	if (!pending || d_chance(70)) /* without one it is the newest that is pending, or the one before */
+		snprintf(version, sizeof version, ",\"version\":%lld", (long long)hp_json_int(row, "version", 0));
+	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", hp_json_str(row, "name"), version);
+	door(pending && d_chance(60) ? "secret_promote" : "secret_retire", "engine", args);
+	return true;
 }
 
 static void op_secret(void)
@@ -137,8 +154,10 @@ static void op_secret(void)
 	const char *name = names[d_rnd(9)], *of = d_chance(85) ? "API_KEY" : d_chance(80) ? "OTHER" : d_chance(50) ? "bad name" : "NOBODY";
 	char args[320], version[40] = "";
 
+	if (d_chance(40) && op_version())
+		return;
 	if (d_chance(70) || strcmp(name, "secret_put") == 0 || strcmp(name, "secret_reseal") == 0)
-		snprintf(version, sizeof version, ",\"version\":%u", drawn_version(of));
+		snprintf(version, sizeof version, ",\"version\":%lld", (long long)drawn_version(of));
 	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", of, version);
 	if (strcmp(name, "secret_put") == 0)
 		snprintf(args, sizeof args, "{\"name\":\"%s\"%s,\"sealed\":\"%s\",\"key_id\":\"k1\",\"fingerprint\":\"f\"%s%s}", of, version,
