@@ -347,9 +347,8 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 			and (a.status <> 'approved' or a.decided_at > l.at) then
 		format('the run went on at %s with this approval %s', say_time(l.at), case when a.status = 'approved' then 'given later' else a.status end)
 	when s.signed_visit = a.visit and a.status <> 'approved' then format('the run is to send its request, and it is %s', a.status)
-	when s.signed_visit = a.visit and s.phase = 2 and s.status = 1 and s.request_hash is distinct from a.request_sha256
-			and state_summary(run_digest(s.run_id), (select (n - 1)::int from jsonb_array_elements(states_of(run_digest(s.run_id)))
-				with ordinality x(st, n) where st ->> 'of' = state_name(run_digest(s.run_id), s.state) limit 1)) ->> 'name' = a.state_name then
+	when s.signed_visit = a.visit and s.phase = 2 and s.status = 1 and s.signed_for = s.state
+			and s.request_hash is distinct from a.request_sha256 then
 		'the admitted request is not the one that was signed'
 	end as what) b
 	where a.run_id >= p_from and a.run_id < p_until and b.what is not null

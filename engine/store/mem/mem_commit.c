@@ -46,6 +46,10 @@ static int check_signed(const struct mem_store *m, const struct hp_transition *t
 
 	if (!t->admits || !t->sends_signed)
 		return 0;
+	if (t->after.signed_for != t->after.state)
+		return hp_fail(err, HP_E_CONFLICT,
+			       "run %lld may not send: what was signed in visit %d is for another state",
+			       (long long)t->run_id, (int)t->after.signed_visit);
 	a = mem_approval_of(&m->w, t->run_id, t->after.signed_visit);
 	if (!a || a->status != MEM_APPROVED)
 		return hp_fail(err, HP_E_CONFLICT, "run %lld may not send: approval of visit %d is %s",

@@ -369,6 +369,7 @@ static void sending(struct hp_transition *t, const struct c_run *r, const char *
 	c_begin(t, r);
 	c_enter(t, S_REFUND);
 	t->after.signed_visit = r->row.visit;
+	t->after.signed_for = S_REFUND;
 	c_admit(t, request, "k", false);
 	t->sends_signed = true;
 }
@@ -397,6 +398,20 @@ START_TEST(another_request_than_the_signed_one_is_refused)
 	res = c_commit(&t);
 	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
 	ck_assert_ptr_nonnull(strstr(res.message, "not the one that was signed"));
+}
+END_TEST
+
+START_TEST(what_was_signed_for_another_state_is_refused)
+{
+	struct c_run r = approved("POST /v1/refunds");
+	struct hp_transition t;
+	struct c_result res;
+
+	sending(&t, &r, "POST /v1/refunds");
+	t.after.signed_for = S_REVIEW;
+	res = c_commit(&t);
+	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
+	ck_assert_ptr_nonnull(strstr(res.message, "is for another state"));
 }
 END_TEST
 
@@ -443,6 +458,7 @@ TCase *contract_approvals(void)
 	tcase_add_test(t, an_approval_that_was_held_is_open_again_after_a_retry);
 	tcase_add_test(t, the_signed_request_is_sent);
 	tcase_add_test(t, another_request_than_the_signed_one_is_refused);
+	tcase_add_test(t, what_was_signed_for_another_state_is_refused);
 	tcase_add_test(t, an_unapproved_request_is_refused);
 	return t;
 }

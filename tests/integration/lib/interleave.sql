@@ -29,7 +29,7 @@ begin
 	v_sql := v_sql || format($f$p_run => array[%s]::bigint[], p_epoch => array[%s]::bigint[], p_rev => array[%s]::bigint[],
 		p_move => array[%s]::bigint[], p_disposition => array[%s]::bigint[], p_visit => array[%s]::bigint[], p_state => array[%s]::bigint[],
 		p_status => array[%s]::bigint[], p_phase => array[%s]::bigint[], p_attempt => '{0}', p_failures => '{0}', p_entered_at => '{0}',
-		p_first_sent_at => '{0}', p_sent_at => '{0}', p_due_at => '{0}', p_signed_visit => '{0}', p_held_class => '{0}', p_command => '{0}',
+		p_first_sent_at => '{0}', p_sent_at => '{0}', p_due_at => '{0}', p_signed_visit => '{0}', p_signed_for => '{0}', p_held_class => '{0}', p_command => '{0}',
 		p_claims => '{0}', p_from_state => '{0}', p_from_visit => '{1}', p_flags => '{0}', p_outcome => '{0}', p_consume => '{0}',
 		p_hash => array[null]::bytea[], p_run_code => array[null]::text[], p_code => array[null]::text[], p_message => array[null]::text[],
 		p_result => array[null]::jsonb[], p_save_ord => '{}', p_save_name => '{}', p_save_value => '{}',
