@@ -327,12 +327,12 @@ START_TEST(a_signature_stays_with_its_call)
 	c = approved();
 	hold(&c, false);
 	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2, signed_for = 4"); /* TELL, which has another place and name now */
-	fx_deploy(&f, "refund", "{\"states\":[{\"name\":\"write\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"done\"}]},"
-		"{\"name\":\"pay\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"write\"}]},"
+	fx_deploy(&f, "refund", "{\"states\":[{\"name\":\"pay\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"write\"}]},"
+		"{\"name\":\"write\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"done\"}]},"
 		"{\"name\":\"done\",\"kind\":\"succeed\"}]}");
 	refused("move", MOVE, "what was signed is for its state \"tell\", and that is no call of that version");
 	door("move", "{\"run\": 1, \"to\": \"current\", \"reason\": \"r\", \"map\": {\"tell\": \"write\"}}");
-	ck_assert_int_eq(fx_int(&f, "select signed_for from holdpoint.run_state where signed_visit = 2"), 0);
+	ck_assert_int_eq(fx_int(&f, "select signed_for from holdpoint.run_state where signed_visit = 2"), 1);
 	fx_close(&f);
 }
 END_TEST
