@@ -494,7 +494,10 @@ begin
 		update run_state set in_held = status = 3 where run_id = any(v_runs) and in_held <> (status = 3);
 	end if;
 	if v_flags & 8 <> 0 then
-		update approval a set status = case when p_status[o] = 6 or p_phase[o] = 9 then 'cancelled' else 'expired' end, decided_at = v_now
+		-- The run says that it expired, or it went to a `fail` and says what that says. What else closes it is faster
+		-- than the deadline. (One that turns round where it stands may have a code of long ago.)
+		update approval a set decided_at = v_now, status = case when p_code[o] = 'expired' and p_phase[o] <> 9
+				or p_visit[o] <> p_from_visit[o] and v_now >= a.deadline_at then 'expired' else 'cancelled' end
 			from unnest(v_ok) o
 			where p_flags[o] & 8 <> 0 and a.run_id = p_run[o] and a.visit = p_from_visit[o] and a.status = 'open';
 	end if;
