@@ -275,6 +275,8 @@ struct hp_transition {
 	bool in_sql;                /* part of a `sql` state's own transaction */
 	bool quiet;                 /* parks again and there is nothing to tell: rev is raised
 	                             * without a row of history, as by a claim */
+	bool reread;                /* the row is as a reload found it: an earlier commit of this
+	                             * epoch and rev may still be on its way */
 	bool admits;                /* sets attempt, sent_at, request_hash in `after` */
 	struct hp_bytes request;    /* admits: bytes that will be sent */
 	struct hp_bytes effect_key; /* admits: the key */
@@ -365,6 +367,7 @@ struct hp_machine {
 	const struct hp_definition *def;
 	struct hp_run run;        /* as last committed */
 	int64_t lease_us;         /* for the earliest time of a probe */
+	int32_t reread;           /* the rev that a reload found; 0: it was claimed. Of the driver. */
 	bool separate_admission;  /* admission never shares the commit that enters */
 	int mode;                 /* what the next event answers: private to machine*.c */
 	enum hp_eval asked;       /* the last EVAL, and its index */
@@ -407,6 +410,8 @@ void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, cons
 void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, int64_t due_at,
 			  const char *code, const char *message);
 void hp_step(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* Who looks for t, because its answer was lost, and finds one of its epoch and rev: is that t? */
+bool hp_transition_alone(const struct hp_transition *t);
 
 /* The row of a run that a door just started: visit 1, states[0], epoch 0 or 1. */
 void hp_run_start(struct hp_run *run, int64_t id, int64_t now);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/mutant.h"
 #include "core/machine_private.h"
 
 static const struct hp_bytes nothing = { NULL, 0 };
@@ -28,12 +29,20 @@ void hp_m_copy_text(char *dst, size_t size, const char *src)
 	dst[n] = 0;
 }
 
+/* One that was lost before the reload may land after it, and then it is that one which is found:
+ * made of what was known then, and not of what is known now. */
+bool hp_transition_alone(const struct hp_transition *t)
+{
+	return HP_GUARD(look_reread, !t->reread);
+}
+
 void hp_m_begin(struct hp_machine *m)
 {
 	memset(&m->t, 0, sizeof m->t);
 	m->t.run_id = m->run.id;
 	m->t.epoch = m->run.epoch;
 	m->t.rev = m->run.rev;
+	m->t.reread = m->reread == m->run.rev;
 	m->t.from_state = m->run.state;
 	m->t.from_visit = m->run.visit;
 	m->t.after = m->run;

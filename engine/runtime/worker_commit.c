@@ -265,6 +265,7 @@ static void on_reload(void *arg, int64_t now, const struct hp_claimed *runs, int
 		hp_w_let_go(r, false);
 		return;
 	}
+	r->reread = runs[0].run.rev;
 	if (hp_w_draining(r->w))
 		hp_w_let_go(r, true);
 	else

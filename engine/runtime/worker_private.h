@@ -97,6 +97,7 @@ struct hp_owned {
 	int64_t effect_at;           /* boot clock */
 	struct hp_sql_tx *tx;        /* open statement's transaction */
 	bool give_back;              /* HP_HAND_GONE: the store must be told */
+	int32_t reread;              /* the rev that the last reload found; 0: none since the claim */
 	int refusals;                /* of transitions since the last good commit */
 	int unknowns;                /* the same, of commits that were not acknowledged */
 	int64_t reload_at;           /* HP_HAND_RELOAD: not before, on the boot clock */

@@ -241,6 +241,7 @@ static void begin(struct hp_owned *r)
 		return;
 	}
 	hp_machine_init(&r->m, d, &r->run, w->o.lease_us);
+	r->m.reread = r->reread;
 	r->m.separate_admission = w->o.separate_admission || hp_w_draining(w);
 	r->driven = true;
 	r->claimed.now = hp_worker_now(w);
@@ -305,6 +306,7 @@ void hp_w_hold(struct hp_owned *r, const char *code, const char *message)
 	t->run_id = before.id;
 	t->epoch = before.epoch;
 	t->rev = before.rev;
+	t->reread = r->reread == before.rev;
 	t->move = HP_MOVE_HELD;
 	t->disposition = HP_PARK;
 	t->from_state = before.state;

@@ -273,7 +273,8 @@ struct hp_store_ops {
 			int n, hp_ack_cb cb, void *arg);
 	/* Any number; split into transactions of at most HP_BATCH_MAX. A batch that the
 	 * database refuses is bisected until the culprit is alone (REFUSED). A lost
-	 * acknowledgement is looked up by (epoch, rev) before anything is reported. */
+	 * acknowledgement is looked up by (epoch, rev) before anything is reported; when one
+	 * is found and t was made after a reload (hp_transition.reread), CONFLICT is. */
 	void (*commit)(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb,
 		       void *arg);
 

@@ -159,6 +159,8 @@ static uint64_t hand(const struct x_hand *x)
 	if (x->at == AT_WRITTEN)
 		h = mix(mix(h, (uint64_t)x->res.outcome << 8 | (uint64_t)x->res.cancel << 2 | (uint64_t)x->res.pause << 1 |
 				       (uint64_t)x->res.gated), rel(x->res.first_sent_at));
+	if (x->at == AT_COMMIT && owner && r->row.rev != m->t.rev)
+		h = mix(h, (uint64_t)x_looks_written(x));
 	if (x->at == AT_COMMIT || x->at == AT_WRITTEN)
 		return transition(h, &m->t, d);
 	return waiting(row(h, &m->t.after, d), x);
@@ -388,6 +390,24 @@ static uint64_t outside(uint64_t h)
 	return h;
 }
 
+/* What comes too late changes nothing, whatever it says: epoch and rev only rise. */
+static uint64_t late(uint64_t h)
+{
+	uint64_t sum = 0;
+
+	if (x_world->budget[B_LATE] == 0)
+		return h;
+	for (int i = 0; i < X_LATES; i++) {
+		const struct hp_transition *t = &L[i].t;
+
+		if (!L[i].used)
+			continue;
+		sum += x_late_stale(&L[i]) ? mix((uint64_t)t->run_id, 3)
+					   : transition(mix((uint64_t)t->run_id, 5 + (uint64_t)L[i].heard), t, &x_flow_of(x_run(t->run_id))->def);
+	}
+	return mix(h, sum);
+}
+
 uint64_t x_hash(void)
 {
 	uint64_t h = mix(UINT64_C(0x60BD5EED), (uint64_t)x_n_runs());
@@ -401,6 +421,7 @@ uint64_t x_hash(void)
 	h = limits(h);
 	h = breakers(h);
 	h = engines(h);
+	h = late(h);
 	h = outside(h);
 	return h ? h : 1;
 }

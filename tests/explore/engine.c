@@ -122,7 +122,7 @@ static void drive(struct x_hand *h, const struct hp_event *first)
 	HP_ASSERT(0 && "unknown action");
 }
 
-static void load(struct x_hand *h, const struct hp_claimed *c)
+static void load(struct x_hand *h, const struct hp_claimed *c, int32_t reread)
 {
 	struct hp_event ev = { .type = HP_EV_CLAIMED, .now = X.now, .cancel = c->run.cancel, .pause = c->run.pause,
 			       .decision = c->decision, .mail_id = c->mail_id, .mail_wait = c->mail_wait };
@@ -139,6 +139,7 @@ static void load(struct x_hand *h, const struct hp_claimed *c)
 	ev.mail = x_keep(c->mail);
 	ev.command_value = x_keep(c->command_value);
 	hp_machine_init(&h->m, &x_flows[x_run(h->run)->bundle].def, &c->run, X_LEASE);
+	h->m.reread = reread;
 	drive(h, &ev);
 }
 
@@ -150,16 +151,25 @@ static struct x_hand *free_hand(int e)
 	return NULL;
 }
 
-static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+static void taken(struct x_hand *h, const struct hp_claimed *runs, int n, const struct hp_error *err, bool again)
 {
-	struct x_hand *h = arg;
-
-	(void)now;
 	HP_ASSERT(n <= 1);
 	h->at = AT_NONE;
 	h->refusals = 0;
 	if (!err && n == 1)
-		load(h, &runs[0]);
+		load(h, &runs[0], again ? runs[0].run.rev : 0);
+}
+
+static void on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	(void)now;
+	taken(arg, runs, n, err, false);
+}
+
+static void on_reload(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
+{
+	(void)now;
+	taken(arg, runs, n, err, true);
 }
 
 bool x_claim(int e)
@@ -185,7 +195,9 @@ void x_reload(int e, int hand)
 {
 	struct x_hand *h = &H[e][hand];
 
-	x_store->ops->reload(x_store, X.engines[e].id, h->run, h->epoch, on_claim, h);
+	if (x_run(h->run)->row.epoch == h->epoch)
+		X.heard[h->run][x_run(h->run)->row.visit] = 0; /* it knows what the row says */
+	x_store->ops->reload(x_store, X.engines[e].id, h->run, h->epoch, on_reload, h);
 	x_store->ops->pump(x_store);
 }
 
@@ -197,6 +209,8 @@ static void on_commit(void *arg, int64_t now, const struct hp_commit_result *res
 
 	(void)now;
 	HP_ASSERT(n == 1);
+	if (!h) /* it is late */
+		return;
 	h->at = AT_WRITTEN;
 	h->res.outcome = res->outcome;
 	h->res.cancel = res->cancel;
@@ -214,15 +228,15 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 }
 
 /* The statement ran when the machine was told of its rows; nobody sees it before this. */
-static void write_sql(struct x_hand *h)
+static void write_sql(const struct hp_transition *t, const char *token, struct x_hand *hears)
 {
-	struct hp_sql_state st = { .run_id = h->run, .epoch = h->epoch, .token = h->token, .mode = HP_SQL_EXEC };
+	struct hp_sql_state st = { .run_id = t->run_id, .epoch = t->epoch, .token = token, .mode = HP_SQL_EXEC };
 	struct hp_sql_tx *tx = NULL;
 
 	x_store->ops->sql_run(x_store, &st, on_rows, &tx);
 	x_store->ops->pump(x_store);
 	HP_ASSERT(tx);
-	x_store->ops->sql_commit(x_store, tx, h->token, &h->m.t, on_commit, h);
+	x_store->ops->sql_commit(x_store, tx, token, t, on_commit, hears);
 }
 
 static void sql_ran(void *arg, const struct hp_sql_state *st, struct hp_sql_rows *rows)
@@ -241,23 +255,48 @@ static void sql_ended(void *arg, int64_t run, bool committed)
 		X.ledger[run][sql_visit]++;
 }
 
-bool x_write(int e, int hand, enum hp_mem_fate how)
+/* hears: NULL: nobody. */
+void x_commit(const struct hp_transition *t, const char *token, enum hp_mem_fate how, struct x_hand *hears)
 {
-	struct x_hand *h = &H[e][hand];
-	const struct hp_transition *t = &h->m.t;
 	const struct hp_mem_sql hook = { sql_ran, sql_ended, NULL };
-	const struct mem_run *r = x_run(h->run);
 
-	x_wrote_stale = r->row.epoch != h->epoch || r->row.rev != t->rev || hp_status_final(r->row.status);
 	fate = how;
 	sql_visit = t->from_visit;
 	hp_mem_set_fate(x_store, decide, NULL);
 	hp_mem_set_sql(x_store, &hook);
 	if (t->in_sql)
-		write_sql(h);
+		write_sql(t, token, hears);
 	else
-		x_store->ops->commit(x_store, &t, 1, on_commit, h);
+		x_store->ops->commit(x_store, &t, 1, on_commit, hears);
 	x_store->ops->pump(x_store);
+}
+
+/* What the look tells of a row that it takes for this one. */
+static void looked(struct x_hand *h)
+{
+	const struct mem_run *r = x_run(h->run);
+	const struct hp_transition *t = &h->m.t;
+
+	h->at = AT_WRITTEN;
+	h->res.outcome = HP_COMMIT_OK;
+	h->res.cancel = r->row.cancel;
+	h->res.pause = r->row.pause;
+	h->res.gated = false;
+	h->res.first_sent_at = t->admits && t->business_key && r->row.first_sent_at != t->after.first_sent_at ? r->row.first_sent_at : 0;
+}
+
+bool x_write(int e, int hand, int how)
+{
+	struct x_hand *h = &H[e][hand];
+	const struct hp_transition *t = &h->m.t;
+	const struct mem_run *r = x_run(h->run);
+
+	x_wrote_stale = r->row.epoch != h->epoch || r->row.rev != t->rev || hp_status_final(r->row.status);
+	if (how == HP_MEM_LATE)
+		x_late_put(h);
+	x_commit(t, h->token, how == HP_MEM_LATE || how == X_LOOKED ? HP_MEM_FAIL : (enum hp_mem_fate)how, h);
+	if (how == X_LOOKED)
+		looked(h);
 	return true;
 }
 

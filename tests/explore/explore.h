@@ -6,6 +6,7 @@
  *   engine.c      an engine around hp_step(), as runtime/worker_*.c drives it
  *   evals.c       what expressions and connectors' requests come to
  *   outside.c     providers, requests in the air, the database of `sql` states, the clock
+ *   late.c        commits that land when nobody waits for them any more
  *   doors.c       what people, applications and webhooks do
  *   steps.c       which steps are enabled, taking one, saying it in words
  *   invariants.c  what must hold after every step and in every state
@@ -40,6 +41,7 @@ enum {
 	X_STEPS = 96,
 	X_DEPTH = 400,
 	X_MAILS = 6,
+	X_LATES = 2,
 	X_PROBES = 1,          /* of a breaker that is half-open */
 	X_OPEN_US = 7000000,
 };
@@ -50,6 +52,7 @@ enum x_budget {
 	B_PAUSE,        /* an engine stops for a while, then goes on as if nothing were */
 	B_ACK_LOST,     /* a commit is written, its acknowledgement lost */
 	B_COMMIT_FAIL,  /* a commit is not written, and nobody knows */
+	B_LATE,         /* … and lands later, or never */
 	B_REFUSE,       /* a provider does not act, and says so: try again */
 	B_DECLINE,      /* a provider refuses for good */
 	B_LOSE_REQUEST, /* a request is lost on its way */
@@ -153,8 +156,15 @@ struct x_state {
 	int8_t heard[X_RUNS + 1][X_VISITS];   /* what came of the effect */
 	int8_t consumed[X_RUNS + 1][X_MAILS]; /* a run has read a message */
 };
+struct x_late { /* a commit on its way, and nobody waits for it */
+	bool used;
+	int8_t heard;           /* what its sender had heard */
+	char token[65];
+	struct hp_transition t; /* its texts are kept for ever */
+};
 extern struct x_state X;
 extern struct x_hand H[X_ENGINES][X_HANDS];
+extern struct x_late L[X_LATES];
 extern struct hp_store *x_store;
 extern const struct x_world *x_world;
 extern struct x_flow x_flows[X_FLOWS];
@@ -192,7 +202,11 @@ void x_forget_rendered(void); /* another store */
 /* ---- engine.c: each false when nothing happened ---- */
 void x_register(int e);
 bool x_claim(int e);
-bool x_write(int e, int hand, enum hp_mem_fate fate);
+/* One more end of a write than the store in memory has: the answer is lost, and the look that
+ * follows (store/pg/commit.c) says that it was written. */
+#define X_LOOKED (HP_MEM_LATE + 1)
+bool x_write(int e, int hand, int fate);
+void x_commit(const struct hp_transition *t, const char *token, enum hp_mem_fate fate, struct x_hand *hears);
 void x_ack(int e, int hand);
 void x_reload(int e, int hand);
 void x_sql(int e, int hand, bool fails);
@@ -204,6 +218,14 @@ bool x_in_time(int e, int hand); /* its request may still leave */
 void x_unsent(int e, int hand);
 bool x_marked_dead(int e);
 extern bool x_wrote_stale; /* the last commit was of one who no longer owned the run */
+
+/* ---- late.c ---- */
+void x_late_put(const struct x_hand *h);
+void x_late_land(int slot);
+void x_late_lose(int slot);
+extern struct hp_transition x_landed; /* the last that came */
+bool x_late_stale(const struct x_late *l);
+bool x_looks_written(const struct x_hand *h);
 
 /* ---- outside.c ---- */
 void x_send(int e, int hand);
@@ -223,7 +245,7 @@ void x_first_runs(void);
 /* ---- steps.c ---- */
 enum x_kind {
 	S_COIN, S_CLAIM, S_WRITE, S_ACK, S_RELOAD, S_SEND, S_SQL, S_LAND, S_DELIVER, S_TIME, S_BEAT,
-	S_CRASH, S_PAUSE, S_RESUME, S_DOOR, S_UNPAUSE
+	S_CRASH, S_PAUSE, S_RESUME, S_DOOR, S_UNPAUSE, S_LATE
 };
 struct x_step { uint8_t kind, a, b, c; };
 int x_enabled(struct x_step out[X_STEPS]);

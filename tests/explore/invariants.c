@@ -191,10 +191,15 @@ static void check_run(const struct mem_run *was, const struct mem_run *is, struc
 	check_arm(was, is);
 }
 
+static bool writes(struct x_step s)
+{
+	return s.kind == S_WRITE || (s.kind == S_LATE && s.b == 0);
+}
+
 /* 11: who no longer owns the run, or has not seen its last write, changes nothing. */
 static void check_fenced(struct x_step s, const struct x_saved *before)
 {
-	if (s.kind != S_WRITE || !x_wrote_stale)
+	if (!writes(s) || !x_wrote_stale)
 		return;
 	for (int64_t id = 1; id <= x_n_runs(); id++) {
 		const struct mem_run *was = x_saved_run(before, id);
@@ -207,15 +212,13 @@ static void check_fenced(struct x_step s, const struct x_saved *before)
 /* 15: a message is read once by a run. */
 static void check_mail(struct x_step s)
 {
-	const struct x_hand *h = &H[s.a][s.b];
+	const struct hp_transition *t = s.kind == S_LATE ? &x_landed : &H[s.a][s.b].m.t;
 
-	if (s.kind != S_WRITE || s.c == HP_MEM_FAIL || x_wrote_stale || h->m.t.consume_mail == 0)
+	if (!writes(s) || x_wrote_stale || t->consume_mail == 0 || x_run(t->run_id)->row.rev == t->rev)
 		return;
-	if (h->at == AT_WRITTEN && h->res.outcome != HP_COMMIT_OK)
-		return;
-	HP_ASSERT(h->m.t.consume_mail < X_MAILS);
-	X_MUST(++X.consumed[h->run][h->m.t.consume_mail] == 1, "run %lld read message %lld twice", (long long)h->run,
-	       (long long)h->m.t.consume_mail);
+	HP_ASSERT(t->consume_mail < X_MAILS);
+	X_MUST(++X.consumed[t->run_id][t->consume_mail] == 1, "run %lld read message %lld twice", (long long)t->run_id,
+	       (long long)t->consume_mail);
 }
 
 /* 6: a statement and its transition, both or neither. */
@@ -223,7 +226,7 @@ static void check_statement(struct x_step s)
 {
 	int n = 0, committed = 0;
 
-	if (s.kind != S_WRITE)
+	if (!writes(s))
 		return;
 	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, h)
 		n += h->in_sql;
@@ -472,6 +475,39 @@ static void check_done(const struct mem_history *h)
 	X_MUST(acted, "run %lld went on from visit %d, and its effect never happened", (long long)h->run, (int)h->from_visit);
 }
 
+static bool goes_back(int64_t run)
+{
+	MEM_EACH(x_tables(), T_UNWINDING, struct mem_unwinding, u)
+		if (u->run == run)
+			return true;
+	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, h)
+		if (h->run == run && h->move == HP_MOVE_COMMANDED && mem_same(h->code, hp_bytes_of("undo")))
+			return true;
+	return false;
+}
+
+static bool state_acted(int64_t run, int state)
+{
+	for (int i = 0; i < X.n_effects; i++)
+		if (X.effects[i].run == run && X.effects[i].state == state && X.effects[i].acts > 0)
+			return true;
+	return false;
+}
+
+/* Who was to go back, and has ended, has taken back what it had done. (No world has a door that
+ * lets go of an undo.) */
+static void check_undone(const struct mem_run *r)
+{
+	const struct hp_definition *d = &x_flow_of(r)->def;
+
+	if (!hp_status_final(r->row.status) || !goes_back(r->row.id))
+		return;
+	X_MUST(r->row.status != HP_SUCCEEDED, "run %lld was to go back, and went on to its end", (long long)r->row.id);
+	for (int i = 0; i < d->n_states; i++)
+		X_MUST(!d->states[i].has_undo || !state_acted(r->row.id, i) || state_acted(r->row.id, d->states[i].undo),
+		       "run %lld went back, and \"%s\" is not undone", (long long)r->row.id, d->states[i].name);
+}
+
 static bool in_queue_of_another(int64_t run)
 {
 	for (int64_t id = 1; id <= x_n_runs(); id++)
@@ -489,6 +525,7 @@ void x_check_rest(void)
 		X_MUST(hp_status_final(r->row.status) || r->row.status == HP_HELD || r->row.pause || in_queue_of_another(id) ||
 			       (r->row.phase == HP_PH_JOINING && r->row.status == HP_WAITING),
 		       "run %lld is %s, and nothing will ever move it", (long long)id, hp_status_name(r->row.status));
+		check_undone(r);
 		X_MUST(r->engine == 0, "run %lld is in the hands of engine %lld for ever", (long long)id, (long long)r->engine);
 	}
 	MEM_EACH(x_tables(), T_HISTORY, struct mem_history, h)

@@ -22,7 +22,7 @@ static struct {
 	uint64_t *seen;      /* hashes; 0: free */
 	uint16_t *at;        /* the least depth each was met at; NULL: not needed */
 	size_t cap, used;
-	struct x_saved *level[X_DEPTH + 1];
+	struct x_saved *level[X_DEPTH + 1], *healing;
 	struct x_step path[X_DEPTH], best[X_DEPTH];
 	int best_n;          /* of a way to what is wrong; 0: none */
 	int limit;           /* how deep it goes */
@@ -125,15 +125,19 @@ static bool heal(void)
 {
 	struct x_step steps[X_STEPS];
 
+	if (!S.healing)
+		S.healing = x_saved_new();
 	for (int k = 0; k < HEAL_STEPS && !x_wrong[0]; k++) {
 		int n = x_enabled(steps), i = 0;
 
+		x_save(S.healing);
 		while (i < n && (x_is_fault(steps[i]) || !x_take(steps[i])))
 			i++;
 		if (i == n) {
 			x_check_rest();
 			return !x_wrong[0];
 		}
+		x_check_step(steps[i], S.healing);
 		x_check_state();
 	}
 	if (!x_wrong[0])
@@ -234,6 +238,9 @@ static void release(void)
 		if (S.level[i])
 			x_saved_free(S.level[i]);
 	memset(S.level, 0, sizeof S.level);
+	if (S.healing)
+		x_saved_free(S.healing);
+	S.healing = NULL;
 	x_end();
 }
 

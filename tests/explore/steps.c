@@ -5,7 +5,7 @@
 #include <string.h>
 
 const char *const x_budget_names[B__COUNT] = {
-	"crashes", "stops", "lost acknowledgements", "failed commits", "refusals", "declined", "lost requests",
+	"crashes", "stops", "lost acknowledgements", "failed commits", "late commits", "refusals", "declined", "lost requests",
 	"lost replies", "failed statements", "approvals", "rejections", "cancels", "pauses", "retries", "skips",
 	"give ups", "undos", "events", "webhooks", "starts", "upgrades", "alarms", "trips",
 };
@@ -40,6 +40,10 @@ static void hand_steps(struct list *l, int e, int i)
 			add(l, S_WRITE, e, i, HP_MEM_ACK_LOST);
 		if (may(B_COMMIT_FAIL))
 			add(l, S_WRITE, e, i, HP_MEM_FAIL);
+		if (may(B_LATE))
+			add(l, S_WRITE, e, i, HP_MEM_LATE);
+		if (may(B_ACK_LOST) && x_looks_written(&H[e][i]))
+			add(l, S_WRITE, e, i, X_LOOKED);
 		return;
 	case AT_WRITTEN:
 		add(l, S_ACK, e, i, 0);
@@ -159,6 +163,11 @@ int x_enabled(struct x_step out[X_STEPS])
 		request_steps(&l, i);
 	for (int run = 1; run <= (n > 0 ? n : 1); run++)
 		door_steps(&l, run);
+	for (int i = 0; i < X_LATES; i++)
+		if (L[i].used) {
+			add(&l, S_LATE, i, 0, 0);
+			add(&l, S_LATE, i, 1, 0);
+		}
 	if (x_next_time() > 0)
 		add(&l, S_TIME, 0, 0, 0);
 	return l.n;
@@ -173,6 +182,8 @@ bool x_is_fault(struct x_step s)
 		return s.b != LAND_OK;
 	case S_SQL:
 		return s.c != 0;
+	case S_LATE:
+		return s.b != 0;
 	case S_CRASH:
 	case S_PAUSE:
 	case S_DOOR:
@@ -197,9 +208,19 @@ static bool land(struct x_step s)
 
 static bool write_down(struct x_step s)
 {
-	X.left[B_ACK_LOST] = (int8_t)(X.left[B_ACK_LOST] - (s.c == HP_MEM_ACK_LOST));
+	X.left[B_ACK_LOST] = (int8_t)(X.left[B_ACK_LOST] - (s.c == HP_MEM_ACK_LOST || s.c == X_LOOKED));
 	X.left[B_COMMIT_FAIL] = (int8_t)(X.left[B_COMMIT_FAIL] - (s.c == HP_MEM_FAIL));
-	return x_write(s.a, s.b, (enum hp_mem_fate)s.c);
+	X.left[B_LATE] = (int8_t)(X.left[B_LATE] - (s.c == HP_MEM_LATE));
+	return x_write(s.a, s.b, s.c);
+}
+
+static bool late_commit(struct x_step s)
+{
+	if (s.b)
+		x_late_lose(s.a);
+	else
+		x_late_land(s.a);
+	return true;
 }
 
 bool x_take(struct x_step s)
@@ -254,6 +275,8 @@ bool x_take(struct x_step s)
 		return x_door(s.a, s.b);
 	case S_UNPAUSE:
 		return x_unpause(s.a);
+	case S_LATE:
+		return late_commit(s);
 	}
 	HP_ASSERT(0 && "unknown step");
 }
@@ -265,13 +288,23 @@ static const char *const phases[] = { "", "entered", "admitted", "backoff", "dou
 static void say_write(struct x_step s, char *out, size_t n)
 {
 	static const char *const fates[] = { [HP_MEM_TRY] = "writes", [HP_MEM_FAIL] = "fails to write, and does not know:",
-					     [HP_MEM_ACK_LOST] = "writes, and the acknowledgement is lost:" };
+					     [HP_MEM_ACK_LOST] = "writes, and the acknowledgement is lost:",
+					     [HP_MEM_LATE] = "writes, and what it wrote is late:",
+					     [X_LOOKED] = "writes, loses the answer, and a look says that it is written:" };
 	const struct x_hand *h = &H[s.a][s.b];
 	const struct hp_transition *t = &h->m.t;
 
 	snprintf(out, n, "engine %c %s run %lld, epoch %d rev %d: %s, visit %d, %s, %s", 'A' + s.a, fates[s.c],
 		 (long long)h->run, (int)t->epoch, (int)t->rev, hp_move_name(t->move), (int)t->after.visit,
 		 hp_status_name(t->after.status), phases[t->after.phase]);
+}
+
+static void say_late(struct x_step s, char *out, size_t n)
+{
+	const struct hp_transition *t = &L[s.a].t;
+
+	snprintf(out, n, "the late commit of run %lld, epoch %d rev %d (%s, visit %d) %s", (long long)t->run_id, (int)t->epoch,
+		 (int)t->rev, hp_move_name(t->move), (int)t->after.visit, s.b ? "is lost for good" : "comes");
 }
 
 static void say_land(struct x_step s, char *out, size_t n)
@@ -317,5 +350,6 @@ void x_say(struct x_step s, char *out, size_t n)
 	case S_RESUME: snprintf(out, n, "engine %c goes on", e); return;
 	case S_DOOR: snprintf(out, n, "door: %s (run %d)", x_budget_names[s.a], s.b); return;
 	case S_UNPAUSE: snprintf(out, n, "door: run %d is resumed", s.a); return;
+	case S_LATE: say_late(s, out, n); return;
 	}
 }

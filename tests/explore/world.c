@@ -24,6 +24,7 @@ struct x_saved {
 	int64_t n_runs;
 	size_t n_history;
 	struct mem_run runs[X_RUNS];
+	struct x_late late[X_LATES]; /* where there may be any */
 	struct x_hand hands[X_ENGINES][X_HANDS];
 };
 
@@ -80,6 +81,8 @@ void x_save(struct x_saved *s)
 	HP_ASSERT(s->n_runs <= X_RUNS);
 	memcpy(s->runs, mem_row(x_tables(), T_RUN, 0), (size_t)s->n_runs * sizeof *s->runs);
 	hp_mem_snapshot_again(s->tables, x_store);
+	if (x_world->budget[B_LATE] > 0)
+		memcpy(s->late, L, sizeof L);
 	for (int e = 0; e < x_world->engines; e++)
 		for (int i = 0; i < X_HANDS; i++) {
 			s->at[e][i] = H[e][i].at;
@@ -92,6 +95,8 @@ void x_restore(const struct x_saved *s)
 {
 	X = s->x;
 	hp_mem_snapshot_restore(x_store, s->tables);
+	if (x_world->budget[B_LATE] > 0)
+		memcpy(L, s->late, sizeof L);
 	for (int e = 0; e < x_world->engines; e++)
 		for (int i = 0; i < X_HANDS; i++) {
 			H[e][i].at = s->at[e][i];
@@ -214,6 +219,7 @@ void x_begin(const struct x_world *w)
 
 	memset(&X, 0, sizeof X);
 	memset(H, 0, sizeof H);
+	memset(L, 0, sizeof L);
 	memset(x_flows, 0, sizeof x_flows);
 	x_n_flows = 0;
 	x_world = w;

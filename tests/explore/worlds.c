@@ -237,6 +237,21 @@ static void undone(void)
 	f->def.cancel_undoes = true;
 }
 
+/* Nobody catches a refusal: it is held, and a person says whether what was booked is taken back. */
+static void undone_by_hand(void)
+{
+	struct x_flow *f = flow("w");
+	struct hp_state *s = call(f, "book", HP_REPEAT_BY_KEY);
+
+	s->has_undo = true;
+	s->undo = 3;
+	call(f, "pay", HP_REPEAT_BY_KEY);
+	state(f, "done", HP_SUCCEED);
+	call(f, "book.undo", HP_REPEAT_BY_KEY)->undoes = 0;
+	f->def.n_states = 3;
+	f->def.n_undos = 1;
+}
+
 #define FAULTS(crash, stop, ack) .budget[B_CRASH] = crash, .budget[B_PAUSE] = stop, .budget[B_ACK_LOST] = ack
 
 #define ALONE "{\"exclusive\":[\"one\"],\"overlap\":\"wait\"}"
@@ -246,6 +261,20 @@ const struct x_world x_worlds[] = {
 	{ .name = "key", .says = "a call that the provider knows by its key", .define = by_key, ONE, FAULTS(3, 1, 2),
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_CANCEL] = 1 },
 	{ .name = "key_small", .says = "the same", .define = by_key, ONE, .small = true, FAULTS(1, 1, 1), .budget[B_LOSE_REPLY] = 1 },
+	{ .name = "late", .says = "the same, and commits that come late or never", .define = by_key, ONE, FAULTS(1, 1, 1),
+	  .budget[B_LATE] = 2, .budget[B_CANCEL] = 1 },
+	{ .name = "late_small", .says = "the same", .define = by_key, ONE, .small = true, FAULTS(1, 0, 1), .budget[B_LATE] = 1,
+	  .budget[B_CANCEL] = 1 },
+	{ .name = "late_sql", .says = "statements whose commits come late or never", .define = statements, ONE, .coin = 1,
+	  FAULTS(2, 1, 1), .budget[B_LATE] = 2 },
+	{ .name = "late_sql_small", .says = "the same", .define = statements, ONE, .coin = 1, .small = true, FAULTS(1, 0, 1),
+	  .budget[B_LATE] = 1 },
+	{ .name = "late_probe", .says = "no repeat, a way to look, and late commits", .define = probe, ONE, FAULTS(1, 0, 1),
+	  .budget[B_LATE] = 1, .budget[B_LOSE_REPLY] = 1 },
+	{ .name = "late_signed", .says = "an approval, and late commits", .define = signed_call, ONE, FAULTS(1, 1, 1), .budget[B_LATE] = 1,
+	  .budget[B_APPROVE] = 2, .budget[B_REJECT] = 1 },
+	{ .name = "late_events", .says = "two waits for an event, and late commits", .define = events, ONE, FAULTS(1, 0, 1),
+	  .budget[B_LATE] = 1, .budget[B_MAIL] = 2 },
 	{ .name = "two_calls", .says = "a call by key, then one that may be repeated", .define = two_calls, ONE, FAULTS(1, 1, 1),
 	  .budget[B_LOSE_REPLY] = 1, .budget[B_COMMIT_FAIL] = 1 },
 	{ .name = "probe", .says = "a call that may not be repeated, and a way to look", .define = probe, ONE, FAULTS(1, 1, 1),
@@ -293,6 +322,8 @@ const struct x_world x_worlds[] = {
 	  .budget[B_DECLINE] = 1 },
 	{ .name = "undo_small", .says = "the same", .define = undone, ONE, .small = true, FAULTS(1, 0, 0), .budget[B_CANCEL] = 1,
 	  .budget[B_DECLINE] = 1 },
+	{ .name = "undo_told_small", .says = "a person has what was booked taken back", .define = undone_by_hand, ONE, .small = true,
+	  FAULTS(1, 0, 0), .budget[B_DECLINE] = 2, .budget[B_UNDO] = 2, .budget[B_RETRY] = 1 },
 	{ .name = "start", .says = "a webhook and an application start one run by key", .define = by_key, .engines = 2,
 	  .key = "k1", FAULTS(1, 1, 1), .budget[B_HOOK] = 2, .budget[B_START] = 2, .budget[B_CANCEL] = 1, .budget[B_DECLINE] = 1 },
 	{ .name = "start_small", .says = "the same", .define = by_key, .engines = 2, .key = "k1", .small = true, FAULTS(1, 0, 0),

@@ -108,6 +108,27 @@ START_TEST(commit_arrives_late)
 }
 END_TEST
 
+/* What was lost before the run was read again has landed since. The look finds it, and may not
+ * take it for the one that was made after that. */
+START_TEST(an_earlier_one_landed_meanwhile)
+{
+	struct hp_claimed c;
+	struct hp_transition t, after;
+
+	open_cut();
+	t = step(&c);
+	after = t;
+	after.reread = true;
+	after.saves[0].value = hp_bytes_of("2");
+	ck_assert_int_eq(commit_through(&t), HP_COMMIT_OK);
+	cutter_arm(cutter, CUT_BEFORE, "holdpoint.commit(");
+	ck_assert_int_eq(commit_through(&after), HP_COMMIT_CONFLICT);
+	ck_assert_int_eq(cutter_cuts(cutter), 1);
+	written_once(c.run.id);
+	close_cut();
+}
+END_TEST
+
 START_TEST(lost_and_fenced_meanwhile)
 {
 	struct hp_claimed c;
@@ -324,5 +345,5 @@ START_TEST(a_vanished_client_leaves_no_session)
 }
 END_TEST
 
-HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, commit_arrives_late, lost_and_fenced_meanwhile,
+HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, commit_arrives_late, an_earlier_one_landed_meanwhile, lost_and_fenced_meanwhile,
 	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)

@@ -140,6 +140,7 @@ struct fate {
 	enum hp_mem_fate fate;
 	int times;
 	bool admissions_only;
+	int rereads; /* transitions that said that they follow a reload */
 	int64_t skew;
 };
 
@@ -147,6 +148,7 @@ static enum hp_mem_fate on_fate(void *arg, const struct hp_transition *t)
 {
 	struct fate *f = arg;
 
+	f->rereads += t->reread;
 	if (f->times == 0 || (f->admissions_only && !t->admits))
 		return HP_MEM_TRY;
 	f->times--;
@@ -164,6 +166,7 @@ static void with_fate(enum hp_mem_fate fate, bool admissions_only, int calls_max
 	start_run(&w, "one");
 	ends_as(&w, "succeeded");
 	ck_assert_int_eq(f.times, 0);
+	ck_assert_int_eq(f.rereads, 1); /* only what follows the reload */
 	ck_assert_int_ge(w.calls, 1);
 	ck_assert_int_le(w.calls, calls_max);
 	all_keys_equal(&w);

@@ -524,17 +524,19 @@ static void one(struct mem_store *m, const struct hp_transition *t, const char *
 	res->error = kept;
 }
 
-/* Returns whether the answer is to be kept back. */
+/* Returns whether the answer is to be kept back. wrote: whatever is told of it. */
 static bool fated(struct mem_store *m, const struct hp_transition *t, const char *token,
-		  struct mem_answer *an, struct hp_commit_result *res)
+		  struct mem_answer *an, struct hp_commit_result *res, bool *wrote)
 {
 	enum hp_mem_fate fate = m->fate ? m->fate(m->fate_arg, t) : HP_MEM_TRY;
 
+	*wrote = false;
 	if (fate == HP_MEM_CONFLICT || fate == HP_MEM_FAIL) {
 		res->outcome = fate == HP_MEM_FAIL ? HP_COMMIT_UNKNOWN : HP_COMMIT_CONFLICT;
 		return false;
 	}
 	one(m, t, token, an, res);
+	*wrote = res->outcome == HP_COMMIT_OK;
 	if (fate == HP_MEM_ACK_LOST) {
 		memset(res, 0, sizeof *res);
 		res->outcome = HP_COMMIT_UNKNOWN;
@@ -570,13 +572,10 @@ static bool commit_all(struct mem_store *m, const struct hp_transition *const *t
 	an->n = n;
 	for (int k = 0; k < n; k++) {
 		const int i = order[k];
-		int32_t rev = t[i]->rev;
-		const struct mem_run *r;
+		bool wrote;
 
-		late = fated(m, t[i], token, an, &res[i]) || late;
-		r = mem_run_find(&m->w, t[i]->run_id);
-		written = written && r && r->row.epoch == t[i]->epoch && r->row.rev == rev + 1 &&
-			  res[i].outcome != HP_COMMIT_CONFLICT && res[i].outcome != HP_COMMIT_REFUSED;
+		late = fated(m, t[i], token, an, &res[i], &wrote) || late;
+		written = written && wrote;
 	}
 	if (late) {
 		hp_list_del(&an->link);

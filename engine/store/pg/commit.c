@@ -11,7 +11,8 @@
  *                   and says which rows were written. Those that were not are
  *                   sent once more (compare-and-set makes that harmless); what
  *                   conflicts then is looked at again, because the first sending
- *                   may have landed late.
+ *                   may have landed late. Of what was made after a reload a look
+ *                   that finds something is not believed (hp_transition_alone()).
  *   cannot be found out    UNKNOWN: the caller loads the run again
  */
 #include <stdlib.h>
@@ -237,7 +238,7 @@ static void look_answered(struct chunk *k, const PGresult *q)
 		res = &c->res[k->idx[at]];
 		res->outcome = HP_COMMIT_CONFLICT;
 		c->now = hp_pg_int(q, row, 5);
-		if (hp_pg_bool(q, row, 1)) {
+		if (hp_pg_bool(q, row, 1) && hp_transition_alone(t)) {
 			int64_t first = hp_pg_int(q, row, 4);
 
 			res->outcome = HP_COMMIT_OK;
