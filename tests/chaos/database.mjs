@@ -224,7 +224,7 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   else {
     chmodSync(world.dir, 0o777)
     pooler = await new Bouncer({ host: '127.0.0.1', port: proxy.port, dir: world.dir }).start()
-    pooled = await startEngine({ workers: 1, lease: '1s', simulated: 'resend', owner: cluster.owner, args: ['--pooled', '--poll', '200ms',
+    pooled = await startEngine({ workers: 1, lease: '1s', simulated: 'resend', owner: cluster.owner, onLine: world.onLine, args: ['--pooled', '--poll', '200ms',
       '--base-url', `recorder=${world.recorder.url}`, '--database', pooler.conninfo('holdpoint_engine'), '--sql-database', pooler.conninfo('holdpoint_workflow'),
       '--admin-database', cluster.conninfo] })
   }

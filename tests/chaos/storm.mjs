@@ -103,9 +103,7 @@ scenario('storm', { time: LONG_S, short: 14, kills: 0, restarts: 0, workers: 3, 
 
   const rows = await checkAll(s, world)
   await s.check('doors', (bad) => doors.check(bad))
-  await s.check('zombies', async (bad) => {
-    for (const [run, rev, epoch] of await f.writtenByZombies()) bad(`run ${run}: rev ${rev} was written by epoch ${epoch}, which had been stopped and woken`)
-  })
+  await s.check('zombies', (bad) => f.checkZombies(bad))
   await s.check('faults', (bad) => f.lost.forEach(bad))
   await s.check('resources', async (bad) => s.say('resources', `${JSON.stringify(before)} before, ${JSON.stringify(await checkResources(world, before, bad))} after`))
   await fsck(s, world, 'at the end')
