@@ -46,7 +46,7 @@ function knock(path, user, database) {
 export class Faults {
   constructor(world) {
     this.world = world
-    this.counts = { kills: 0, killed_workers: 0, all_killed: 0, supervisors: 0, postmasters: 0, backends: 0, immediates: 0,
+    this.counts = { kills: 0, killed_workers: 0, all_killed: 0, supervisors: 0, postmasters: 0, backends: 0, immediates: 0, both: 0,
       sessions: 0, stopped: 0, zombies: 0, fenced: 0, runs_taken_from_zombies: 0 }
     this.reclaims = []
     this.lost = []
@@ -215,6 +215,7 @@ export class Faults {
       this.counts[how === 'immediate' ? 'immediates' : 'postmasters']++
     }
     const supervisor = how === 'both' ? this.killSupervisor() : null
+    this.counts.both += how === 'both'
     const down = await canary.gone
     let back
     for (const end = Date.now() + 60000; ;) {
