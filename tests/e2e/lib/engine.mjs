@@ -28,7 +28,7 @@
 // the environment: HP_CRASH, HP_CRASH_LOG …), args (more words for `serve`), lease
 // ('2s': so that a test of a takeover is short), keep (true: the directory stays),
 // owner ({ host, user }: of a database that `args` name), listen, wrap (words before the
-// command, for a namespace).
+// command, for a namespace), onLine (called with each line of the log as it comes).
 //
 // Works as root (servers then run as the user holdpoint, so the directory is made
 // open enough to be entered) and as an ordinary user. Every wait has an end. If the
@@ -113,6 +113,7 @@ class Engine {
   }
 
   #line(line) {
+    this.options.onLine?.(line)
     let entry
     try { entry = JSON.parse(line) } catch { entry = { message: line } }
     this.log.push(entry)
