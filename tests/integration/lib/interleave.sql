@@ -81,7 +81,8 @@ begin
 	perform il_note(role, run) from public.il where role in ('M', 'P');
 	perform il_commit('A', 'ask');
 	select c.child into v_run from holdpoint.child c limit 1;
-	perform holdpoint.claim(1, 1, 2, '{}') from holdpoint.ready where run_id = v_run;
+	update holdpoint.ready set due_at = 0 where run_id = v_run; -- before R
+	perform holdpoint.claim(1, 1, 2, '{}');
 	-- the parent is claimed again, and looks while its child is at work
 	insert into holdpoint.ready (run_id, due_at) select run, 0 from public.il where role = 'P';
 	perform holdpoint.claim(2, 1, 2, '{}');
