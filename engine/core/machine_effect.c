@@ -29,7 +29,11 @@ static const struct hp_operation *operation(const struct hp_machine *m)
 
 static bool is_signed(const struct hp_machine *m)
 {
-	return hp_m_state(m)->call.signed_by != HP_NO_STATE && m->t.after.signed_visit > 0;
+	const struct hp_run *a = &m->t.after;
+
+	/* what was signed for another call waits for that one: this one's approval had no need
+	 * to ask (`when`), or its road passes none */
+	return a->signed_visit > 0 && HP_GUARD(signed_for, a->signed_for == a->state);
 }
 
 void hp_m_call(struct hp_machine *m, struct hp_action *act)

@@ -335,7 +335,7 @@ void hp_m_leave(struct hp_machine *m, struct hp_action *act, int next)
 	}
 	hp_m_wait_over(m);
 	hp_m_leave_limits(m, false);
-	if (from->kind == HP_CALL && from->call.signed_by != HP_NO_STATE)
+	if (from->kind == HP_CALL && HP_GUARD(signed_left, a->signed_for == a->state))
 		a->signed_visit = 0; /* a signature is for one sending */
 	hp_m_enter(m, act, next);
 }

@@ -255,6 +255,7 @@ static void approved(struct hp_machine *m, const struct hp_event *ev, struct hp_
 			return;
 		}
 		a->signed_visit = a->visit;
+		a->signed_for = s->approval.of;
 	}
 	hp_m_succeed(m, act, s->save, ev->decision_value);
 }

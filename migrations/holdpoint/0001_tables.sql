@@ -139,6 +139,7 @@ create table holdpoint.run_state (
 	failures int not null,
 	claims int not null,
 	signed_visit int not null,
+	signed_for int not null default 0, -- signed_visit > 0: the call that sends what was signed
 	status smallint not null,
 	phase smallint not null,
 	held_class smallint not null,

@@ -301,7 +301,7 @@ create function holdpoint.commit(
 	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
 	p_visit bigint[], p_state bigint[], p_status bigint[], p_phase bigint[], p_attempt bigint[],
 	p_failures bigint[], p_entered_at bigint[], p_first_sent_at bigint[], p_sent_at bigint[],
-	p_due_at bigint[], p_signed_visit bigint[], p_held_class bigint[], p_command bigint[],
+	p_due_at bigint[], p_signed_visit bigint[], p_signed_for bigint[], p_held_class bigint[], p_command bigint[],
 	p_claims bigint[], p_from_state bigint[], p_from_visit bigint[], p_flags bigint[],
 	p_outcome bigint[], p_consume bigint[], p_hash bytea[], p_run_code text[], p_code text[],
 	p_message text[], p_result jsonb[],
@@ -390,16 +390,16 @@ begin
 	with u as (
 		select * from unnest(p_run, p_epoch, p_rev, p_move, p_disposition, p_visit, p_state, p_status,
 			p_phase, p_attempt, p_failures, p_entered_at, p_first_sent_at, p_sent_at, p_due_at,
-			p_signed_visit, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
+			p_signed_visit, p_signed_for, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
 			p_outcome, p_consume, p_hash, p_run_code, p_code, p_message, p_result) with ordinality
 			as u(run_id, epoch, rev, move, disposition, visit, state, status, phase, attempt, failures,
-				entered_at, first_sent_at, sent_at, due_at, signed_visit, held_class, command, claims,
+				entered_at, first_sent_at, sent_at, due_at, signed_visit, signed_for, held_class, command, claims,
 				from_state, from_visit, flags, outcome, consume, hash, run_code, code, message, result, ord)
 	), up as (
 		update run_state s set rev = u.rev + 1, visit = u.visit, state = u.state, status = u.status,
 			phase = u.phase, attempt = u.attempt, failures = u.failures, entered_at = u.entered_at,
 			first_sent_at = u.first_sent_at, sent_at = u.sent_at, due_at = u.due_at,
-			signed_visit = u.signed_visit, held_class = u.held_class, command = u.command,
+			signed_visit = u.signed_visit, signed_for = u.signed_for, held_class = u.held_class, command = u.command,
 			command_value = case when u.command = 0 then null else s.command_value end,
 			claims = u.claims, unresolved = u.flags & 16 <> 0, cancel = s.cancel or u.flags & 32 <> 0,
 			request_hash = u.hash, code = u.run_code
@@ -455,6 +455,11 @@ begin
 	if v_flags & 64 <> 0 then
 		foreach v_i in array v_ok loop
 			if p_flags[v_i] & 64 <> 0 then
+				if p_signed_for[v_i] <> p_state[v_i] then
+					raise exception using errcode = 'HP409',
+						message = format('run %s may not send: what was signed in visit %s is for another state',
+							p_run[v_i], p_signed_visit[v_i]);
+				end if;
 				perform check_signed(p_run[v_i], p_signed_visit[v_i]::int, p_hash[v_i]);
 			end if;
 		end loop;
@@ -489,7 +494,10 @@ begin
 		update run_state set in_held = status = 3 where run_id = any(v_runs) and in_held <> (status = 3);
 	end if;
 	if v_flags & 8 <> 0 then
-		update approval a set status = case when p_status[o] = 6 or p_phase[o] = 9 then 'cancelled' else 'expired' end, decided_at = v_now
+		-- The run says that it expired, or it went to a `fail` and says what that says. What else closes it is faster
+		-- than the deadline. (One that turns round where it stands may have a code of long ago.)
+		update approval a set decided_at = v_now, status = case when p_code[o] = 'expired' and p_phase[o] <> 9
+				or p_visit[o] <> p_from_visit[o] and v_now >= a.deadline_at then 'expired' else 'cancelled' end
 			from unnest(v_ok) o
 			where p_flags[o] & 8 <> 0 and a.run_id = p_run[o] and a.visit = p_from_visit[o] and a.status = 'open';
 	end if;

@@ -6,7 +6,7 @@ set local role holdpoint_owner;
 create type holdpoint.claimed as (
 	run_id bigint, epoch int, rev int, visit int, state int, status smallint, phase smallint,
 	attempt int, failures int, entered_at bigint, first_sent_at bigint, sent_at bigint, due_at bigint,
-	unresolved boolean, signed_visit int, request_hash bytea, held_class smallint, code text,
+	unresolved boolean, signed_visit int, signed_for int, request_hash bytea, held_class smallint, code text,
 	cancel boolean, command smallint, claims int,
 	workflow text, digest bytea, key text, input jsonb, saved jsonb,
 	decision int, decision_value jsonb, mail_id bigint, mail_wait int, mail jsonb, command_value jsonb,
@@ -19,7 +19,7 @@ declare
 begin
 	return query
 	select s.run_id, s.epoch, s.rev, s.visit, s.state, s.status, s.phase, s.attempt, s.failures,
-		s.entered_at, s.first_sent_at, s.sent_at, s.due_at, s.unresolved, s.signed_visit, s.request_hash,
+		s.entered_at, s.first_sent_at, s.sent_at, s.due_at, s.unresolved, s.signed_visit, s.signed_for, s.request_hash,
 		s.held_class, s.code,
 		s.cancel or s.awaited and s.status <> 3 and exists (select from child c where c.child = s.run_id and c.cancel),
 		s.command, s.claims,
@@ -397,7 +397,7 @@ create function holdpoint.sql_commit(p_token text,
 	p_run bigint[], p_epoch bigint[], p_rev bigint[], p_move bigint[], p_disposition bigint[],
 	p_visit bigint[], p_state bigint[], p_status bigint[], p_phase bigint[], p_attempt bigint[],
 	p_failures bigint[], p_entered_at bigint[], p_first_sent_at bigint[], p_sent_at bigint[],
-	p_due_at bigint[], p_signed_visit bigint[], p_held_class bigint[], p_command bigint[],
+	p_due_at bigint[], p_signed_visit bigint[], p_signed_for bigint[], p_held_class bigint[], p_command bigint[],
 	p_claims bigint[], p_from_state bigint[], p_from_visit bigint[], p_flags bigint[],
 	p_outcome bigint[], p_consume bigint[], p_hash bytea[], p_run_code text[], p_code text[],
 	p_message text[], p_result jsonb[],
@@ -417,7 +417,7 @@ begin
 	end if;
 	return query select * from commit(p_run, p_epoch, p_rev, p_move, p_disposition, p_visit, p_state,
 		p_status, p_phase, p_attempt, p_failures, p_entered_at, p_first_sent_at, p_sent_at, p_due_at,
-		p_signed_visit, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
+		p_signed_visit, p_signed_for, p_held_class, p_command, p_claims, p_from_state, p_from_visit, p_flags,
 		p_outcome, p_consume, p_hash, p_run_code, p_code, p_message, p_result, p_save_ord, p_save_name,
 		p_save_value, p_approval_ord, p_approval, p_approval_hash, p_approval_deadline, p_wait_ord,
 		p_wait_keys, p_key_ord, p_key_scope, p_key, p_annex_ord, p_annex_kind, p_annex);

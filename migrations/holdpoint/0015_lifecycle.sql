@@ -449,6 +449,11 @@ begin
 	if s.signed_visit > 0 then
 		select coalesce(p_map ->> a.state_name, a.state_name) into v_signed from approval a
 			where a.run_id = s.run_id and a.visit = s.signed_visit;
+		v_old := state_summary(v_from, s.signed_for);
+		if v_states -> state_index(v_states, coalesce(p_map ->> (v_old ->> 'name'), v_old ->> 'name')) ->> 'kind' is distinct from 'call' then
+			o_sentence := format('what was signed is for its state "%s", and that is no call of that version', v_old ->> 'name');
+			return;
+		end if;
 	end if;
 	v := unsigned_effect(s.run_id, v_states, o_state, p_map, s.visit, v_signed);
 	if v is not null then
@@ -468,8 +473,11 @@ create function holdpoint.put_move(s holdpoint.run_state, p_to bytea, p_state in
 language plpgsql set search_path = holdpoint, pg_temp as $$
 declare
 	v_from bytea := run_digest(s.run_id);
+	v_signs text := state_summary(v_from, s.signed_for) ->> 'name'; -- look_move has seen that it is there
 begin
 	update run_state set rev = rev + 1, digest = p_to, state = p_state,
+		signed_for = case when signed_visit > 0
+			then state_index(states_of(p_to), coalesce(p_detail -> 'map' ->> v_signs, v_signs)) else 0 end,
 		phase = case when p_anew then 1 else phase end, due_at = case when p_anew then 0 else due_at end,
 		command = case when p_anew then 5 else 0 end, command_value = case when p_anew then to_jsonb(p_state) end
 		where run_id = s.run_id;

@@ -309,47 +309,68 @@ language sql stable set search_path = holdpoint, pg_temp as $$
 	from mail_wait w where w.run_id >= p_from and w.run_id < p_until and w.key_hash <> hash(w.key)
 $$;
 
+-- The status an approval must have by the row that left its visit; null: the row does not
+-- say (it went straight to a `fail`, whose code is in the place of its own).
+create function holdpoint.fsck_answer(l holdpoint.history) returns text
+language sql stable set search_path = holdpoint, pg_temp as $$
+	select case
+	when l.outcome = 0 and l.code = 'arm' then 'cancelled'
+	when l.outcome = 4 and l.code in ('rejected', 'expired') then l.code
+	-- The way that only a yes opens: not anew, not by an order to go on from a state that ends
+	-- at once, not back. (A cancel may have been ordered visits before, and by a parent; what
+	-- is always there is the row of the turn.)
+	when l.outcome = 0 and l.code is null and l.move in (2, 9) and l.state <> l.from_state
+			and not exists (select from history o where o.run_id = l.run_id and o.seq = 0 and o.rev < l.rev
+				and (o.move = 22 or l.move = 9 and o.visit = l.from_visit and o.move = 12 and o.code = 'restart')) then 'approved'
+	end
+$$;
+
+-- What came after what is said by revs and visits. Clocks of two transactions are not
+-- compared: one may have been set back in between.
 create function holdpoint.fsck_approvals(p_from bigint, p_until bigint) returns setof holdpoint.fsck_bad
 language sql stable set search_path = holdpoint, pg_temp as $$
 	select 'approvals', a.run_id, format('approval %s: ', a.id) || b.what
 	from approval a
 	join run_state s on s.run_id = a.run_id
-	left join lateral (select * from history h where h.run_id = a.run_id and h.from_visit = a.visit and h.visit = a.visit + 1
-		and h.seq = 0 limit 1) l on true
+	left join lateral (select h.rev, h.at, fsck_answer(h) as answer from history h where h.run_id = a.run_id and h.from_visit = a.visit
+		and h.visit = a.visit + 1 and h.seq = 0 limit 1) l on true
 	left join lateral (select count(*) filter (where decision = 'approve') as yes,
-			count(*) filter (where decision = 'reject') as no,
 			bool_or(principal = a.decided_by and decision = case a.status when 'approved' then 'approve' else 'reject' end) as decider,
-			min(at) as first, max(at) as last, bool_or(principal = a.requester) as own
-		from vote where approval_id = a.id) v on true
+			bool_or(at >= a.deadline_at) as late, bool_or(principal = a.requester) as own,
+			bool_or(not exists (select from history d where d.run_id = a.run_id and d.move = 11 and d.visit = a.visit and d.phase = 6
+				and (d.detail ->> 'approval')::bigint = a.id and d.actor = x.principal and d.code = x.decision and d.at = x.at)) as untold
+		from vote x where approval_id = a.id) v on true
+	-- its decision, as the history tells of it
+	left join lateral (select count(*) as n, max(d.rev) as rev,
+			bool_and(d.detail ->> 'status' = a.status and d.actor = a.decided_by and d.at = a.decided_at) as same
+		from history d where d.run_id = a.run_id and d.move = 11 and (d.detail ->> 'approval')::bigint = a.id
+			and d.detail ->> 'status' in ('approved', 'rejected')) d on true
 	cross join lateral (select case
 	when a.request is not null and sha256(a.request) is distinct from a.request_sha256 then
 		'the stored request does not have the hash that was signed'
 	when a.request is null and a.request_sha256 is not null then 'it has a hash and no request'
 	when a.status in ('approved', 'rejected') and (a.decided_at is null or a.decided_by is null) then
 		format('it is %s, and nobody decided it', a.status)
-	when a.status in ('approved', 'rejected') and (a.decided_at < a.opened_at or a.decided_at >= a.deadline_at) then
-		format('it was decided at %s, outside of its time (%s to %s)', say_time(a.decided_at), say_time(a.opened_at), say_time(a.deadline_at))
+	when a.status in ('approved', 'rejected') and a.decided_at >= a.deadline_at then
+		format('it was decided at %s, and its deadline was %s', say_time(a.decided_at), say_time(a.deadline_at))
 	when a.status in ('approved', 'rejected') and not coalesce(v.decider, false) then
 		format('%s decided it, and there is no such vote', a.decided_by)
 	when a.status = 'approved' and v.yes < (select max((q ->> 'n')::int) from jsonb_array_elements(a.quorum) q) then
 		format('it is approved with %s of the votes of "%s"', v.yes, a.approvers)
-	when v.first < a.opened_at or v.last >= a.deadline_at then 'there is a vote outside of its time'
+	when v.late then 'there is a vote after its deadline'
 	when v.own then format('%s voted on what they requested themselves', a.requester)
-	when a.status in ('approved', 'rejected') and 1 <> (select count(*) from history d where d.run_id = a.run_id and d.move = 11
-			and (d.detail ->> 'approval')::bigint = a.id and d.detail ->> 'status' in ('approved', 'rejected')) then
+	when a.status in ('approved', 'rejected') and d.n <> 1 then
 		format('it is %s, and the history does not tell of exactly one decision', a.status)
-	when a.status not in ('approved', 'rejected') and exists (select from history d where d.run_id = a.run_id and d.move = 11
-			and (d.detail ->> 'approval')::bigint = a.id and d.detail ->> 'status' in ('approved', 'rejected') and d.at >= a.opened_at) then
+	when a.status in ('approved', 'rejected') and not d.same then
+		format('it is %s by %s at %s, and the history tells of another decision', a.status, a.decided_by, say_time(a.decided_at))
+	when a.status not in ('approved', 'rejected') and d.n > 0 then
 		format('it is %s, and the history tells of a decision', a.status)
-	-- the way that only a yes opens: not an arm, not an order, not a "no", not anew
-	when l.outcome = 0 and l.code is null and l.move in (2, 9) and l.state <> l.from_state
-			and not exists (select from history o where o.run_id = a.run_id and o.visit = a.visit and o.move = 12 and o.rev < l.rev)
-			and (a.status <> 'approved' or a.decided_at > l.at) then
-		format('the run went on at %s with this approval %s', say_time(l.at), case when a.status = 'approved' then 'given later' else a.status end)
+	when a.status <> l.answer then format('the run went on at %s as if it were %s, and it is %s', say_time(l.at), l.answer, a.status)
+	when d.rev > l.rev then format('the run went on with rev %s, and it was %s with rev %s', l.rev, a.status, d.rev)
+	when v.untold then 'there is a vote that the history does not tell of'
 	when s.signed_visit = a.visit and a.status <> 'approved' then format('the run is to send its request, and it is %s', a.status)
-	when s.signed_visit = a.visit and s.phase = 2 and s.status = 1 and s.request_hash is distinct from a.request_sha256
-			and state_summary(run_digest(s.run_id), (select (n - 1)::int from jsonb_array_elements(states_of(run_digest(s.run_id)))
-				with ordinality x(st, n) where st ->> 'of' = state_name(run_digest(s.run_id), s.state) limit 1)) ->> 'name' = a.state_name then
+	when s.signed_visit = a.visit and s.phase = 2 and s.status = 1 and s.signed_for = s.state
+			and s.request_hash is distinct from a.request_sha256 then
 		'the admitted request is not the one that was signed'
 	end as what) b
 	where a.run_id >= p_from and a.run_id < p_until and b.what is not null

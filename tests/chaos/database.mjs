@@ -7,13 +7,13 @@
 //
 // Counted is what the proxy knows: the server has committed, and nobody has heard of it. Each
 // such commit must be asked about by (run, epoch, rev), or its run read again, or its run taken
-// over. Clients keep a log of what was acknowledged to them: what got a 2xx is in the database
+// over; that its run has ended is no answer, unless its engine died, too. Clients keep a log of what was acknowledged to them: what got a 2xx is in the database
 // once, what got "nothing was done" (503) is not there.
 import { setTimeout as pause } from 'node:timers/promises'
 import { chmodSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { startEngine } from '../e2e/lib/engine.mjs'
+import { startEngine, waitFor } from '../e2e/lib/engine.mjs'
 import { Cluster } from './lib/cluster.mjs'
 import { Bouncer } from './lib/pgbouncer.mjs'
 import { PgProxy } from './lib/pgproxy.mjs'
@@ -23,6 +23,8 @@ import { scenario } from './lib/scenario.mjs'
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), 'plugins')
 const ALL = ['before', 'unsynced', 'stuck', 'half_request', 'late', 'after', 'half_reply', 'slow', 'deaf', 'mute']
 const ONCE = ['before', 'unsynced', 'half_request', 'late', 'after', 'half_reply', 'slow'] // of what a worker says when it begins and ends
+const COMMITS = ['commit', 'sql_commit']
+const ASKED_MS = 15000 // a silent connection is given up, and its commits are looked up, before that
 const READS = ['before', 'half_request', 'after', 'half_reply', 'slow']
 
 /** kind → places with how often each has to strike; n: of the lost acknowledgements of commits */
@@ -170,6 +172,36 @@ async function checkClients(c, bad) {
   }
 }
 
+/** Of what was lost, this was never asked about, and nobody has to: that very commit ended its run, which is
+ *  therefore never taken over, and the engine that wrote it is dead. */
+async function endedWithItsEngine(world, kind, runs) {
+  if (!COMMITS.includes(kind)) return false
+  const rows = await world.sql(`select h.run_id from unnest('{${runs.map(([run]) => run)}}'::bigint[], '{${runs.map(([, x]) => x.epoch)}}'::int[],
+      '{${runs.map(([, x]) => x.rev)}}'::int[], '{${runs.map(([, x]) => x.engine ?? 'null')}}'::bigint[]) x(run, epoch, rev, engine)
+    join holdpoint.history h on h.run_id = x.run and h.rev = x.rev + 1 and h.seq = 0 and h.epoch = x.epoch and h.status > 3
+    join holdpoint.engine e on e.id = x.engine and e.dead`)
+  return rows.length === runs.length
+}
+
+/** That a run has ended says nothing of who knows: all have. */
+async function checkAsked(s, world, proxy) {
+  let report, forgotten, buried
+  await s.check('each lost commit was asked about', async (bad) => {
+    await waitFor('nobody has to ask any more', async () => { // who noticed last that a connection is silent asks last
+      report = await proxy.report()
+      forgotten = []
+      buried = 0
+      for (const e of report.open) if (!await endedWithItsEngine(world, e.kind, e.runs)) forgotten.push(e); else buried++
+      return forgotten.length === 0
+    }, ASKED_MS).catch(() => {})
+    for (const e of forgotten) bad(`${e.kind} ${e.place}: ${JSON.stringify(e.runs)}`)
+  })
+  const lost = COMMITS.reduce((n, kind) => n + total(report.lost[kind]), 0), open = COMMITS.reduce((n, kind) => n + (report.lost[kind]?.open ?? 0), 0)
+  s.say('acks lost', `${lost} of commits; of ${buried} of them the run had ended and its engine died: nobody is left to ask`)
+  s.landed('asked about', lost - open, s.o.lost)
+  return report
+}
+
 const total = (x) => Object.values(x ?? {}).reduce((a, b) => a + b, 0)
 
 function table(s, report) {
@@ -192,7 +224,7 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   else {
     chmodSync(world.dir, 0o777)
     pooler = await new Bouncer({ host: '127.0.0.1', port: proxy.port, dir: world.dir }).start()
-    pooled = await startEngine({ workers: 1, lease: '1s', simulated: 'resend', owner: cluster.owner, args: ['--pooled', '--poll', '200ms',
+    pooled = await startEngine({ workers: 1, lease: '1s', simulated: 'resend', owner: cluster.owner, onLine: world.onLine, args: ['--pooled', '--poll', '200ms',
       '--base-url', `recorder=${world.recorder.url}`, '--database', pooler.conninfo('holdpoint_engine'), '--sql-database', pooler.conninfo('holdpoint_workflow'),
       '--admin-database', cluster.conninfo] })
   }
@@ -222,18 +254,12 @@ scenario('database', { time: 240, short: 25, seed: 7, workers: 3, workflows: 5, 
   await checkAll(s, world)
   await cluster.fsck(s, world.engine, 'at the end')
   await s.check('clients', (bad) => checkClients(clients, bad))
-  await s.check('each lost commit was asked about', async (bad) => {
-    for (const e of report.open) {
-      const over = await world.sql(`select run_id from holdpoint.run_state where status > 3 and run_id = any('{${e.runs.map(([run]) => run)}}')`)
-      if (over.length !== e.runs.length) bad(`${e.kind} ${e.place}: ${JSON.stringify(e.runs)}`)
-    }
-  })
+  report = await checkAsked(s, world, proxy)
   s.say('raged', `${raged.toFixed(0)} s, ${report.cuts} connections cut, ${report.connections} made, ${drains} workers drained; all runs ended ${(world.healed / 1000).toFixed(1)} s after`)
   s.say('commits', `of ${total(report.lost.commit) + total(report.lost.sql_commit)} lost: ${JSON.stringify(report.lost.commit)}, of sql states ${JSON.stringify(report.lost.sql_commit)}`)
   if (pooled) s.say('pooled', `${pooled.log.filter((l) => l.message === 'run finished').length} runs ended behind the pooler, whose connections were lost ${
     pooled.log.filter((l) => l.message === 'database connection lost').length} times`)
   s.say('clients', `${clients.runs.size} starts, ${clients.hooks.size} webhooks, ${clients.notes.size} events, ${clients.votes.size} decisions; ${clients.again} had to ask again`)
-  s.landed('acks lost', total(report.lost.commit) + total(report.lost.sql_commit), s.o.lost)
   const all = Object.entries(plan(s.o.lost)).filter(([kind]) => !s.o.short || kind === 'commit') // the short form has no time for the rare ones
     .flatMap(([kind, p]) => Object.keys(p.places).filter((x) => p.places[x] > 0).map((place) => [kind, place]))
   const never = all.filter(([kind, place]) => !report.landed[kind]?.[place])

@@ -6,7 +6,7 @@
 // themselves when the limit is what it was. Then a worker may not have a byte more memory.
 // What was accepted has to end well, each effect once.
 import { readdirSync, readFileSync } from 'node:fs'
-import { request } from 'node:http'
+import { Agent, request } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../e2e/lib/engine.mjs'
 import { Chain } from './lib/chain.mjs'
@@ -35,6 +35,19 @@ function knock(url, ms = 1000) {
   })
 }
 
+/** A connection that stays open: each call is a request over it; its status, 0 when it was not answered over that very one. */
+async function opened(url) {
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+  const ask = (again) => new Promise((done) => {
+    const r = request(`${url}/livez`, { agent, timeout: 3000 }, (res) => { res.resume(); res.on('end', () => done(again && !r.reusedSocket ? 0 : res.statusCode)) })
+    r.on('timeout', () => { r.destroy(); done(0) })
+    r.on('error', () => done(0))
+    r.end()
+  })
+  if (await ask(false) !== 200) throw new Error('no connection could be opened')
+  return { ask: () => ask(true), close: () => agent.destroy() }
+}
+
 const workersOf = (e) => Object.entries(e.pids()).filter(([name]) => name.startsWith('worker-')).map(([, pid]) => pid)
 const count = (e, pattern) => e.log.filter((l) => pattern.test(l.message)).length
 
@@ -46,11 +59,15 @@ async function workers(s, world, chain, seconds) {
   const [[retries]] = await e.sql(RETRIES)
   const before = { full: count(e, /no file descriptor is free/), lost: count(e, /database connection lost/) }
   await chain.many(60)
+  const client = await opened(e.url)
   for (const pid of pids) limit(pid, 'nofile', lowest(pid))
   await e.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdpoint worker%'")
   for (const pid of pids) limit(pid, 'nofile', lowest(pid)) // what the ended sessions had is not to be had either
   const knocks = Promise.all(Array.from({ length: 10 }, () => knock(e.url)))
+  const served = [await client.ask()]
   const m = await meter.over(seconds)
+  served.push(await client.ask())
+  client.close()
   const answers = await knocks
   const full = count(e, /no file descriptor is free/) - before.full, lost = count(e, /database connection lost/) - before.lost
   const [after] = await e.sql(RETRIES)
@@ -58,6 +75,7 @@ async function workers(s, world, chain, seconds) {
   await s.check('workers without descriptors', (bad) => {
     if (m.cpu > CPU_MAX) bad(`they take ${m.cpu} of a core`)
     if (m.lines > LINES_MAX) bad(`${m.lines} lines of log a second`)
+    if (served.some((x) => x !== 200)) bad(`an open connection was answered with ${served.join(' and ')}`)
     if (full > 2 * pids.length * (seconds + 1)) bad(`"no file descriptor is free" was said ${full} times`)
     if (e.log.some((l) => l.message === 'server ended and is started again')) bad('a worker ended')
     if (after[0] !== retries || after[1] !== '0') bad(`${after[0] - retries} attempts failed, ${after[1]} breakers have opened: for a lack of our own`)

@@ -31,7 +31,7 @@ return jsonb_build_object(
 	'run', (select jsonb_agg(to_jsonb(x)) from (select id, workflow, encode(digest, 'hex') as digest, key, doc(input) as input,
 		requester, created_at from run) x),
 	'run_state', (select jsonb_agg(to_jsonb(x)) from (select s.run_id as run, epoch, rev, visit, state, attempt, failures, claims,
-		signed_visit, status, phase, held_class, command, doc(command_value) as command_value, unresolved, cancel, pause,
+		signed_visit, signed_for, status, phase, held_class, command, doc(command_value) as command_value, unresolved, cancel, pause,
 		awaited, entered_at, first_sent_at, sent_at, s.due_at,
 		nullif(encode(request_hash, 'hex'), repeat('0', 64)) as request_hash, code, y.engine_id as engine,
 		case when y.run_id is null then t.due_at when y.engine_id is null then y.due_at end as wakes_at

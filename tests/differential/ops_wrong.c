@@ -104,6 +104,7 @@ static bool never_signed(struct hp_transition *t)
 		return false;
 	t->sends_signed = true;
 	t->after.signed_visit = d_chance(50) ? t->from_visit : 77;
+	t->after.signed_for = d_chance(80) ? t->after.state : t->after.state + 1;
 	return true;
 }
 

@@ -311,8 +311,8 @@ static json_t *claimed_json(const struct hp_claimed *c)
 			      "rev", (int)r->rev, "visit", (int)r->visit, "state", (int)r->state, "status", (int)r->status, "phase",
 			      (int)r->phase, "attempt", (int)r->attempt, "failures", (int)r->failures, "entered_at", (json_int_t)r->entered_at,
 			      "first_sent_at", (json_int_t)r->first_sent_at, "sent_at", (json_int_t)r->sent_at, "due_at", (json_int_t)r->due_at);
-	json_t *more = json_pack("{s:b, s:b, s:b, s:i, s:i, s:s, s:i, s:i, s:s, s:i, s:I, s:i}", "unresolved", r->unresolved, "cancel", r->cancel,
-				 "pause", r->pause, "signed_visit", (int)r->signed_visit, "held_class", (int)r->held_class, "code", r->code,
+	json_t *more = json_pack("{s:b, s:b, s:b, s:i, s:i, s:i, s:s, s:i, s:i, s:s, s:i, s:I, s:i}", "unresolved", r->unresolved, "cancel", r->cancel,
+				 "pause", r->pause, "signed_visit", (int)r->signed_visit, "signed_for", (int)r->signed_for, "held_class", (int)r->held_class, "code", r->code,
 				 "command", (int)r->command, "claims", (int)r->claims, "workflow", c->workflow, "decision", (int)c->decision,
 				 "mail_id", (json_int_t)c->mail_id, "mail_wait", (int)(c->mail_id ? c->mail_wait : 0));
 

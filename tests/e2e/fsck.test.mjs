@@ -20,6 +20,7 @@ let engine, server, ops
 const zoo = {} // name → run
 const many = {} // kind → runs of it that nobody has spoiled yet
 const slow = new Set() // runs whose payment is not answered yet
+const inAir = new Map() // run → answers its "slow" request
 
 /** A provider that does what the tag says. */
 const provide = (rq, rs) => {
@@ -29,8 +30,10 @@ const provide = (rq, rs) => {
     const [word, run] = text ? JSON.parse(text).tag.split('/') : ['busy']
     if (word === 'lose') return rq.socket.destroy()
     if (word === 'pay' && slow.has(run)) return
+    const answer = () => rs.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ id: word }))
     const status = { busy: 503, no: 402 }[word] ?? 200
-    rs.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify({ id: word }))
+    if (word === 'slow') inAir.set(run, answer)
+    else answer()
   })
 }
 
@@ -43,7 +46,7 @@ before(async () => {
     insert into public.zoo_rows select generate_series(1, 3600);
     create table public.zoo_swept (run bigint, id bigint);
     grant select, insert on public.zoo_rows, public.zoo_swept to holdpoint_workflow`)
-  for (const name of ['zoo_one', 'zoo']) await ok(['deploy', join(ZOO, `${name}.lua`), '--plugins', PLUGINS])
+  for (const name of ['zoo_one', 'zoo_home', 'zoo']) await ok(['deploy', join(ZOO, `${name}.lua`), '--plugins', PLUGINS])
   await waitFor('the zoo is loaded by both workers', async () => { // each loads it by itself
     for (let i = 0; i < 4; i++) await start('zoo', { to: 'done' }, 'opening')
     return true
@@ -92,7 +95,7 @@ test('fsck finds nothing while the engine works, twenty times', async () => {
   try { for (let i = 0; i < 20; i++) clean(await engine.cli(['fsck', '--json'])) } finally { busy = false }
   await load
   assert.ok(started > 20, `only ${started} runs were started`)
-  await engine.killed('any place')
+  await engine.killed()
 })
 
 test('a run in every kind of state and phase, and nothing is wrong', async () => {
@@ -101,7 +104,7 @@ test('a run in every kind of state and phase, and nothing is wrong', async () =>
     zoo[to] = await start('zoo', { to }, `zoo ${to}`)
   for (const [to, n] of Object.entries({ done: 30, backoff: 20, await: 3, note: 3, short: 3, undo: 6 }))
     many[to] = await Promise.all(Array.from({ length: n }, (_, i) => start('zoo', { to }, `zoo ${to} ${i}`)))
-  many.signed = await Promise.all(Array.from({ length: 11 }, () => start('zoo', { to: 'sign' })))
+  many.signed = await Promise.all(Array.from({ length: 14 }, () => start('zoo', { to: 'sign' })))
   for (const to of ['signed', 'refused', 'ask', 'paying']) zoo[to] = await start('zoo', { to: 'sign' })
   zoo.some = await start('zoo', { to: 'many' })
   slow.add(String(zoo.paying))
@@ -155,6 +158,51 @@ test('a run in every kind of state and phase, and nothing is wrong', async () =>
   clean(await engine.cli(['fsck', '--run', String(zoo.signed)]))
 })
 
+const event = (name, run) => post('/events', { name, key: String(run), payload: {} })
+
+test('an approval is left in every way, and nothing is wrong', async () => {
+  const starts = { home: 'book', home_no: 'book', home_told: 'book', home_late: 'brief' }
+  for (const [name, to] of Object.entries(starts)) zoo[name] = await start('zoo_home', { to })
+  zoo.signed_late = await start('zoo', { to: 'sign' })
+  await stands(zoo.signed_late, 2, 6)
+  for (const what of ['pause', 'resume']) await post(`/runs/${zoo.signed_late}/${what}`)
+  for (const name of ['home', 'signed_late']) await decide(zoo[name], 'approve')
+  await decide(zoo.home_no, 'reject')
+  await stands(zoo.home_told, 2, 6)
+  await event('zoo.told', zoo.home_told)
+  for (const name of [...Object.keys(starts), 'signed_late']) await engine.until(zoo[name], 'succeeded')
+  const left = await engine.sql(`select a.status, h.code from holdpoint.approval a join holdpoint.history h using (run_id)
+    where a.run_id in (${Object.keys(starts).map((name) => zoo[name])}) and h.from_visit = a.visit and h.visit = a.visit + 1 order by a.run_id`)
+  assert.deepEqual(left, [['approved', ''], ['rejected', 'rejected'], ['cancelled', 'arm'], ['expired', 'expired']])
+  clean(await engine.cli(['fsck']))
+})
+
+/** The visits of its approval, of what it was told, of its turn, and what became of the approval. */
+const turned = async (run) => (await engine.sql(`select a.visit, a.status, h.visit, t.visit from holdpoint.approval a
+  left join holdpoint.history h on h.run_id = a.run_id and h.move = 12 join holdpoint.history t on t.run_id = a.run_id and t.move = 22
+  where a.run_id = ${run}`))
+
+test('a run that turns back at an approval went on without it, and nothing is wrong', async () => {
+  const run = await start('zoo_home', { to: 'slow' })
+  const answer = await waitFor('its call is in the air', () => inAir.get(String(run)))
+  await post(`/runs/${run}/cancel`)
+  answer()
+  await engine.until(run, 'cancelled')
+  assert.deepEqual(await turned(run), [['3', 'cancelled', '2', '3']]) // told in the visit before
+  clean(await engine.cli(['fsck']))
+})
+
+test('a child that its parent tells to end turns back at its approval, and nothing is wrong', async () => {
+  const parent = await start('zoo', { to: 'parent' })
+  const child = await waitFor('its child asks', async () => (await engine.sql(`select a.run_id from holdpoint.approval a
+    join holdpoint.child c on c.child = a.run_id where c.run_id = ${parent} and a.status = 'open'`))[0]?.[0])
+  await event('zoo.enough', parent)
+  await engine.until(parent, 'succeeded')
+  await engine.until(child, 'cancelled')
+  assert.deepEqual(await turned(child), [['3', 'cancelled', '', '3']]) // nobody told it but its parent
+  clean(await engine.cli(['fsck']))
+})
+
 // ---- a copy, spoiled ----
 
 const host = async () => (await engine.sql('show unix_socket_directories'))[0][0]
@@ -167,6 +215,10 @@ test('every check finds what it is there for, and nothing else', async () => {
   const dump = execFileSync(join(bin, 'pg_dump'), ['-h', await host(), '-U', 'holdpoint', 'holdpoint'], { maxBuffer: 1e9, stdio: ['ignore', 'pipe', 'pipe'] })
   await engine.sql('create database copy')
   await engine.sql(`\\c copy\n${dump}`)
+  // the clock was set back by an hour after this was asked, and once more after it was decided
+  await copied(`update history h set at = h.at + 3600000000 * case when h.rev < d.rev then 1 when h.rev > d.rev then -1 else 0 end
+      from history d where h.run_id = ${zoo.home} and d.run_id = h.run_id and d.move = 11;
+    update approval set opened_at = opened_at + 3600000000 where run_id = ${zoo.home}`)
   clean(await onCopy())
   const expected = new Map(), allowed = new Set() // "check run" → what is said
   let text = ENGINES

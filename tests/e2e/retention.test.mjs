@@ -55,7 +55,7 @@ for (const death of ['gc_stepped:1', 'gc_stepped:2', 'gc_before:2'])
     await engine.ended
     engine.log.length = 0
     await engine.start({ env: { HP_CRASH: death } })
-    await waitFor('the worker dies', () => engine.log.some((e) => e.message === 'server ended and is started again'), 30000)
+    await engine.killed(death, 30000)
     await waitFor('what is over is gone', async () => await count("r.workflow = 'brief'") === 0, 30000)
     assert.equal(await count('true'), 2)
     assert.equal((await engine.sql('select count(*) from holdpoint.history where run_id not in (select id from holdpoint.run)'))[0][0], '0')

@@ -89,8 +89,7 @@ for (const label of ['tick_before', 'tick_stored'])
     engine.log.length = 0
     await engine.start({ env: { HP_CRASH: `${label}:1` } })
     // worker-1 dies at its first tick; which worker gets which tick is theirs to race for
-    await waitFor(`worker-1 dies at ${label}`, () => engine.log.some((e) =>
-      e.message === 'server ended and is started again'), 30000)
+    await engine.killed(label, 30000)
     await waitFor('the ticks of the downtime and more', async () => (await beats()).length >= had + 5, 30000)
     const n = await unbroken(had)
     assert.ok(await runsOf() >= n)

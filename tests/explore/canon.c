@@ -92,7 +92,7 @@ static uint64_t row(uint64_t h, const struct hp_run *r, const struct hp_definiti
 
 	h = mix(h, (uint64_t)r->visit << 40 | (uint64_t)r->state << 32 | (uint64_t)r->status << 24 | (uint64_t)r->phase << 16 |
 			   (uint64_t)r->attempt << 8 | (uint64_t)r->failures);
-	h = mix(h, flags | (uint64_t)r->signed_visit << 8 | (uint64_t)r->held_class << 16 | (uint64_t)r->command << 24);
+	h = mix(h, flags | (uint64_t)(r->signed_visit ? r->signed_for + 1 : 0) << 32 | (uint64_t)r->signed_visit << 8 | (uint64_t)r->held_class << 16 | (uint64_t)r->command << 24);
 	if (hp_status_final(r->status))
 		return h;
 	h = plain(h, r->code, strnlen(r->code, sizeof r->code));

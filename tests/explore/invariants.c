@@ -49,13 +49,15 @@ static bool admitted(const struct x_hand *h)
 	return false;
 }
 
-static bool signed_for(const struct x_hand *h)
+/* A yes, to these bytes, for this very call. */
+static bool signed_for(const struct x_hand *h, const struct hp_definition *d)
 {
 	uint8_t hash[HP_SHA256_LEN];
 
 	hp_sha256(h->act.value.p, h->act.value.n, hash);
 	MEM_EACH(x_tables(), T_APPROVAL, struct mem_approval, a)
-		if (a->run == h->run && a->status == MEM_APPROVED && memcmp(a->hash, hash, sizeof hash) == 0)
+		if (a->run == h->run && a->status == MEM_APPROVED && d->states[a->state].approval.of == h->m.run.state &&
+		    memcmp(a->hash, hash, sizeof hash) == 0)
 			return true;
 	return false;
 }
@@ -69,7 +71,7 @@ void x_check_sent(const struct x_hand *h)
 		return;
 	X_MUST(admitted(h), "a request of run %lld, visit %d left without an admission", (long long)h->run, (int)h->m.run.visit);
 	if (!h->act.probe && s->call.signed_by != HP_NO_STATE)
-		X_MUST(signed_for(h), "a request of run %lld left that nobody signed", (long long)h->run);
+		X_MUST(signed_for(h, &x_flow_of(r)->def), "a request of run %lld left that nobody signed", (long long)h->run);
 }
 
 /* ---- after a step ---- */
@@ -79,7 +81,8 @@ static bool same_row(const struct hp_run *a, const struct hp_run *b)
 	return a->epoch == b->epoch && a->rev == b->rev && a->visit == b->visit && a->state == b->state &&
 	       a->status == b->status && a->phase == b->phase && a->attempt == b->attempt && a->failures == b->failures &&
 	       a->due_at == b->due_at && a->unresolved == b->unresolved && a->command == b->command &&
-	       a->cancel == b->cancel && a->pause == b->pause && a->signed_visit == b->signed_visit;
+	       a->cancel == b->cancel && a->pause == b->pause && a->signed_visit == b->signed_visit &&
+	       (a->signed_visit == 0 || a->signed_for == b->signed_for);
 }
 
 /* 8: the next visit, by an edge of the definition, or back by an undo or an operator. */

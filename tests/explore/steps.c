@@ -52,7 +52,7 @@ static void hand_steps(struct list *l, int e, int i)
 		add(l, S_RELOAD, e, i, 0);
 		return;
 	case AT_SEND:
-		if (HP_GUARD(send_lease, x_lease_good(e)))
+		if (HP_GUARD(world_lease, x_lease_good(e)))
 			add(l, S_SEND, e, i, 0);
 		return;
 	case AT_SQL:

@@ -11,10 +11,12 @@
  * where it would have found something alone: the serial orders without it count, too, and
  * a last claim takes what was left.
  *
- * In `make test` some pairs are drawn (HP_SEED repeats them), which commit; HP_INTERLEAVE=long
+ * In `make test` some pairs are chosen, for each lock of a row who meets at it, and some drawn
+ * (HP_SEED takes others), which commit; HP_INTERLEAVE=long
  * (`make differential`) runs all, with every end, and chosen three sessions.
  */
 #include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +38,10 @@ static const char child[] = "{\"states\":[{\"name\":\"step\",\"kind\":\"call\"},
 #define RUN_DOOR(name, role) "select holdpoint.door_" name "('olga', jsonb_build_object('run', (select run from public.il where role = '" role \
 	"'), 'reason', 'because'))::text"
 
+#define LOOK_AT_C \
+	"select o_written || '/' || o_unchanged from public.il i, holdpoint.look(array[i.run], array[i.epoch::bigint], " \
+	"array[i.rev::bigint]) where i.role = 'C'"
+
 static const struct op {
 	const char *name, *sql;
 	bool skips;      /* rows that are locked */
@@ -48,7 +54,7 @@ static const struct op {
 	{ "commit: child by key", "select public.il_commit('C', 'open')", false, false },
 	{ "commit of a statement", "select public.il_commit('C', 'enter', true)", false, true },
 	{ "release", "select holdpoint.release(1, array[run], array[epoch]) is not null from public.il where role = 'C'", false, false },
-	{ "reload", "select string_agg(r.run_id::text, ' ') from public.il i, holdpoint.reload(1, i.run, i.epoch) r where i.role = 'C'", false, false },
+	{ "reload", "select r.rev from public.il i, holdpoint.reload(1, i.run, i.epoch) r where i.role = 'C'", false, false },
 	{ "child ends", "select public.il_commit('K', 'finish')", false, false },
 	{ "parent parks", "select public.il_commit('P', 'join')", false, false },
 	{ "approve", DOOR("decide", "alice", "{\"approval\":1,\"decision\":\"approve\",\"reason\":\"r\"}"), false, false },
@@ -65,8 +71,13 @@ static const struct op {
 	{ "pause", RUN_DOOR("pause", "C"), false, false },
 	{ "heartbeat", "select o_alive from holdpoint.heartbeat(1)", true, false },
 	{ "stop", "select holdpoint.engine_stop(1) is not null", false, false },
+	/* those that follow are crossed with chosen ones only: meetings() */
+	{ "look", LOOK_AT_C, false, false },
+	{ "commit: takes a place", "select public.il_commit('C', 'place')", false, false },
+	{ "cancel of who is ready", RUN_DOOR("cancel", "R"), false, false },
+	{ "heartbeat of another", "select o_alive from holdpoint.heartbeat(2)", true, false },
 };
-enum { OPS = sizeof ops / sizeof *ops, SESSIONS = 3, STEPS = 2 * SESSIONS, STATE_MAX = 16384 };
+enum { ALL_OPS = sizeof ops / sizeof *ops, OPS = ALL_OPS - 4, SESSIONS = 3, STEPS = 2 * SESSIONS, STATE_MAX = 16384 };
 enum end { COMMIT = 0, ROLLBACK, DIES };
 static const char *const end_words[] = { "commits", "rolls back", "dies" };
 
@@ -85,6 +96,8 @@ static PGconn *watch;
 static bool pooled;
 static long orders, waits;
 static bool skips;   /* one of the operations does */
+static bool passes;  /* what skips locked rows finds no other lock in its way, either */
+static const char *also; /* is done to the world first */
 static char at[512]; /* what is being done, for people */
 
 /* ---- sessions ---- */
@@ -181,6 +194,21 @@ static void begin_step(struct session *s)
 	ck_assert(PQsendQuery(conn(s), s->op->sql));
 	settle(s);
 	waits += s->blocked;
+	ck_assert_msg(!(passes && s->blocked && s->op->skips), "%s: %s waits for another's row", at, s->op->name);
+}
+
+/* Nobody has changed what it was told of, if anything: it has the rows until it ends. */
+static void check_holds(struct session *s)
+{
+	const char *sql = strcmp(s->op->name, "look") == 0 ? LOOK_AT_C
+		: strcmp(s->op->name, "reload") == 0 ? "select s.rev from public.il i join holdpoint.run_state s on s.run_id = i.run where i.role = 'C'"
+		: NULL;
+	char now[256];
+
+	if (!sql || s->failed || !s->answer[0])
+		return;
+	ask(conn(s), sql, now, sizeof now);
+	ck_assert_msg(strcmp(now, s->answer) == 0, "%s: %s was told %s, and it is %s before it has ended", at, s->op->name, s->answer, now);
 }
 
 static void die(struct session *s)
@@ -196,6 +224,7 @@ static void die(struct session *s)
 
 static void end_step(struct session *s)
 {
+	check_holds(s);
 	if (s->end == DIES)
 		die(s);
 	else
@@ -211,6 +240,8 @@ static void run_order(const int *order, int n)
 	int late[STEPS], n_late = 0;
 
 	ask(f.super, "select public.il_world()", NULL, 0);
+	if (also)
+		ask(f.super, also, NULL, 0);
 	for (int i = 0; i < SESSIONS; i++) {
 		sessions[i].blocked = sessions[i].failed = sessions[i].ended = false;
 		sessions[i].pid = 0;
@@ -323,16 +354,21 @@ static bool is_serial(const char *s)
 	return false;
 }
 
+static void one_order(const int *order, int n)
+{
+	const char *s;
+
+	run_order(order, 2 * n);
+	check_right();
+	s = state();
+	ck_assert_msg(is_serial(s), "%s, order %d%d%d%d%s: as after no serial order:\n%s\n--- serial:\n%s\n--- serial:\n%s", at, order[0], order[1],
+		      order[2], order[3], n > 2 ? "…" : "", s, serials[0], serials[n_serials - 1]);
+}
+
 static void every_order(int *order, int *left, int n, int place)
 {
 	if (place == 2 * n) {
-		const char *s;
-
-		run_order(order, 2 * n);
-		check_right();
-		s = state();
-		ck_assert_msg(is_serial(s), "%s, order %d%d%d%d%s: as after no serial order:\n%s\n--- serial:\n%s\n--- serial:\n%s", at, order[0], order[1],
-			      order[2], order[3], n > 2 ? "…" : "", s, serials[0], serials[n_serials - 1]);
+		one_order(order, n);
 		return;
 	}
 	for (int i = 0; i < n; i++) {
@@ -345,21 +381,25 @@ static void every_order(int *order, int *left, int n, int place)
 	}
 }
 
-static void cross(const struct op *const *of, const enum end *ends, int n)
+static void meet(const struct op *const *of, const enum end *ends, int n)
 {
-	int order[STEPS], left[SESSIONS];
-	long orders_before = orders, waits_before = waits;
-
 	at[0] = 0;
 	skips = false;
 	for (int i = 0; i < n; i++) {
 		skips = skips || of[i]->skips;
 		sessions[i].op = of[i];
 		sessions[i].end = ends[i];
-		left[i] = 2;
 		snprintf(at + strlen(at), sizeof at - strlen(at), "%s%s (%s)", i ? " × " : "", of[i]->name, end_words[ends[i]]);
 	}
 	all_serials(n);
+}
+
+static void cross(const struct op *const *of, const enum end *ends, int n)
+{
+	int order[STEPS], left[SESSIONS] = { 2, 2, 2 };
+	long orders_before = orders, waits_before = waits;
+
+	meet(of, ends, n);
 	every_order(order, left, n, 0);
 	if (getenv("HP_INTERLEAVE"))
 		printf("  %-70s %3ld orders, %3ld waited\n", at, orders - orders_before, waits - waits_before);
@@ -416,6 +456,58 @@ static void close_world(void)
 	fx_close(&f);
 }
 
+static const struct op *op_of(const char *name)
+{
+	for (int i = 0; i < ALL_OPS; i++)
+		if (strcmp(ops[i].name, name) == 0)
+			return &ops[i];
+	ck_abort_msg("there is no operation \"%s\"", name);
+}
+
+/* Whoever looks for work passes by what another has locked: also when it has seen a row and is then
+ * held up (its engine's heartbeat has the engine's row), and the other takes the run and commits. */
+static void held_up(void)
+{
+	static const char *const worlds[] = { "select 1", /* R, of the ready list; M, whose timer is due */
+		"with r as (update holdpoint.ready y set engine_id = 2 from public.il i where i.role = 'R' and y.run_id = i.run) "
+		"insert into holdpoint.timer select run, holdpoint.now_us() from public.il where role = 'M'" };
+	const struct op *three[3] = { op_of("heartbeat of another"), op_of("claim of another"), op_of("claim") };
+	const enum end ends[3] = { COMMIT, COMMIT, COMMIT };
+	const int order[STEPS] = { 0, 1, 2, 2, 0, 1 };
+
+	for (size_t i = 0; i < sizeof worlds / sizeof *worlds; i++) {
+		also = worlds[i];
+		meet(three, ends, 3);
+		waits = 0;
+		one_order(order, 3);
+		ck_assert_msg(waits == 1, "%s: nobody was held up", at);
+	}
+	also = NULL;
+}
+
+/* Always: for each lock of a row those who meet at it, and what would come of them without it
+ * (tests/mutants.txt, sql_lock_…). */
+static void meetings(size_t n)
+{
+	static const struct {
+		const char *a, *b;
+		bool passes;
+	} of[] = {
+		{ "commit: parks", "event to one who parks", false }, { "commit: parks", "cancel", false }, { "commit: parks", "release", false },
+		{ "commit: parks", "reload", false }, { "commit: parks", "look", false }, { "commit: parks", "commit: takes a place", false },
+		{ "claim", "claim of another", true }, { "cancel of who is ready", "claim", true },
+	};
+	const enum end ends[2] = { COMMIT, COMMIT };
+
+	for (size_t i = 0; i < n && i < sizeof of / sizeof *of; i++) {
+		const struct op *two[2] = { op_of(of[i].a), op_of(of[i].b) };
+
+		passes = of[i].passes;
+		cross(two, ends, 2);
+	}
+	passes = false;
+}
+
 static void cross_pair(int a, int b, int ends)
 {
 	for (int e = 0; e < ends; e++) {
@@ -434,12 +526,6 @@ static void pairs(int few)
 	const char *given = getenv("HP_SEED");
 	int skip = is_long() ? 0 : (int)((given ? strtoul(given, NULL, 10) : 1) % (unsigned long)every), n = 0, crossed = 0;
 
-	if (!is_long()) {
-		const struct op *meet[2] = { &ops[2], &ops[12] }; /* one parks while its event comes: always */
-		const enum end both[2] = { COMMIT, COMMIT };
-
-		cross(meet, both, 2);
-	}
 	for (int a = 0; a < OPS; a++)
 		for (int b = a; b < OPS; b++, n++)
 			if (n % every == skip && (is_long() || crossed < few)) {
@@ -463,13 +549,8 @@ static void triples(void)
 	const enum end ends[3] = { COMMIT, COMMIT, COMMIT };
 
 	for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
-		const struct op *three[3] = { NULL, NULL, NULL };
+		const struct op *three[3] = { op_of(of[i][0]), op_of(of[i][1]), op_of(of[i][2]) };
 
-		for (int k = 0; k < 3; k++)
-			for (int j = 0; j < OPS; j++)
-				if (strcmp(ops[j].name, of[i][k]) == 0)
-					three[k] = &ops[j];
-		ck_assert(three[0] && three[1] && three[2]);
 		cross(three, ends, 3);
 	}
 }
@@ -477,6 +558,8 @@ static void triples(void)
 START_TEST(directly)
 {
 	open_world(false);
+	held_up();
+	meetings(SIZE_MAX);
 	pairs(40);
 	if (is_long())
 		triples();
@@ -487,6 +570,7 @@ END_TEST
 START_TEST(through_a_pooler)
 {
 	open_world(true);
+	meetings(1);
 	pairs(16);
 	close_world();
 }

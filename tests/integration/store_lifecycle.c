@@ -313,8 +313,26 @@ START_TEST(a_signature_is_not_lost_by_a_move)
 	hold(&c, false);
 	deploy(",\"of\":\"pay\"", "pay", "call", "tell", "");
 	refused("move", MOVE, "\"pay\" is done only after approval \"review\"");
-	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2");
+	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2, signed_for = 2"); /* PAY */
 	door("move", MOVE);
+	fx_close(&f);
+}
+END_TEST
+
+START_TEST(a_signature_stays_with_its_call)
+{
+	struct hp_claimed c;
+
+	open_fx();
+	c = approved();
+	hold(&c, false);
+	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2, signed_for = 4"); /* TELL, which has another place and name now */
+	fx_deploy(&f, "refund", "{\"states\":[{\"name\":\"pay\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"write\"}]},"
+		"{\"name\":\"write\",\"kind\":\"call\",\"ways\":[{\"label\":\"next\",\"to\":\"done\"}]},"
+		"{\"name\":\"done\",\"kind\":\"succeed\"}]}");
+	refused("move", MOVE, "what was signed is for its state \"tell\", and that is no call of that version");
+	door("move", "{\"run\": 1, \"to\": \"current\", \"reason\": \"r\", \"map\": {\"tell\": \"write\"}}");
+	ck_assert_int_eq(fx_int(&f, "select signed_for from holdpoint.run_state where signed_visit = 2"), 1);
 	fx_close(&f);
 }
 END_TEST
@@ -351,7 +369,7 @@ START_TEST(a_move_may_go_back)
 	refused("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"settle\", \"reason\": \"r\"}", "has never been in state \"settle\"");
 	refused("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"review\", \"reason\": \"r\", \"map\": {\"pay\": \"give_back\"}}",
 		"has done \"give_back\", and would do it again");
-	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2");
+	fx_sql(&f, "update holdpoint.run_state set signed_visit = 2, signed_for = 2");
 	door("move", "{\"run\": 1, \"to\": \"current\", \"at\": \"review\", \"reason\": \"r\", \"map\": {\"pay\": \"give_back\"}, \"again\": true}");
 	c = claim();
 	ck_assert_int_eq(c.run.state, REVIEW);
@@ -592,6 +610,7 @@ int main(void)
 	tcase_add_test(t, a_move_that_would_strand_it_is_refused);
 	tcase_add_test(t, a_move_jumps_over_no_approval_and_no_value);
 	tcase_add_test(t, a_signature_is_not_lost_by_a_move);
+	tcase_add_test(t, a_signature_stays_with_its_call);
 	tcase_add_test(t, what_was_asked_is_asked_anew);
 	tcase_add_test(t, a_move_may_go_back);
 	tcase_add_test(t, a_key_is_freed_by_the_version_its_effects_ran_under);

@@ -265,6 +265,22 @@ START_TEST(cadence_4316_a_commit_that_times_out)
 }
 END_TEST
 
-HP_SUITE("store peers", dbos_py_804_draining_under_the_same_name, dbos_py_759_an_empty_key_is_no_key,
-	 dbos_java_491_recovery_adopts_its_own_run, aegra_547_a_stable_name_is_no_fence, oban_862_orphans_of_a_reused_name,
-	 cadence_4316_a_commit_that_times_out)
+/* A case for each: tests/mutants.txt demands them one by one. */
+int main(void)
+{
+	const struct {
+		const char *name;
+		const TTest *test;
+	} of[] = {
+		{ "dbos py 804", dbos_py_804_draining_under_the_same_name }, { "dbos py 759", dbos_py_759_an_empty_key_is_no_key },
+		{ "dbos java 491", dbos_java_491_recovery_adopts_its_own_run }, { "aegra 547", aegra_547_a_stable_name_is_no_fence },
+		{ "oban 862", oban_862_orphans_of_a_reused_name }, { "cadence 4316", cadence_4316_a_commit_that_times_out },
+	};
+	TCase *cases[sizeof of / sizeof *of];
+
+	for (size_t i = 0; i < sizeof of / sizeof *of; i++) {
+		cases[i] = tcase_create(of[i].name);
+		tcase_add_test(cases[i], of[i].test);
+	}
+	return hp_run_cases("store peers", cases, sizeof of / sizeof *of);
+}

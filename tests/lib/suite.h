@@ -12,8 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Runs one case as the suite of that name: what main() returns. */
-static inline int hp_run_case(const char *name, TCase *t)
+/* Runs these cases as the suite of that name: what main() returns. */
+static inline int hp_run_cases(const char *name, TCase *const *cases, size_t count)
 {
 	Suite *s = suite_create(name);
 	SRunner *r;
@@ -21,12 +21,18 @@ static inline int hp_run_case(const char *name, TCase *t)
 
 	/* whole lines, also of a test that dies: the runner reads the closing one */
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	suite_add_tcase(s, t);
+	for (size_t i = 0; i < count; i++)
+		suite_add_tcase(s, cases[i]);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_ENV);
 	failed = srunner_ntests_failed(r);
 	srunner_free(r);
 	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static inline int hp_run_case(const char *name, TCase *t)
+{
+	return hp_run_cases(name, &t, 1);
 }
 
 static inline int hp_run_suite(const char *name, const TTest *const *tests, size_t count)

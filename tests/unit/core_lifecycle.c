@@ -171,7 +171,7 @@ START_TEST(a_restart_at_an_approval_drops_the_signature_before)
 		state(4, "note", HP_SQL)->next = 1;
 		W.run.state = 4;
 		W.run.visit = 2;
-		W.run.signed_visit = 1;
+		W.run.signed_visit = W.run.signed_for = 1;
 		if (again == 1)
 			W.states[0].approval.of = HP_NO_STATE;
 		restart(again ? "0" : "4", HP_HELD);

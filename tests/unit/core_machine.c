@@ -205,6 +205,37 @@ START_TEST(approved_sends_the_stored_request)
 }
 END_TEST
 
+/* "review" signs "pay", and the road goes past "tell" first, whose own approval had no need to ask. */
+START_TEST(a_signature_is_for_its_own_call)
+{
+	struct hp_event yes = { .decision = HP_APPROVED, .decision_value = hp_bytes_of("{}") };
+
+	world_approval(false)->next = 4;
+	*state(4, "tell", HP_CALL) = W.states[1];
+	W.states[4].name = "tell";
+	W.states[4].call.signed_by = 5;
+	W.states[4].next = 1;
+	state(5, "second", HP_APPROVAL)->approval.of = 4;
+	claim();
+	value("{\"ask\":\"?\"}", 5);
+	commit();
+	claim_with(&yes);
+	ck_assert_int_eq(W.act.pending->after.state, 4);
+	expect_eval(HP_EVAL_REQUEST);
+	ck_assert_int_eq(W.act.index, 0); /* its own */
+	value("{}", 6);
+	ck_assert(!W.act.transition->sends_signed);
+	commit();
+	reply(HP_CLASS_OK, NULL);
+	ck_assert_int_eq(W.act.pending->after.state, 1);
+	ck_assert_int_eq(W.act.pending->after.signed_visit, 1); /* still there for whom it is */
+	expect_eval(HP_EVAL_REQUEST);
+	ck_assert_int_eq(W.act.index, 1);
+	value("{}", 5);
+	ck_assert(W.act.transition->sends_signed);
+}
+END_TEST
+
 START_TEST(approval_reminds_expires_and_never_says_yes)
 {
 	world_approval(false);
@@ -551,7 +582,7 @@ END_TEST
 HP_SUITE("core_machine", call_sends_only_after_its_admission_is_committed,
 	 admission_rides_on_the_commit_that_enters, separate_admission_makes_two_commits,
 	 retryable_backs_off_with_the_same_visit_then_fails, catch_prefers_code_then_class_then_otherwise,
-	 uncaught_failure_is_held_and_never_final, give_up_ends_as_failed, approved_sends_the_stored_request,
+	 uncaught_failure_is_held_and_never_final, give_up_ends_as_failed, approved_sends_the_stored_request, a_signature_is_for_its_own_call,
 	 approval_reminds_expires_and_never_says_yes, rejected_takes_its_way_or_is_held,
 	 when_false_goes_straight_on_unsigned, timer_never_fires_early, await_takes_mail_or_times_out,
 	 set_of_a_choice_is_saved_on_every_way_out, choose_takes_the_first_true_branch,

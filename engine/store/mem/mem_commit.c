@@ -46,6 +46,10 @@ static int check_signed(const struct mem_store *m, const struct hp_transition *t
 
 	if (!t->admits || !t->sends_signed)
 		return 0;
+	if (t->after.signed_for != t->after.state)
+		return hp_fail(err, HP_E_CONFLICT,
+			       "run %lld may not send: what was signed in visit %d is for another state",
+			       (long long)t->run_id, (int)t->after.signed_visit);
 	a = mem_approval_of(&m->w, t->run_id, t->after.signed_visit);
 	if (!a || a->status != MEM_APPROVED)
 		return hp_fail(err, HP_E_CONFLICT, "run %lld may not send: approval of visit %d is %s",
@@ -211,13 +215,23 @@ static void put_approval(struct mem_store *m, const struct mem_run *r, const str
 	json_decref(doc);
 }
 
+/* The run says that it expired, or it went to a `fail` and says what that says. What else
+ * closes it is faster than the deadline. (One that turns round where it stands may have a
+ * code of long ago.) */
+static bool expired(const struct mem_store *m, const struct mem_approval *a, const struct hp_transition *t)
+{
+	if (t->code && strcmp(t->code, "expired") == 0 && t->after.phase != HP_PH_UNDOING)
+		return true;
+	return t->after.visit != t->from_visit && *m->now >= a->deadline;
+}
+
 static void close_approval(struct mem_store *m, const struct hp_transition *t)
 {
 	struct mem_approval *a = mem_approval_of(&m->w, t->run_id, t->from_visit);
 
 	if (!a || a->status != MEM_OPEN)
 		return;
-	a->status = t->after.status == HP_CANCELLED || t->after.phase == HP_PH_UNDOING ? MEM_CLOSED : MEM_EXPIRED;
+	a->status = expired(m, a, t) ? MEM_EXPIRED : MEM_CLOSED;
 	a->decided_at = *m->now;
 }
 

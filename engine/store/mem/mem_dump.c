@@ -97,6 +97,7 @@ static void dump_state(const struct mem_run *r, json_t *root)
 	put_int(row, "failures", x->failures);
 	put_int(row, "claims", x->claims);
 	put_int(row, "signed_visit", x->signed_visit);
+	put_int(row, "signed_for", x->signed_for);
 	put_int(row, "status", x->status);
 	put_int(row, "phase", x->phase);
 	put_int(row, "held_class", x->held_class);

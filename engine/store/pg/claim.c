@@ -11,7 +11,7 @@
 #include "store/pg/pg_private.h"
 
 /* holdpoint.claimed in the order of read_claimed() */
-#define CLAIMED_COLUMNS 39
+#define CLAIMED_COLUMNS 40
 
 /* Copies at most the size of a code; the column is limited by its writer. */
 static void copy_code(char dst[HP_CODE_MAX], const char *src)
@@ -45,12 +45,13 @@ static void read_run(struct hp_run *run, const PGresult *r, int row, int c)
 	run->due_at = hp_pg_int(r, row, c + 12);
 	run->unresolved = hp_pg_bool(r, row, c + 13);
 	run->signed_visit = (int32_t)hp_pg_int(r, row, c + 14);
-	copy_hash(run->request_hash, hp_pg_bytes(r, row, c + 15));
-	run->held_class = (enum hp_class)hp_pg_int(r, row, c + 16);
-	copy_code(run->code, hp_pg_text(r, row, c + 17));
-	run->cancel = hp_pg_bool(r, row, c + 18);
-	run->command = (enum hp_command)hp_pg_int(r, row, c + 19);
-	run->claims = (int32_t)hp_pg_int(r, row, c + 20);
+	run->signed_for = (int32_t)hp_pg_int(r, row, c + 15);
+	copy_hash(run->request_hash, hp_pg_bytes(r, row, c + 16));
+	run->held_class = (enum hp_class)hp_pg_int(r, row, c + 17);
+	copy_code(run->code, hp_pg_text(r, row, c + 18));
+	run->cancel = hp_pg_bool(r, row, c + 19);
+	run->command = (enum hp_command)hp_pg_int(r, row, c + 20);
+	run->claims = (int32_t)hp_pg_int(r, row, c + 21);
 }
 
 /* c: the column where holdpoint.claimed begins. Strings stay in the result. */
@@ -60,25 +61,25 @@ static void read_claimed(struct hp_claimed *x, const PGresult *r, int row, int c
 
 	HP_ASSERT(PQnfields(r) >= c + CLAIMED_COLUMNS);
 	read_run(&x->run, r, row, c);
-	x->workflow = hp_pg_text(r, row, c + 21);
-	copy_hash(x->digest, hp_pg_bytes(r, row, c + 22));
-	x->key = hp_pg_bytes(r, row, c + 23);
-	x->input = hp_pg_bytes(r, row, c + 24);
-	x->saved = hp_pg_bytes(r, row, c + 25);
+	x->workflow = hp_pg_text(r, row, c + 22);
+	copy_hash(x->digest, hp_pg_bytes(r, row, c + 23));
+	x->key = hp_pg_bytes(r, row, c + 24);
+	x->input = hp_pg_bytes(r, row, c + 25);
+	x->saved = hp_pg_bytes(r, row, c + 26);
 	if (!x->saved.p)
 		x->saved = (struct hp_bytes){ empty_object, 2 };
-	x->decision = (enum hp_decision)hp_pg_int(r, row, c + 26);
-	x->decision_value = hp_pg_bytes(r, row, c + 27);
-	x->mail_id = hp_pg_int(r, row, c + 28);
-	x->mail_wait = (int32_t)hp_pg_int(r, row, c + 29);
-	x->mail = hp_pg_bytes(r, row, c + 30);
-	x->command_value = hp_pg_bytes(r, row, c + 31);
-	x->signed_request = hp_pg_bytes(r, row, c + 32);
-	x->signed_key = hp_pg_bytes(r, row, c + 33);
-	copy_hash(x->signed_hash, hp_pg_bytes(r, row, c + 34));
-	snprintf(x->token, sizeof x->token, "%s", hp_pg_text(r, row, c + 35));
-	x->annex = hp_pg_bytes(r, row, c + 36);
-	x->run.pause = hp_pg_bool(r, row, c + 37);
+	x->decision = (enum hp_decision)hp_pg_int(r, row, c + 27);
+	x->decision_value = hp_pg_bytes(r, row, c + 28);
+	x->mail_id = hp_pg_int(r, row, c + 29);
+	x->mail_wait = (int32_t)hp_pg_int(r, row, c + 30);
+	x->mail = hp_pg_bytes(r, row, c + 31);
+	x->command_value = hp_pg_bytes(r, row, c + 32);
+	x->signed_request = hp_pg_bytes(r, row, c + 33);
+	x->signed_key = hp_pg_bytes(r, row, c + 34);
+	copy_hash(x->signed_hash, hp_pg_bytes(r, row, c + 35));
+	snprintf(x->token, sizeof x->token, "%s", hp_pg_text(r, row, c + 36));
+	x->annex = hp_pg_bytes(r, row, c + 37);
+	x->run.pause = hp_pg_bool(r, row, c + 38);
 }
 
 /* An owning call ended badly: what it may have taken is given back. */

@@ -11,7 +11,7 @@
 #include "store/pg/pg_private.h"
 
 #define ENCODE_MAX ((size_t)64 * 1024 * 1024)
-#define N_INTS 24
+#define N_INTS 25
 /* The most that one transition puts into a short array. */
 #define N_SHORT HP_ANNEXES_MAX
 
@@ -24,7 +24,7 @@ const char *pgs_commit_sql(void)
 	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause, o_gated from holdpoint.commit($1, $2, $3, $4, $5, $6,"
 	       " $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,"
 	       " $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41,"
-	       " $42, $43, $44)";
+	       " $42, $43, $44, $45)";
 }
 
 const char *pgs_sql_commit_sql(void)
@@ -32,7 +32,7 @@ const char *pgs_sql_commit_sql(void)
 	return "select o_ord, o_cancel, o_first_sent_at, o_now, o_pause, o_gated from holdpoint.sql_commit($1, $2, $3, $4, $5,"
 	       " $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,"
 	       " $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42,"
-	       " $43, $44, $45)";
+	       " $43, $44, $45, $46)";
 }
 
 static int64_t flags_of(const struct hp_transition *t)
@@ -50,7 +50,7 @@ static void ints_of(const struct hp_transition *t, int64_t v[N_INTS])
 	const int64_t row[N_INTS] = {
 		t->run_id, t->epoch, t->rev, t->move, t->disposition, a->visit, a->state, a->status,
 		a->phase, a->attempt, a->failures, a->entered_at, a->first_sent_at, a->sent_at, a->due_at,
-		a->signed_visit, a->held_class, a->command, a->claims, t->from_state, t->from_visit,
+		a->signed_visit, a->signed_for, a->held_class, a->command, a->claims, t->from_state, t->from_visit,
 		flags_of(t), t->outcome, t->consume_mail,
 	};
 

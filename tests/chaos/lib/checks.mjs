@@ -7,9 +7,10 @@
 // Each takes (world, rows, bad): rows are the recorder's, bad(text) says what is wrong.
 // The tag of a request is "RUN/STATE", with "#N" behind it when the state sends several,
 // or "business/N" for the keys that runs share.
+import { createHash } from 'node:crypto'
 import { waitFor } from '../../e2e/lib/engine.mjs'
 import { CALLED, TICK_S } from './generate.mjs'
-import { ROWS } from './world.mjs'
+import { ROWS, SECRET } from './world.mjs'
 
 export function group(rows, of) {
   const groups = new Map()
@@ -34,28 +35,67 @@ export function checkRecorder(world, rows, bad) {
     if (new Set(of.map((x) => x.tag)).size > 1) bad(`${key}: one key for two visits`)
 }
 
+// Names under which generate.mjs and the scenarios save what the recorder has answered.
+const OF_CALLS = '^put$|^late$|_(put|once|round|business|secret)$'
+
+/** What a run has saved of a call is what the recorder answered to that call, which had an effect there; how many were compared. */
+export async function checkSaved(world, rows, bad) {
+  const acted = new Set(rows.filter((x) => x.acts).map((x) => x.tag)), given = new Set(rows.map((x) => `${x.tag} ${x.id}`))
+  const saved = [...await world.sql(`select run_id, name, value ->> 'tag', value ->> 'id' from holdpoint.saved where name ~ '${OF_CALLS}'`),
+    ...await world.sql(`select run, state || '#' || id, reply ->> 'tag', reply ->> 'id' from public.chaos_called`)]
+  for (const [run, name, told, id] of saved) {
+    const tag = told || `${run}/${name}` // what a probe has found names none
+    if (!acted.has(tag)) bad(`run ${run} saved ${name}, and the recorder has no effect ${tag}`)
+    else if (told && !given.has(`${tag} ${id}`)) bad(`run ${run} saved ${name} with ${id}, which the recorder never said of ${tag}`)
+    else if (tag !== `${run}/${name}` && !tag.startsWith(`${run}/${name}#`) && !(/_business$/.test(name) && tag.startsWith('business/')))
+      bad(`run ${run} saved ${name}, and it is of ${tag}`)
+  }
+  return saved.length
+}
+
+/** As engine/core/keys.c: the key of an effect that names none itself. */
+function effectKey(installation, run, name, visit) {
+  const int = (n) => { const b = Buffer.alloc(8); b.writeBigInt64BE(BigInt(n)); return b }
+  const hash = createHash('sha256')
+  for (const part of ['holdpoint effect key 1', installation, int(run), name, int(visit), int(0)].map((x) => Buffer.from(x)))
+    hash.update(int(part.length)).update(part)
+  return `hp_${hash.digest('hex').slice(0, 40)}`
+}
+
+/** No request without an admission, none before the first and none more often: of the visit that its key names.
+ *  By their state: undos, and calls whose key is their own or of the approval before them (one visit each).
+ *  Keys that runs share: by the key. */
+export async function checkAdmissions(world, rows, bad) {
+  const [[installation]] = await world.sql('select id from holdpoint.installation')
+  const admitted = new Map(), visits = new Map() // group → { n, first }, key → its group
+  const note = (name, n, at) => {
+    const x = admitted.get(name) ?? { n: 0, first: Infinity }
+    admitted.set(name, { n: x.n + Number(n), first: Math.min(x.first, Number(at)) })
+  }
+  for (const [run, state, visit, shared, n, at] of await world.sql(`select h.run_id, holdpoint.state_name(r.digest, h.state), h.visit, r.input ->> 'shared', count(*), min(h.at) / 1000
+      from holdpoint.history h join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0 group by 1, 2, 3, 4`)) {
+    note(`${run}/${state}`, n, at)
+    note(`${run}/${state}, visit ${visit}`, n, at)
+    if (/_business$/.test(state)) note(`business/${shared}`, n, at)
+    const names = /_called$/.test(state) ? Array.from({ length: CALLED }, (_, i) => `${state}\n${i + 1}`) : [state]
+    for (const name of names) visits.set(effectKey(installation, run, name, visit), `${run}/${state}, visit ${visit}`)
+  }
+  const of = (x) => {
+    const state = x.tag.replace(/#.*/, '')
+    return x.op === 'undo' ? `${state}.undo` : /^hp_/.test(x.key) && !/_signed_put$/.test(state) ? visits.get(x.key) ?? `${x.tag}, whose key is of no visit,` : state
+  }
+  for (const [name, sent] of group(rows, of)) {
+    const known = admitted.get(name), at = Math.min(...sent.map((x) => x.at))
+    if (!known) bad(`${name} was sent and never admitted`)
+    else if (sent.length > known.n) bad(`${name} was sent ${sent.length} times and admitted ${known.n} times`)
+    else if (at < known.first && !world.clockJumps) bad(`${name} was sent ${known.first - at} ms before it was admitted`)
+  }
+}
+
 /** Nothing committed that never happened, nothing sent that was not admitted, nothing lost. */
 export async function checkEngine(world, rows, bad) {
   const sql = (text) => world.sql(text)
-  const acted = new Set(rows.filter((x) => x.acts).map((x) => x.tag))
-  const sent = new Map() // RUN/STATE → when it was first sent, ms
-  for (const { op, tag, at } of rows) {
-    const state = tag.replace(/#.*/, '')
-    if (op !== 'undo' && !tag.startsWith('business/') && !sent.has(state)) sent.set(state, at)
-  }
-  for (const [run, name] of await sql(`select distinct run_id, name from holdpoint.saved where name ~ '_(put|once)$' or name = 'put'`))
-    if (!acted.has(`${run}/${name}`)) bad(`run ${run} saved ${name}, and the recorder has no such effect`)
-  const admitted = new Map((await sql(`select h.run_id, holdpoint.state_name(r.digest, h.state), min(h.at) / 1000 from holdpoint.history h
-    join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0 group by 1, 2`)).map(([run, state, at]) => [`${run}/${state}`, Number(at)]))
-  for (const [tag, at] of sent) {
-    if (!admitted.has(tag)) bad(`${tag} was sent and never admitted`)
-    else if (at < admitted.get(tag) && !world.clockJumps) bad(`${tag} was sent ${admitted.get(tag) - at} ms before it was admitted`)
-  }
-  const requests = group(rows.filter((x) => !x.tag.startsWith('business/')), (x) => x.tag.replace(/#.*/, '') + (x.op === 'undo' ? '.undo' : ''))
-  const admissions = new Map((await sql(`select h.run_id, holdpoint.state_name(r.digest, h.state), count(*) from holdpoint.history h
-    join holdpoint.run r on r.id = h.run_id where h.flags & 1 <> 0 group by 1, 2`)).map(([run, state, n]) => [`${run}/${state}`, Number(n)]))
-  for (const [tag, of] of requests)
-    if (of.length > (admissions.get(tag) ?? 0)) bad(`${tag} was sent ${of.length} times and admitted ${admissions.get(tag) ?? 0} times`)
+  await checkAdmissions(world, rows, bad)
   await checkStatements(world, bad)
   for (const [run] of await sql(`select h.run_id from holdpoint.history h where h.seq = 0 group by 1
       having max(h.rev) <> max(h.rev) filter (where h.move = 9)`)) bad(`run ${run} moved after its end`)
@@ -143,12 +183,12 @@ export async function checkAcked(world, rows, bad) {
 
 /** No value of a secret in what the engine keeps or says. */
 export async function checkSecrets(world, rows, bad) {
-  const mark = 'chaos-secret-'
   for (const [table, column] of [['history', 'message'], ['history', 'detail::text'], ['saved', 'value::text'], ['approval', `encode(request, 'escape')`], ['undo_log', 'u::text']]) {
-    const [[n]] = await world.sql(`select count(*) from holdpoint.${table} u where ${column} like '%${mark}%'`)
+    const [[n]] = await world.sql(`select count(*) from holdpoint.${table} u where ${column} like '%${SECRET}%'`)
     if (n !== '0') bad(`${n} rows of ${table} have a secret in ${column}`)
   }
-  if (world.engine.log.some((l) => JSON.stringify(l).includes(mark))) bad('the log has a secret')
+  for (const line of world.leaked) bad(`the log has a secret: ${line}`)
+  if (world.lines === 0) bad('no line of the log was looked at')
 }
 
 /** Who has ended holds no place and no budget, and the engine never refused what was right. */
@@ -181,6 +221,9 @@ export async function fsck(s, world, when) {
 
 export async function checkAll(s, world) {
   const rows = world.recorder.rows()
+  let compared = 0
+  await s.check('saved', async (bad) => { compared = await checkSaved(world, rows, bad) })
+  s.landed('compared', compared) // saved values: without any, nothing that is there could have been invented
   for (const [what, fn] of Object.entries(ALL)) await s.check(what, (bad) => fn(world, rows, bad))
   return rows
 }

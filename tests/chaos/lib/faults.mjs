@@ -14,7 +14,7 @@
 //   f.counts                     what landed
 //   f.reclaims                   [{ ms, workers }] from a kill to the claim of each run that was in hand
 //   f.restarts                   [{ how, down, back, first }]: when it answered again, ms until the first transition
-//   f.woken                      [{ run, epoch, rev }]: what a zombie may not have written after
+//   await f.checkZombies(bad)    what zombies did after they were woken; more of it with f.witness (witness.mjs)
 import { connect } from 'node:net'
 import { setTimeout as pause } from 'node:timers/promises'
 import { waitFor } from '../../e2e/lib/engine.mjs'
@@ -46,13 +46,16 @@ function knock(path, user, database) {
 export class Faults {
   constructor(world) {
     this.world = world
-    this.counts = { kills: 0, killed_workers: 0, all_killed: 0, supervisors: 0, postmasters: 0, backends: 0, immediates: 0,
+    this.counts = { kills: 0, killed_workers: 0, all_killed: 0, supervisors: 0, postmasters: 0, backends: 0, immediates: 0, both: 0,
       sessions: 0, stopped: 0, zombies: 0, fenced: 0, runs_taken_from_zombies: 0 }
     this.reclaims = []
     this.lost = []
     this.restarts = []
     this.born = new Map() // pid of a worker → when it was first seen
     this.woken = []
+    this.dead = new Map()  // engine that was stopped → its row when it was marked dead
+    this.taken = new Map() // the same → runs that others had taken over before it was woken
+    this.witness = null    // witness.mjs: who wants to know more of zombies than history tells
     this.orphans_ms = []
     this.background = new Set()
     this.db = world.session()
@@ -155,18 +158,20 @@ export class Faults {
     const stopped = this.#draw(Math.min(n, all.length - 1), all.filter(({ pid }) => busy.has(pid)))
       .filter(({ pid }) => this.#signal(pid, 'SIGSTOP')).map(({ pid }) => pid)
     if (stopped.length === 0) return
-    let seen = [], marked = false
+    let seen = [], marked = false, dead = []
     try {
       const hands = await this.#hands(stopped), end = Date.now() + 6000
       await pause(1000) // its lease
       do {
         seen = hands.length ? await this.#look(hands) : []
-        const [[dead]] = await this.db.read(`select count(*) from holdpoint.engine where dead and id in
-          (select max(id) from holdpoint.engine where pid in (${stopped.join()}) group by pid)`)
-        marked = Number(dead) === stopped.length
+        dead = (await this.db.read(`select id, pid, e::text from holdpoint.engine e where dead and id in
+          (select max(id) from holdpoint.engine where pid in (${stopped.join()}) group by pid)`))
+          .map(([engine, pid, row]) => ({ engine: Number(engine), pid: Number(pid), row }))
+        marked = dead.length === stopped.length
         if (marked && seen.every((h) => h.now.epoch > h.epoch || h.now.gone)) break
         await pause(10)
       } while (Date.now() < end)
+      await this.witness?.watch(dead)
     } finally {
       for (const pid of stopped) this.#signal(pid, 'SIGCONT')
     }
@@ -174,6 +179,8 @@ export class Faults {
     this.counts.stopped += stopped.length
     this.counts.zombies += new Set(taken.map((h) => h.pid)).size
     this.counts.runs_taken_from_zombies += taken.length
+    for (const { engine, row } of dead) this.dead.set(engine, row)
+    for (const { engine } of dead) this.taken.set(engine, new Set(taken.filter((h) => h.engine === engine).map((h) => h.run)))
     this.woken.push(...taken.map((h) => ({ run: h.run, epoch: h.epoch, rev: h.now.rev })))
     if (marked) for (const pid of stopped) this.#later(this.world.engine.gone(pid, 30000).then(() => { this.counts.fenced++ }))
   }
@@ -208,6 +215,7 @@ export class Faults {
       this.counts[how === 'immediate' ? 'immediates' : 'postmasters']++
     }
     const supervisor = how === 'both' ? this.killSupervisor() : null
+    this.counts.both += how === 'both'
     const down = await canary.gone
     let back
     for (const end = Date.now() + 60000; ;) {
@@ -244,12 +252,16 @@ export class Faults {
     return this.restarts.map((r) => r.first)
   }
 
-  /** What a zombie wrote after it was woken: rows, which should be none. */
-  async writtenByZombies() {
-    if (this.woken.length === 0) return []
+  /** What a zombie did after it was woken: a row of history in an epoch that was over, a sign of life. */
+  async checkZombies(bad) {
+    if (this.woken.length === 0) return
     const values = this.woken.map((w) => `(${w.run}, ${w.epoch}, ${w.rev})`).join()
-    return await this.world.sql(`select h.run_id, h.rev, h.epoch from holdpoint.history h
-      join (values ${values}) w(run, epoch, rev) on h.run_id = w.run and h.epoch <= w.epoch and h.rev > w.rev`)
+    for (const [run, rev, epoch] of await this.world.sql(`select h.run_id, h.rev, h.epoch from holdpoint.history h
+        join (values ${values}) w(run, epoch, rev) on h.run_id = w.run and h.epoch <= w.epoch and h.rev > w.rev`))
+      bad(`run ${run}: rev ${rev} was written by epoch ${epoch}, which had been stopped and woken`)
+    const now = new Map((await this.world.sql(`select id, e::text from holdpoint.engine e where id in (${[...this.dead.keys()].join()})`)).map(([id, row]) => [Number(id), row]))
+    for (const [engine, row] of this.dead) if (now.get(engine) !== row) bad(`engine ${engine} was ${row} when it was marked dead, and is ${now.get(engine)}`)
+    for (const x of await this.witness?.changed(this.taken) ?? []) bad(`engine ${x.engine}, marked dead and woken: ${x.op} of ${x.table}, run ${x.run}: ${x.by}`)
   }
 
   /** How often a worker was told that what it wrote was not its to write. */

@@ -172,7 +172,7 @@ return workflow "chaos_hook" {
 return workflow "chaos_late" {
   doc = "Generated: most of its time an answer is on its way.", input = { n = integer },
   call "late" {
-    recorder.late, with = function(run) return { tag = run.id .. "/late#" .. (run.round or 0) } end, ${RETRY},
+    recorder.late, with = function(run) return { tag = run.id .. "/late#" .. (run.round or 0) } end, save = "late", ${RETRY},
     set = { round = function(run) return (run.round or 0) + 1 end }, catch = { otherwise = "done" },
   },
   choose "again" { { when = function(run) return run.round < 3 end, next = "late" }, otherwise = "done" },

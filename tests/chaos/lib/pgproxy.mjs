@@ -7,6 +7,7 @@
 //        landed  kind → place → times
 //        lost    acknowledgements of commits that nobody heard, by the proxy's word, kind → how its runs were
 //                asked about afterwards (looked, reloaded, taken over, none: it names none, open: not yet) → times
+//        open    each of which somebody has yet to ask: { kind, place, runs: [[run, { epoch, rev, engine that had it }]] }
 //   proxy.stop()
 //
 // Kinds are those of pgwire.mjs, places those of pgproxy_process.mjs.

@@ -18,7 +18,7 @@
 // under way is read to its end first: what was committed without anybody hearing is counted.
 import { createServer, connect } from 'node:net'
 import { random } from './random.mjs'
-import { Messages, Unit, claimed } from './pgwire.mjs'
+import { Messages, Unit, claimed, writtenOf } from './pgwire.mjs'
 
 const STUCK_MS = 4000     // keepalives of its roles: migrations/holdpoint/0001_tables.sql
 const HELD_OPEN_MS = 3000 // a server does not know that its client has gone
@@ -28,8 +28,10 @@ const r = random(Number(process.argv[3]))
 
 let plan = {}          // kind → { chance, places: { place: how many are left } }
 const landed = {}      // kind → place → times
-const lost = []        // acknowledgements: { kind, place, runs: [[run, epoch, rev]], how }
-const open = new Map() // "run" → entries of `lost` that nobody has asked about
+const lost = []        // acknowledgements: { kind, place, how, left: run → { epoch, rev, engine } that nobody has asked about }
+const open = new Map() // run → entries of `lost` that nobody has asked about
+const taken = new Map()   // run → engines that were given it, by epoch
+const written = new Set() // "run epoch rev" of commits of which a look has said that they are there
 let connections = 0, cuts = 0
 
 function draw(kind, reply) {
@@ -72,10 +74,26 @@ function answered(run, epoch, how, rev) {
 function lose(unit, place) {
   if (unit.error || !unit.done || !WRITES[unit.kind]?.(unit)) return
   const runs = unit.runs.length ? unit.runs : runsOf(unit)
-  const e = { kind: unit.kind, place, n: runs.length, how: null, left: new Map(runs.map(([run, epoch, rev]) => [run, { epoch, rev }])) }
+  const e = { kind: unit.kind, place, n: runs.length, how: null,
+    left: new Map(runs.map(([run, epoch, rev]) => [run, { epoch, rev, engine: taken.get(run)?.[epoch] }])) }
   if (e.n === 0) e.how = 'none' // it names no run
   lost.push(e)
-  for (const [run] of runs) open.set(run, [...(open.get(run) ?? []), e])
+  for (const [run, epoch, rev] of runs) {
+    open.set(run, [...(open.get(run) ?? []), e])
+    // Answers of two sessions may be read here in another order than they were given.
+    answered(run, taken.get(run)?.length - 1 || 0, 'taken')
+    if (written.has(`${run} ${epoch} ${rev}`)) answered(run, epoch, 'looked', rev)
+  }
+}
+
+/** These runs are in the hand of the engine that asked. */
+function take(unit) {
+  const engine = unit.ints(unit.kind === 'claim' ? 1 : 5)[0]
+  for (const [run, epoch] of unit.runs) {
+    if (!taken.has(run)) taken.set(run, [])
+    taken.get(run)[epoch] = engine
+    answered(run, epoch, 'taken')
+  }
 }
 
 /** When did a unit of this kind change something? */
@@ -168,14 +186,14 @@ class Link {
   #row(unit, m) {
     const column = { claim: 1, start: 4, ingest: 5 }[unit.kind]
     const one = column ? claimed(m, column) : null
-    if (one === null) return
-    unit.runs.push(one)
-    answered(one[0], one[1], 'taken')
+    if (one !== null) unit.runs.push(one)
+    if (unit.kind === 'look') unit.written.push(...writtenOf(m))
   }
 
   #end(unit) {
     const reply = Buffer.concat(this.reply)
     this.reply = []
+    if (unit.done && !unit.error && unit.runs.length) take(unit)
     if (!this.alive || this.dark) {
       lose(unit, this.place ?? 'gone')
       return
@@ -183,7 +201,10 @@ class Link {
     const place = unit.done && !unit.error && WRITES[unit.kind]?.(unit) || ['look', 'reload', 'statement'].includes(unit.kind)
       ? draw(unit.kind, true) : null
     if ((place === null || place === 'slow') && !unit.error && ['look', 'reload'].includes(unit.kind))
-      for (const [run, epoch, rev] of runsOf(unit)) answered(run, epoch, unit.kind === 'look' ? 'looked' : 'reloaded', rev)
+      runsOf(unit).forEach(([run, epoch, rev], i) => {
+        if (unit.written.includes(i + 1)) written.add(`${run} ${epoch} ${rev}`)
+        answered(run, epoch, unit.kind === 'look' ? 'looked' : 'reloaded', rev)
+      })
     if (place === null) return this.#forward(reply)
     if (place === 'slow') { this.#hold(100 + r.int(600)); return this.#forward(reply) }
     if (place === 'half_reply') this.client.write(reply.subarray(0, Math.floor(reply.length * (0.1 + 0.8 * r.next()))))
@@ -212,7 +233,7 @@ process.on('message', (m) => {
     const by = {}
     for (const e of lost) { by[e.kind] ??= {}; by[e.kind][e.how ?? 'open'] = (by[e.kind][e.how ?? 'open'] ?? 0) + 1 }
     process.send({ ask: m.ask, landed, lost: by, left: plan, connections, cuts,
-      open: lost.filter((e) => e.how === null).slice(0, 20).map((e) => ({ kind: e.kind, place: e.place, runs: [...e.left] })) })
+      open: lost.filter((e) => e.how === null).map((e) => ({ kind: e.kind, place: e.place, runs: [...e.left] })) })
   }
 })
 process.on('disconnect', () => process.exit(0))

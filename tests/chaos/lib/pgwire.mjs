@@ -5,6 +5,7 @@
 //   unit.ints(1)     the first parameter of its first statement that has one: int8 or int8[], binary
 //   for (const [type, m] of messages.push(chunk))      whole messages, header included
 //   claimed(m, 1)    [run, epoch] of a row whose second column begins holdpoint.claimed; null: no run
+//   writtenOf(m)     [which] of a row of holdpoint.look() that says of a commit that it is there, else []
 
 /** Cuts a stream into messages; `typed` false: the first one is a startup packet. */
 export class Messages {
@@ -46,7 +47,7 @@ const text = (m, at) => m.toString('latin1', at, m.indexOf(0, at))
 
 /** What is sent up to one Sync: one transaction, or a part of one. */
 export class Unit {
-  constructor() { this.messages = []; this.texts = []; this.rows = 0; this.runs = []; this.error = false }
+  constructor() { this.messages = []; this.texts = []; this.rows = 0; this.runs = []; this.written = []; this.error = false }
 
   /** true: it is whole */
   add(type, m) {
@@ -83,4 +84,9 @@ export function claimed(m, column) {
   const run = Number(m.readBigInt64BE(at + 4))
   at += 12
   return [run, m.readInt32BE(at) === 4 ? m.readInt32BE(at + 4) : Number(m.readBigInt64BE(at + 4))]
+}
+
+/** o_ord int8, o_written boolean. */
+export function writtenOf(m) {
+  return m.readInt32BE(7) === 8 && m.readInt32BE(19) === 1 && m[23] === 1 ? [Number(m.readBigInt64BE(11))] : []
 }

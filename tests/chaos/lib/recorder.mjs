@@ -3,7 +3,7 @@
 //   const recorder = await new Recorder(dir, seed).start()
 //   recorder.url      where it listens, on loopback
 //   recorder.calm()   from now on it answers every request well
-//   recorder.rows()   every request so far: { op, key, tag, body, acts, fault, n }
+//   recorder.rows()   every request so far: { op, key, tag, body, acts, id, fault, n, at }
 //   recorder.stop()
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'

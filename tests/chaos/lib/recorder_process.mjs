@@ -6,7 +6,7 @@
 // /once knows no keys, so a second request is a second effect. Faults are drawn from
 // SEED, the key and how often the key was seen: the same story gives the same faults.
 //
-//   {"op","key","tag","body","acts","fault","n","at"}   acts: 1 when this request had an effect
+//   {"op","key","tag","body","acts","id","fault","n","at"}   acts: 1 when this request had an effect; id: of its answer
 //
 // /mint answers with a secret, the same one for the same key; /late takes its time over
 // every answer, so that many are on their way at any moment.
@@ -71,7 +71,7 @@ function effect(req, res, op, text) {
   let what = fault(op, key, n)
   if (what === 'refuse' && (answers.has(`${op}:${key}`) || acted.has(key))) what = 'ok'
   const acts = what === 'drop' || what === 'busy' || what === 'refuse' ? { acts: 0 } : act(op, key, tag)
-  record({ op, key, tag, body: createHash('sha256').update(text).digest('hex'), acts: acts.acts, fault: what, n, at: Date.now() })
+  record({ op, key, tag, body: createHash('sha256').update(text).digest('hex'), acts: acts.acts, id: acts.answer?.id, fault: what, n, at: Date.now() })
   if (what === 'drop' || what === 'lose') req.socket.destroy()
   else if (what === 'busy') send(res, 503, {})
   else if (what === 'broken') send(res, 500, {})

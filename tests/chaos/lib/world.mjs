@@ -23,6 +23,7 @@ import { random } from './random.mjs'
 import { Recorder } from './recorder.mjs'
 import { Sql, away } from './sql.mjs'
 
+export const SECRET = 'chaos-secret-' // how recorder_process.mjs begins each
 export const ROWS = 50 // of chaos_rows, which every sweep passes
 const PLUGINS = join(dirname(fileURLToPath(import.meta.url)), '../plugins')
 const HEAL_MS = 180000
@@ -44,6 +45,9 @@ export class World {
     this.acked = { runs: new Map(), votes: [], events: [] } // what people were told was done, by name
     this.counts = { approved: 0, rejected: 0, cancelled: 0, paused: 0, events: 0, repaired: 0, given_up: 0, whys: 0, away: 0 }
     this.unknown = []
+    this.lines = 0   // of the log, each looked at as it comes: a storm says more than is kept
+    this.leaked = []
+    this.onLine = (line) => { this.lines++; if (line.includes(SECRET)) this.leaked.push(line.slice(0, 300)) }
     this.repairs = new Map()
   }
 
@@ -51,7 +55,7 @@ export class World {
     this.recorder = await new Recorder(this.dir, this.seed).start()
     const { args = [], ...rest } = this.engineOptions
     this.engine = await startEngine({ workers: this.workers, lease: this.lease, simulated: 'duffel', // requests may then go to this machine
-      args: ['--poll', this.poll, '--base-url', `recorder=${this.recorder.url}`, ...args], ...rest })
+      args: ['--poll', this.poll, '--base-url', `recorder=${this.recorder.url}`, ...args], onLine: this.onLine, ...rest })
     this.db = this.session()
     await this.sql(`create table public.chaos_ledger (run bigint, state text, undone int not null default 0);
       create table public.chaos_rows (id bigint primary key);

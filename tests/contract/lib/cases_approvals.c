@@ -324,6 +324,129 @@ START_TEST(a_cancelled_runs_approval_is_closed)
 }
 END_TEST
 
+static void is_now(int64_t id, const char *status)
+{
+	json_t *a = c_door_ok("approval", "alice", "{'approval':%lld}", (long long)id);
+
+	ck_assert_str_eq(hp_json_str(a, "status"), status);
+	json_decref(a);
+}
+
+/* Entered, and turned round there in the same commit. */
+static void turns_back_at(struct hp_transition *t, int state)
+{
+	c_enter(t, state);
+	t->move = HP_MOVE_UNDOING;
+	t->disposition = HP_PARK;
+	t->after.status = HP_WAITING;
+	t->after.phase = HP_PH_UNDOING;
+	t->after.due_at = c_now;
+	t->outcome = HP_TERMINAL;
+	t->code = "no_trip";
+	c_annex(t, "undo", "{\"begin\":5}");
+	t->approval_closes = true;
+}
+
+/* `expired` leads to a `fail` that undoes: its code is in the place of the approval's. */
+START_TEST(one_that_expires_into_going_back_has_expired)
+{
+	struct hp_transition t;
+	int64_t id, deadline;
+	struct c_run r = expiring(&t, &id, &deadline);
+
+	c_begin(&t, &r);
+	turns_back_at(&t, S_DONE);
+	c_commit_ok(&r, &t);
+	is_now(id, "expired");
+}
+END_TEST
+
+START_TEST(one_that_a_cancel_turns_back_is_cancelled)
+{
+	struct c_run r = c_own();
+	int64_t id = c_open_approval(&r, S_REVIEW, NULL);
+	struct hp_transition t;
+
+	json_decref(c_door_ok("cancel", "bob", "{'run':%lld,'reason':'stop'}", (long long)r.row.id));
+	r = c_claim_one();
+	c_begin(&t, &r);
+	turns_back_at(&t, S_REVIEW);
+	t.after.visit = t.from_visit;
+	c_commit_ok(&r, &t);
+	is_now(id, "cancelled");
+}
+END_TEST
+
+/* Claimed at an approval that is open and has time left. */
+static struct c_run woken(int64_t *id)
+{
+	struct c_run r = c_own();
+
+	*id = c_open_approval(&r, S_REVIEW, NULL);
+	json_decref(c_door_ok("pause", "bob", "{'run':%lld,'reason':'look'}", (long long)r.row.id));
+	json_decref(c_door_ok("resume", "bob", "{'run':%lld}", (long long)r.row.id));
+	return c_claim_one();
+}
+
+START_TEST(one_that_a_restart_leaves_behind_is_cancelled)
+{
+	struct hp_transition t;
+	int64_t id;
+	struct c_run r = woken(&id);
+
+	c_begin(&t, &r);
+	c_enter(&t, S_LOOK);
+	t.move = HP_MOVE_RESTARTED;
+	t.approval_closes = true;
+	c_commit_ok(&r, &t);
+	is_now(id, "cancelled");
+}
+END_TEST
+
+START_TEST(one_that_a_restart_turns_back_from_is_cancelled)
+{
+	struct hp_transition t;
+	int64_t id;
+	struct c_run r = woken(&id);
+
+	c_begin(&t, &r);
+	turns_back_at(&t, S_DONE);
+	c_commit_ok(&r, &t);
+	is_now(id, "cancelled");
+}
+END_TEST
+
+/* Anything may hold the run but the deadline: nobody shall read that it was missed. */
+START_TEST(one_whose_run_is_held_before_its_deadline_is_cancelled)
+{
+	struct hp_transition t;
+	int64_t id;
+	struct c_run r = woken(&id);
+
+	c_begin(&t, &r);
+	c_hold(&t, "stalled");
+	t.approval_closes = true;
+	c_commit_ok(&r, &t);
+	is_now(id, "cancelled");
+}
+END_TEST
+
+/* The clock is set back between the claim that finds it late and the commit that says so. */
+START_TEST(one_whose_run_is_held_as_it_expired_has_expired)
+{
+	struct hp_transition t;
+	int64_t id, deadline;
+	struct c_run r = expiring(&t, &id, &deadline);
+
+	c_advance(-1);
+	c_begin(&t, &r);
+	c_hold(&t, "expired");
+	t.approval_closes = true;
+	c_commit_ok(&r, &t);
+	is_now(id, "expired");
+}
+END_TEST
+
 START_TEST(an_approval_that_was_held_is_open_again_after_a_retry)
 {
 	struct c_run r = c_own();
@@ -369,6 +492,7 @@ static void sending(struct hp_transition *t, const struct c_run *r, const char *
 	c_begin(t, r);
 	c_enter(t, S_REFUND);
 	t->after.signed_visit = r->row.visit;
+	t->after.signed_for = S_REFUND;
 	c_admit(t, request, "k", false);
 	t->sends_signed = true;
 }
@@ -397,6 +521,20 @@ START_TEST(another_request_than_the_signed_one_is_refused)
 	res = c_commit(&t);
 	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
 	ck_assert_ptr_nonnull(strstr(res.message, "not the one that was signed"));
+}
+END_TEST
+
+START_TEST(what_was_signed_for_another_state_is_refused)
+{
+	struct c_run r = approved("POST /v1/refunds");
+	struct hp_transition t;
+	struct c_result res;
+
+	sending(&t, &r, "POST /v1/refunds");
+	t.after.signed_for = S_REVIEW;
+	res = c_commit(&t);
+	ck_assert_int_eq(res.outcome, HP_COMMIT_REFUSED);
+	ck_assert_ptr_nonnull(strstr(res.message, "is for another state"));
 }
 END_TEST
 
@@ -440,9 +578,16 @@ TCase *contract_approvals(void)
 	tcase_add_test(t, a_decision_during_a_reminder_fences_its_commit);
 	tcase_add_test(t, votes_survive_a_reminder);
 	tcase_add_test(t, a_cancelled_runs_approval_is_closed);
+	tcase_add_test(t, one_that_expires_into_going_back_has_expired);
+	tcase_add_test(t, one_that_a_cancel_turns_back_is_cancelled);
+	tcase_add_test(t, one_that_a_restart_leaves_behind_is_cancelled);
+	tcase_add_test(t, one_that_a_restart_turns_back_from_is_cancelled);
+	tcase_add_test(t, one_whose_run_is_held_before_its_deadline_is_cancelled);
+	tcase_add_test(t, one_whose_run_is_held_as_it_expired_has_expired);
 	tcase_add_test(t, an_approval_that_was_held_is_open_again_after_a_retry);
 	tcase_add_test(t, the_signed_request_is_sent);
 	tcase_add_test(t, another_request_than_the_signed_one_is_refused);
+	tcase_add_test(t, what_was_signed_for_another_state_is_refused);
 	tcase_add_test(t, an_unapproved_request_is_refused);
 	return t;
 }

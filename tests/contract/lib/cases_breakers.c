@@ -372,6 +372,7 @@ START_TEST(an_unsigned_request_takes_no_place)
 	c_admit(&t, REFUND, "refund:1", false);
 	t.sends_signed = true;
 	t.after.signed_visit = 1;
+	t.after.signed_for = S_REFUND;
 	ck_assert_str_eq(c_commit(&t).gated, "breaker_open");
 	c_advance(OPEN);
 	r = c_own();
@@ -380,6 +381,7 @@ START_TEST(an_unsigned_request_takes_no_place)
 	c_admit(&t, REFUND, "refund:1", false);
 	t.sends_signed = true;
 	t.after.signed_visit = 1;
+	t.after.signed_for = S_REFUND;
 	ck_assert_int_eq(c_commit(&t).outcome, HP_COMMIT_REFUSED);
 	ck_assert_str_eq(state_of(), "open");
 	ck_assert(new_asks(&other));

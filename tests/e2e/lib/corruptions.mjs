@@ -9,6 +9,7 @@ const spoil = (set, where = '') => `update run_state set ${set} where run_id = $
 const history = (set, where) => `update history set ${set} where run_id = $RUN and ${where}`
 const index = (name) => `state_index(states_of((select digest from run where id = $RUN)), '${name}')`
 const LAST = 'rev = (select max(rev) from history where run_id = $RUN)'
+const ASIF = (as, is) => new RegExp(`the run went on at .* as if it were ${as}, and it is ${is}$`)
 const decision = `run_id = $RUN and move = 11 and detail ->> 'status' = 'approved'`
 
 /** Those of the zoo live on. One of long ago is idle (else nothing is late), and one has died. */
@@ -98,17 +99,27 @@ export const CORRUPTIONS = [
   ['approvals', 'a signed', `update approval set request = request || ' ' where run_id = $RUN`, /the stored request does not have the hash that was signed$/],
   ['approvals', 'a signed', `update approval set request = null where run_id = $RUN`, /it has a hash and no request$/],
   ['approvals', 'a signed', `update approval set decided_by = null where run_id = $RUN`, /it is approved, and nobody decided it$/],
-  ['approvals', 'a signed', `update approval set decided_at = deadline_at where run_id = $RUN`, /it was decided at .*, outside of its time/],
+  ['approvals', 'a signed', `update approval set decided_at = deadline_at where run_id = $RUN`, /it was decided at .*, and its deadline was /],
   ['approvals', 'a signed', `delete from vote v using approval a where a.run_id = $RUN and v.approval_id = a.id`, /olga decided it, and there is no such vote$/],
   ['approvals', 'a signed', `update approval set quorum = '[{"n": 2, "role": "ops"}]' where run_id = $RUN`, /it is approved with 1 of the votes of "1 of ops"$/],
-  ['approvals', 'a signed', `update vote v set at = 1 from approval a where a.run_id = $RUN and v.approval_id = a.id`, /there is a vote outside of its time$/],
+  ['approvals', 'a signed', `update vote v set at = deadline_at from approval a where a.run_id = $RUN and v.approval_id = a.id`, /there is a vote after its deadline$/],
+  ['approvals', 'a signed', `update vote v set at = at - 1 from approval a where a.run_id = $RUN and v.approval_id = a.id`, /there is a vote that the history does not tell of$/],
+  ['approvals', 'a signed', `update approval set decided_at = decided_at - 1 where run_id = $RUN`, /it is approved by olga at .*, and the history tells of another decision$/],
   ['approvals', 'a signed', `update approval set requester = 'olga' where run_id = $RUN`, /olga voted on what they requested themselves$/],
   ['approvals', 'a signed', `insert into history (run_id, rev, seq, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, detail)
     select run_id, rev, 1, at, move, state, visit, phase, status, attempt, due_at, flags, outcome, detail from history where ${decision}`,
   /it is approved, and the history does not tell of exactly one decision$/],
   ['approvals', 'a signed', `update approval set status = 'expired' where run_id = $RUN`, /it is expired, and the history tells of a decision$/],
-  ['approvals', 'a signed', `update approval set status = 'expired' where run_id = $RUN; update history set detail = '{}' where ${decision}`,
-    /the run went on at .* with this approval expired$/],
+  ['approvals', 'a signed', `update approval set status = 'expired' where run_id = $RUN; update history set detail = '{}' where ${decision}`, ASIF('approved', 'expired')],
+  // a pause in its visit excuses nothing
+  ['approvals', 'signed_late', `update approval set status = 'expired' where run_id = $RUN; update history set detail = '{}' where ${decision}`, ASIF('approved', 'expired')],
+  ['approvals', 'home', `update approval set status = 'expired' where run_id = $RUN; update history set detail = '{}' where ${decision}`, ASIF('approved', 'expired')],
+  ['approvals', 'home_no', `update approval set status = 'cancelled' where run_id = $RUN; update history set detail = '{}' where run_id = $RUN and move = 11`,
+    ASIF('rejected', 'cancelled')],
+  ['approvals', 'home_late', `update approval set status = 'cancelled' where run_id = $RUN`, ASIF('expired', 'cancelled')],
+  ['approvals', 'home_told', `update approval set status = 'expired' where run_id = $RUN`, ASIF('cancelled', 'expired')],
+  ['approvals', 'a signed', `update history set rev = (select rev from history where run_id = $RUN and move = 9), seq = 1 where ${decision}`,
+    /the run went on with rev \d+, and it was approved with rev \d+$/],
   ['approvals', 'paying', `update approval set request_sha256 = sha256('other'), request = 'other' where run_id = $RUN`, /the admitted request is not the one that was signed$/],
   ['approvals', 'a backoff', spoil('signed_visit = 1'), /^it is to send what was signed in visit 1, and there is no approval of that visit$/],
 

@@ -8,7 +8,8 @@
 //   engine.pids()      { supervisor, postgres, 'worker-1', …, stripe, duffel, resend }: who runs now
 //   engine.kill(what, signal = 'SIGKILL')   one of these by its process id; returns the id
 //   await engine.gone(pid)                  until that process has ended
-//   await engine.killed(label)              until the supervisor has said that a worker died by signal 9
+//   await engine.killed('commit_before:3')  until a worker has died by signal 9, at that visit of that label (as in HP_CRASH
+//                                           of the last start()); without one: wherever it was
 //   await engine.stop()                     SIGTERM, waits for the orderly end, removes the directory;
 //                                           whatever is left is killed by its id. Safe to call twice.
 //                                           Throws when a process failed an assertion or a sanitizer spoke.
@@ -28,14 +29,14 @@
 // the environment: HP_CRASH, HP_CRASH_LOG …), args (more words for `serve`), lease
 // ('2s': so that a test of a takeover is short), keep (true: the directory stays),
 // owner ({ host, user }: of a database that `args` name), listen, wrap (words before the
-// command, for a namespace).
+// command, for a namespace), onLine (called with each line of the log as it comes).
 //
 // Works as root (servers then run as the user holdpoint, so the directory is made
 // open enough to be entered) and as an ordinary user. Every wait has an end. If the
 // test process ends without stop(), what it started is killed.
 import { spawn, execFileSync } from 'node:child_process'
 import { createHmac } from 'node:crypto'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -88,6 +89,7 @@ class Engine {
     const words = ['serve', '--data', this.dataDir, '--listen', o.listen, '--workers', String(o.workers),
       '--lease', o.lease, ...(o.simulated ? ['--simulated', o.simulated] : []), ...o.args]
     const [program, ...before] = [...o.wrap, HP_BIN]
+    if (env.HP_CRASH && !o.env.HP_CRASH_LOG) env = { ...env, HP_CRASH_LOG: this.#newVisits() }
     const child = spawn(program, [...before, ...words], { cwd: ROOT, stdio: ['ignore', 'ignore', 'pipe'],
       env: { ...process.env, HOLDPOINT_HOME: ROOT, ...o.env, ...env } })
     this.child = child
@@ -113,6 +115,7 @@ class Engine {
   }
 
   #line(line) {
+    this.options.onLine?.(line)
     let entry
     try { entry = JSON.parse(line) } catch { entry = { message: line } }
     this.log.push(entry)
@@ -148,10 +151,29 @@ class Engine {
     return pid
   }
 
-  /** For tests that crash a worker somewhere: without this they would pass with nobody killed. */
-  killed(what, ms = 15000) {
-    return waitFor(`a worker dies at ${what}`, () => this.log.some((l) => l.message === 'server ended and is started again' &&
-      /^worker-/.test(l.server) && /signal 9/.test(l.how)), ms)
+  /** Where the processes of this start say which labels they come to; they may be another user's. */
+  #newVisits() {
+    this.visits = join(this.dir, 'visits')
+    writeFileSync(this.visits, '')
+    chmodSync(this.visits, 0o666)
+    return this.visits
+  }
+
+  /** Somebody came to the label for the n-th time, to nothing after that, and is gone. */
+  #diedAt(place) {
+    const [label, n = '1'] = place.split(':')
+    const byPid = new Map()
+    for (const [at, pid] of readFileSync(this.visits, 'utf8').split('\n').filter(Boolean).map((l) => l.split(' ')))
+      byPid.set(pid, [...byPid.get(pid) ?? [], at])
+    return [...byPid].some(([pid, visits]) => visits.at(-1) === label && visits.filter((v) => v === label).length === Number(n) &&
+      !alive(Number(pid)))
+  }
+
+  /** For tests that crash a worker somewhere: without this they would pass with nobody killed, or with one that was
+   * killed somewhere else. */
+  killed(place, ms = 15000) {
+    return waitFor(`a worker dies${place ? ` at ${place}` : ''}`, () => this.log.some((l) => l.message === 'server ended and is started again' &&
+      /^worker-/.test(l.server) && /signal 9/.test(l.how)) && (!place || this.#diedAt(place)), ms)
   }
 
   gone(pid, ms = 15000) { return waitFor(`process ${pid} ends`, () => !alive(pid), ms) }

@@ -13,12 +13,12 @@ create function public.il_commit(p_role text, p_kind text, p_sql boolean default
 language plpgsql as $$
 declare
 	x public.il;
-	v_visit int := case when p_kind in ('park', 'finish', 'open', 'family', 'enter') then 2 else 1 end;
+	v_visit int := case when p_kind in ('park', 'finish', 'open', 'family', 'enter', 'place') then 2 else 1 end;
 	v_state int := case p_kind when 'park' then 1 when 'finish' then 4 when 'open' then 3 when 'family' then 3 when 'join' then 3 when 'ask' then 2 else 0 end;
-	v_status int := case p_kind when 'finish' then 4 when 'enter' then 1 else 2 end;
+	v_status int := case p_kind when 'finish' then 4 when 'enter' then 1 when 'place' then 1 else 2 end;
 	v_phase int := case p_kind when 'park' then 6 when 'ask' then 6 when 'open' then 10 when 'family' then 10 when 'join' then 10 else 1 end;
-	v_move int := case p_kind when 'finish' then 9 when 'enter' then 2 when 'join' then 13 else 7 end;
-	v_end int := case p_kind when 'finish' then 2 when 'enter' then 0 else 1 end;
+	v_move int := case p_kind when 'finish' then 9 when 'enter' then 2 when 'place' then 2 when 'join' then 13 else 7 end;
+	v_end int := case p_kind when 'finish' then 2 when 'enter' then 0 when 'place' then 0 else 1 end;
 	v_sql text := format('select count(*) from holdpoint.%s(', case when p_sql then 'sql_commit' else 'commit' end);
 	v_n bigint;
 begin
@@ -29,7 +29,7 @@ begin
 	v_sql := v_sql || format($f$p_run => array[%s]::bigint[], p_epoch => array[%s]::bigint[], p_rev => array[%s]::bigint[],
 		p_move => array[%s]::bigint[], p_disposition => array[%s]::bigint[], p_visit => array[%s]::bigint[], p_state => array[%s]::bigint[],
 		p_status => array[%s]::bigint[], p_phase => array[%s]::bigint[], p_attempt => '{0}', p_failures => '{0}', p_entered_at => '{0}',
-		p_first_sent_at => '{0}', p_sent_at => '{0}', p_due_at => '{0}', p_signed_visit => '{0}', p_held_class => '{0}', p_command => '{0}',
+		p_first_sent_at => '{0}', p_sent_at => '{0}', p_due_at => '{0}', p_signed_visit => '{0}', p_signed_for => '{0}', p_held_class => '{0}', p_command => '{0}',
 		p_claims => '{0}', p_from_state => '{0}', p_from_visit => '{1}', p_flags => '{0}', p_outcome => '{0}', p_consume => '{0}',
 		p_hash => array[null]::bytea[], p_run_code => array[null]::text[], p_code => array[null]::text[], p_message => array[null]::text[],
 		p_result => array[null]::jsonb[], p_save_ord => '{}', p_save_name => '{}', p_save_value => '{}',
@@ -40,8 +40,10 @@ begin
 		case when p_kind = 'ask' then '{1}' else '{}' end, case when p_kind = 'ask' then array['{"ask": "Go?"}'::jsonb] else '{}' end,
 		case when p_kind = 'ask' then array[''::bytea] else '{}' end, case when p_kind = 'ask' then '{1800000000000000}' else '{}' end,
 		case when p_kind = 'park' then '{1}' else '{}' end, case when p_kind = 'park' then '{c}' else '{}' end,
-		case when p_kind in ('open', 'family') then '{1}' else '{}' end, case when p_kind in ('open', 'family') then '{children}' else '{}' end,
-		case when p_kind in ('open', 'family') then array[jsonb_strip_nulls(jsonb_build_object('op', 'open', 'workflow', 'child', 'single', true,
+		case when p_kind in ('open', 'family', 'place') then '{1}' else '{}' end,
+		case when p_kind in ('open', 'family') then '{children}' when p_kind = 'place' then '{limits}' else '{}' end,
+		case when p_kind = 'place' then array['{"demands": [{"kind": "slots", "name": "flow.step", "max": 1}]}'::jsonb]
+			when p_kind in ('open', 'family') then array[jsonb_strip_nulls(jsonb_build_object('op', 'open', 'workflow', 'child', 'single', true,
 			'need', 0, 'tolerate', 0, 'percent', -1, 'concurrency', 1, 'end', true, 'children', jsonb_build_array(jsonb_build_object(
 			'key', case p_kind when 'open' then 'kx' end, 'input', '{}'::jsonb))))] else '{}' end);
 	execute v_sql into v_n;
@@ -79,13 +81,15 @@ begin
 	perform il_note(role, run) from public.il where role in ('M', 'P');
 	perform il_commit('A', 'ask');
 	select c.child into v_run from holdpoint.child c limit 1;
-	perform holdpoint.claim(1, 1, 2, '{}') from holdpoint.ready where run_id = v_run;
+	update holdpoint.ready set due_at = 0 where run_id = v_run; -- before R
+	perform holdpoint.claim(1, 1, 2, '{}');
 	-- the parent is claimed again, and looks while its child is at work
 	insert into holdpoint.ready (run_id, due_at) select run, 0 from public.il where role = 'P';
 	perform holdpoint.claim(2, 1, 2, '{}');
 	insert into public.il select 'K', v_run, 0, 0;
 	perform il_note(role, run) from public.il;
 	update holdpoint.engine set lease_until = 0 where id = 3;
+	update holdpoint.engine set idle = true where id = 2;
 	update holdpoint.schedule set version = 0, look_at = 0, position = 0, last_run = null, last_tick = null, started = 0, skipped = 0, paused_at = null;
 	delete from public.il_token;
 	insert into public.il_token select role, holdpoint.lease_token(run, epoch) from public.il;
@@ -120,6 +124,7 @@ select concat_ws(E'\n',
 		from family f left join public.il i on i.run = f.run_id),
 	(select 'children ' || string_agg(concat_ws('/', i.role, c.n, c.status, c.own, c.cancel, c.child is not null), ' ' order by i.role, c.n)
 		from child c left join public.il i on i.run = c.run_id),
+	(select 'places ' || string_agg(concat_ws('/', i.role, p.visit, p.at is not null), ' ' order by i.role) from permit p left join public.il i on i.run = p.run_id),
 	(select 'engines ' || string_agg(concat_ws('/', id, dead), ' ' order by id) from engine)) $$;
 
 -- What must hold whatever was done; one line for each thing that is wrong.
