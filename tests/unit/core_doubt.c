@@ -23,6 +23,18 @@ START_TEST(lost_reply_inside_the_window_sends_the_same_key_again)
 }
 END_TEST
 
+/* Every attempt was lost, and there is nobody to ask: a person has to look. */
+START_TEST(the_last_lost_reply_without_a_probe_is_held)
+{
+	world_call(HP_REPEAT_BY_KEY)->retry.attempts = 1;
+	admitted();
+	reply(HP_AMBIGUOUS, "timeout");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert_int_eq(W.act.transition->after.held_class, HP_AMBIGUOUS);
+	ck_assert(W.act.transition->after.unresolved);
+}
+END_TEST
+
 START_TEST(crash_after_admission_is_an_unknown_outcome)
 {
 	world_call(HP_REPEAT_BY_KEY);
@@ -363,7 +375,7 @@ START_TEST(a_person_is_asked_once_what_happened)
 }
 END_TEST
 
-HP_SUITE("core_doubt", lost_reply_inside_the_window_sends_the_same_key_again,
+HP_SUITE("core_doubt", lost_reply_inside_the_window_sends_the_same_key_again, the_last_lost_reply_without_a_probe_is_held,
 	 crash_after_admission_is_an_unknown_outcome, probe_found_goes_on_with_it,
 	 probe_absent_resumes_the_same_visit, probe_unknown_or_broken_is_held,
 	 what_is_in_the_air_stays_in_doubt, a_probe_waits_from_the_real_sending,
