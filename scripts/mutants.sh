@@ -79,14 +79,13 @@ target_of() {
 run_program() { # PROGRAM[:CASE] LOG
 	unset CK_RUN_CASE
 	case $1 in
-	e2e/*:*)
-		pattern=$(echo "${1#*:}" | sed 's/_/[ _]/g')
+	e2e/*)
+		pattern=.
+		case $1 in *:*) pattern=$(echo "${1#*:}" | sed 's/_/[ _]/g') ;; esac
 		HP_BIN=$PWD/build/holdpoint HP_BUILD=build timeout -k 10 240 \
 			node --test --test-reporter=tap --test-name-pattern="$pattern" "tests/${1%%:*}.test.mjs" >"$2" 2>&1
 		return
 		;;
-	esac
-	case $1 in
 	*:*)
 		CK_RUN_CASE=$(echo "${1#*:}" | tr _ ' ')
 		export CK_RUN_CASE
@@ -94,10 +93,6 @@ run_program() { # PROGRAM[:CASE] LOG
 		;;
 	esac
 	case $1 in
-	e2e/*)
-		HP_BIN=$PWD/build/holdpoint HP_BUILD=build timeout -k 10 240 \
-			node --test --test-reporter=tap "tests/$1.test.mjs" >"$2" 2>&1
-		;;
 	contract/store_pg | integration/*)
 		[ -n "$PG_DIR" ] || pg_start >"$2" 2>&1 || return 99
 		HP_TEST_PG=$PG_CONNINFO timeout -k 10 180 "build/tests/$1" >"$2" 2>&1

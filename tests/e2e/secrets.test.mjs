@@ -79,9 +79,10 @@ before(async () => {
   writeFileSync(join(files, 'KEYRING_KEY'), 'not this one: the table comes first')
   engine = await startEngine({ workers: 2, simulated: 'duffel', lease: '1s',
     args: ['--secrets', files, '--poll', '200ms', '--log', 'debug', '--base-url', `keyring=http://127.0.0.1:${provider.port}`] })
-  // Images of pages in the WAL would be compressed, and nothing could be found in them: for all sessions from now on.
-  await engine.sql(`alter database holdpoint set wal_compression = off;
-    select pg_terminate_backend(pid) from pg_stat_activity where datname = 'holdpoint' and pid <> pg_backend_pid()`)
+  // Images of pages in the WAL would be compressed, and nothing could be found in them: for all sessions of the next start.
+  await engine.sql('alter database holdpoint set wal_compression = off')
+  await engine.stop({ keep: true })
+  await engine.start()
   security = await engine.tokenFor('sam', { scopes: ['read', 'approve'], roles: ['security'] })
   provider.valid.add(canary.table)
   for (const file of ['rotate_key', 'post_key', 'find_key'])

@@ -336,14 +336,8 @@ static void is_now(int64_t id, const char *status)
 static void turns_back_at(struct hp_transition *t, int state)
 {
 	c_enter(t, state);
-	t->move = HP_MOVE_UNDOING;
-	t->disposition = HP_PARK;
-	t->after.status = HP_WAITING;
-	t->after.phase = HP_PH_UNDOING;
-	t->after.due_at = c_now;
+	c_turning(t, HP_FAILED);
 	t->outcome = HP_TERMINAL;
-	t->code = "no_trip";
-	c_annex(t, "undo", "{\"begin\":5}");
 	t->approval_closes = true;
 }
 

@@ -125,6 +125,7 @@ int64_t c_open_approval(struct c_run *r, int state, const char *request); /* →
 int64_t c_open_reminded(struct c_run *r, int state, int64_t reminder); /* wakes before the deadline */
 void c_await(struct c_run *r, int state, const char *keys, int64_t due_at);
 void c_held(struct c_run *r);
+void c_turning(struct hp_transition *t, enum hp_status ends); /* its undoing begins where it stands: failed or cancelled */
 void c_turn_back(struct c_run *r, enum hp_status ends); /* its undoing begins: parked, due at once */
 
 /* Doors. args is printf-like JSON with ' for ". The answer: parsed, to be dropped. */

@@ -479,22 +479,25 @@ void c_held(struct c_run *r)
 	c_commit_ok(r, &t);
 }
 
+void c_turning(struct hp_transition *t, enum hp_status ends)
+{
+	t->move = HP_MOVE_UNDOING;
+	t->disposition = HP_PARK;
+	t->after.status = HP_WAITING;
+	t->after.phase = HP_PH_UNDOING;
+	t->after.due_at = c_now;
+	t->code = "no_trip";
+	t->message = "not to be had";
+	t->result = hp_bytes_of("{\"code\":\"no_trip\"}");
+	c_annex(t, "undo", ends == HP_FAILED ? "{\"begin\":5}" : "{\"begin\":6}");
+}
+
 void c_turn_back(struct c_run *r, enum hp_status ends)
 {
 	struct hp_transition t;
-	char doc[32];
 
-	snprintf(doc, sizeof doc, "{\"begin\":%d}", (int)ends);
 	c_begin(&t, r);
-	t.move = HP_MOVE_UNDOING;
-	t.disposition = HP_PARK;
-	t.after.status = HP_WAITING;
-	t.after.phase = HP_PH_UNDOING;
-	t.after.due_at = c_now;
-	t.code = "no_trip";
-	t.message = "not to be had";
-	t.result = hp_bytes_of("{\"code\":\"no_trip\"}");
-	c_annex(&t, "undo", doc);
+	c_turning(&t, ends);
 	c_commit_ok(r, &t);
 }
 
