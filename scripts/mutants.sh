@@ -152,7 +152,7 @@ one() { # LINE: prints "verdict|seconds|program or reason"
 	log=$work/log.$name
 	changed=
 	began=$(date +%s)
-	result=survived why= killers=
+	result=survived why='' killers=''
 	if ! mutate "$name" "$kind" "$file" "$substitution" >"$log" 2>&1; then
 		result=error why="$(tail -n 1 "$log")"
 		programs=
