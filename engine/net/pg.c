@@ -27,6 +27,8 @@
  * Known limit: libpq resolves host names with getaddrinfo(), which blocks the
  * loop. Use a socket directory, an address, or `hostaddr` beside `host`.
  */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -42,6 +44,10 @@
 #define PG_CONNECT_S 10.0   /* all hosts and setup_sql together */
 #define PG_BACKOFF_FIRST_S 0.1
 #define PG_BACKOFF_LAST_S 0.5 /* a database that is back is in use within a second */
+
+/* A first packet that is lost is sent again after 1 s, then after 3 (RFC 6298): an attempt
+ * that began while nobody could hear it would sleep for seconds after somebody can. */
+#define PG_HANDSHAKE_MS 1500
 
 enum pg_state { PG_DOWN, PG_CONNECTING, PG_SETUP, PG_UP, PG_CLOSING };
 
@@ -61,6 +67,7 @@ struct hp_pg {
 	ev_timer retry;   /* DOWN: next attempt; CONNECTING and SETUP: give up */
 	ev_timer wake;    /* runs the deferred part in the next turn */
 	double backoff_s;
+	unsigned patience_ms; /* tcp_user_timeout, put aside while the handshake has less; 0: it has not */
 
 	struct hp_list queued, sent, finished;
 	int n_sent, n_open;
@@ -557,12 +564,33 @@ static void pg_connected(struct hp_pg *pg)
 	}
 }
 
+/* After each step of connecting: less patience until the peer's kernel has answered, then what libpq has set. */
+static void pg_patience(struct hp_pg *pg)
+{
+	unsigned ms = pg->patience_ms;
+	socklen_t n = sizeof ms;
+	if (PQstatus(pg->conn) == CONNECTION_STARTED) {
+		/* not over TCP; as little already; 0: the owner wants to wait as long as the kernel does */
+		if (getsockopt(PQsocket(pg->conn), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &n) != 0 || ms <= PG_HANDSHAKE_MS)
+			return;
+		pg->patience_ms = ms;
+		ms = PG_HANDSHAKE_MS;
+	} else {
+		pg->patience_ms = 0;
+		if (ms == 0)
+			return;
+	}
+	(void)setsockopt(PQsocket(pg->conn), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms); /* libpq's stands */
+}
+
 static void io_connecting(struct hp_pg *pg)
 {
 	/* PQconnectPoll() may close the socket and open another (next host, TLS
 	 * fallback): libev must have let go of it before. */
 	ev_io_stop(pg->loop, &pg->io);
-	switch (PQconnectPoll(pg->conn)) {
+	PostgresPollingStatusType next = PQconnectPoll(pg->conn);
+	pg_patience(pg);
+	switch (next) {
 	case PGRES_POLLING_READING:
 		pg_watch(pg, EV_READ, true);
 		break;
@@ -608,7 +636,7 @@ static void pg_connect(struct hp_pg *pg)
 	/* Before the caller's conninfo: these are defaults it may override. A network
 	 * that swallows packets is noticed in about 3 s (measured: the keepalives
 	 * alone, or the user timeout alone, leave cases that hang). The user timeout
-	 * also bounds each connect(), so that the next host gets its turn. */
+	 * also bounds each connect(), so that the next host gets its turn (pg_patience()). */
 	const char *const keys[] = {"client_encoding",  "gssencmode",      "connect_timeout",
 				    "tcp_user_timeout", "keepalives",      "keepalives_idle",
 				    "keepalives_interval", "keepalives_count", "dbname",
@@ -625,6 +653,8 @@ static void pg_connect(struct hp_pg *pg)
 		return;
 	}
 	PQsetNoticeReceiver(pg->conn, on_notice, NULL);
+	pg->patience_ms = 0;
+	pg_patience(pg);
 	pg_watch(pg, EV_WRITE, true); /* as the documentation of PQconnectPoll() asks */
 }
 

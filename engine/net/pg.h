@@ -18,7 +18,9 @@
  * UNSENT, so nobody commits emptily without knowing. A COMMIT that the server
  * answers with ROLLBACK is HP_PG_FAILED, 25P02.
  *
- * Every connection sets tcp_user_timeout, keepalives (2/1/3), connect_timeout
+ * A host that does not answer has 1.5 s, then it is the next one's turn.
+ *
+ * Every connection sets tcp_user_timeout (3 s), keepalives (2/1/3), connect_timeout
  * and, per unit, a deadline of our own: past it the connection is dropped and
  * the unit is HP_PG_LOST. Statements are always unnamed and parameters always
  * bound (extended protocol), so a pgbouncer in transaction mode may sit between.

@@ -85,7 +85,7 @@ before(async () => {
   await engine.start()
   security = await engine.tokenFor('sam', { scopes: ['read', 'approve'], roles: ['security'] })
   provider.valid.add(canary.table)
-  for (const file of ['rotate_key', 'post_key', 'find_key'])
+  for (const file of ['rotate_key', 'post_key', 'find_key', 'hand_over'])
     await ok(['deploy', '--plugins', PLUGINS, join(ROOT, 'tests/fixtures/workflows', `${file}.lua`)])
 })
 after(async () => {
@@ -204,6 +204,24 @@ test('a key whose answer is lost is found by the probe, and kept like one that w
   assert.equal(doc.saved.found.key.secret, 'FOUND_KEY')
   assert.equal(await versions('FOUND_KEY'), '1 current')
   assert.equal(await ok(['secret', 'which', 'FOUND_KEY'], { input: provider.keys.at(-1).key }), 'FOUND_KEY version 1\n')
+})
+
+test('what was signed goes to the store it was signed for, although the call of another comes first', async () => {
+  const [version] = JSON.parse(await ok(['secret', 'list', '--name', 'KEYRING_KEY', '--json'])).secrets.filter((v) => v.state === 'current')
+  const puts = () => provider.seen.filter((s) => s.method === 'PUT').map((s) => s.url)
+  const before = puts().length
+  const run = await start('hand_over', { version: version.version, ask_again: false })
+  const shown = JSON.stringify(await approve(run))
+  assert.match(shown, /stores\/hand_over/)
+  await engine.until(run, 'succeeded')
+  assert.deepEqual(puts().slice(before), ['/stores/copy', '/stores/hand_over'])
+
+  const two = await start('hand_over', { version: version.version, ask_again: true })
+  await approve(two)
+  await engine.until(two, 'held')
+  const why = (await engine.api('GET', `/api/v1/runs/${two}/why`)).body
+  assert.match(why.sentence, /another signed request of this run has not been sent yet/)
+  assert.equal(puts().length, before + 2)
 })
 
 test('webhooks are accepted under each live version of the table', async () => {

@@ -1,6 +1,9 @@
 /* net_pg.c: engine/net/pg.c against a real PostgreSQL: units, errors, lost connections,
  * deadlines, transactions, callbacks that close. Values are in net_pg_values.c.
  */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -278,6 +281,75 @@ START_TEST(second_host_is_tried)
 	run_sql("select 4", &s);
 	ck_assert_int_eq(s.value, 4);
 	ck_assert_int_eq(downs, 0);
+}
+END_TEST
+
+/* The connection's own socket to that port, or -1. */
+static int socket_to(in_port_t port)
+{
+	struct sockaddr_in peer;
+	for (int fd = 3; fd < 256; fd++) {
+		/* one whose handshake is not over has no peer yet: it is known by its timeout */
+		socklen_t n = sizeof peer;
+		unsigned ms = 0;
+		socklen_t ms_n = sizeof ms;
+		if (getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &ms_n) != 0 || ms == 0)
+			continue;
+		if (getpeername(fd, (struct sockaddr *)&peer, &n) != 0 || peer.sin_port == port)
+			return fd;
+	}
+	return -1;
+}
+
+static unsigned user_timeout(int fd)
+{
+	unsigned ms = 0;
+	socklen_t n = sizeof ms;
+	ck_assert_int_eq(getsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &n), 0);
+	return ms;
+}
+
+START_TEST(a_host_that_does_not_answer_has_little_time)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t n = sizeof at;
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), full[4], taken = -1;
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&at, sizeof at), 0);
+	ck_assert_int_eq(listen(listener, 0), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&at, &n), 0);
+	for (int i = 0; i < 4; i++) { /* its queue is full: the kernel drops who comes then */
+		full[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		(void)connect(full[i], (struct sockaddr *)&at, sizeof at);
+	}
+	char info[128];
+	snprintf(info, sizeof info, "host=127.0.0.1 port=%d user=x dbname=x", ntohs(at.sin_port));
+	hp_pg_close(pg);
+	pg = open_with(info, NULL);
+	double before = ev_time();
+	while (socket_to(at.sin_port) < 0)
+		ev_run(loop, EVRUN_ONCE);
+	ck_assert_uint_eq(user_timeout(socket_to(at.sin_port)), 1500);
+	run_until(&downs, 1);
+	ck_assert(ev_time() - before > 1 && ev_time() - before < 2.5); /* the third packet would leave after 3 s */
+	for (int i = 0; i < 4; i++)
+		close(full[i]);
+	char startup[8];
+	ev_timer guard;
+	ev_timer_init(&guard, on_guard, 100., 0.);
+	ev_timer_start(loop, &guard);
+	while (taken < 0 || recv(taken, startup, sizeof startup, MSG_DONTWAIT | MSG_PEEK) <= 0) {
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		if (fd >= 0) { /* the newest: those before are of who filled the queue */
+			if (taken >= 0)
+				close(taken);
+			taken = fd;
+		}
+		ev_run(loop, EVRUN_NOWAIT);
+	}
+	ev_timer_stop(loop, &guard);
+	ck_assert_uint_eq(user_timeout(socket_to(at.sin_port)), 3000); /* who has answered has more */
+	close(taken);
+	close(listener);
 }
 END_TEST
 
@@ -575,6 +647,7 @@ int main(void)
 	tcase_add_test(t, deadline_of_a_sent_unit);
 	tcase_add_test(t, deadline_of_a_queued_unit);
 	tcase_add_test(t, second_host_is_tried);
+	tcase_add_test(t, a_host_that_does_not_answer_has_little_time);
 	tcase_add_test(t, setup_runs_on_each_connection);
 	tcase_add_test(t, setup_that_fails_is_told);
 	tcase_add_test(t, transaction_over_units);

@@ -411,14 +411,15 @@ static bool torture_test(void)
 	return false;
 }
 
-/* T:CLASS:N: only that one, and everybody can see it. */
+/* T:CLASS:N: only that one, and everybody can see it. The other tests run as ever: Check
+ * wants to hear of each. */
 static void one(const char *spec)
 {
 	char class[32] = "";
 	int t = 0;
 
 	if (sscanf(spec, "%d:%31[a-z]:%lu", &t, class, &victim.n) != 3 || t != test_number)
-		_exit(0);
+		return;
 	for (int c = 0; c < TORTURE_CLASSES; c++)
 		if (strcmp(class, names[c]) == 0)
 			victim.class = c;

@@ -2,11 +2,12 @@
 //
 //   const pooler = await new Bouncer({ host, port, dir, wrap }).start()   dir: a directory that all may enter
 //   pooler.conninfo('holdpoint_engine')
+//   pooler.said()   its log: [ms since 1970, what] of each line
 //   pooler.stop()
 //
 // Bouncer.missing: why there can be none, or null. It runs as an unprivileged user.
 import { spawn } from 'node:child_process'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { waitFor } from '../../e2e/lib/engine.mjs'
 
@@ -33,9 +34,9 @@ pool_mode = transaction
 default_pool_size = 10
 server_reset_query =
 logfile = ${join(this.dir, 'pgbouncer.log')}
-server_connect_timeout = 1.5
-server_login_retry = 0.5
-tcp_user_timeout = 3000
+server_connect_timeout = 1.2
+server_login_retry = 0.2
+tcp_user_timeout = 2000
 tcp_keepidle = 1
 tcp_keepintvl = 1
 tcp_keepcnt = 3
@@ -49,5 +50,10 @@ tcp_keepcnt = 3
   }
 
   conninfo(user) { return `host=${this.dir} port=${PORT} user=${user} dbname=holdpoint` }
+  said() {
+    return readFileSync(join(this.dir, 'pgbouncer.log'), 'utf8').split('\n').map((l) => l.match(/^(\S+ \S+) (\S+) \[\d+\] (.*)/))
+      .filter(Boolean).map(([, at, zone, what]) => [Date.parse(`${at} ${zone}`), what])
+  }
+
   stop() { this.child?.kill('SIGKILL') }
 }
