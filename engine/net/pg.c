@@ -353,19 +353,6 @@ int hp_pg_submit(struct hp_pg_unit *u, hp_pg_done done, void *arg, struct hp_err
 
 /* --- results --------------------------------------------------------------- */
 
-static enum hp_code code_of_sqlstate(const char *s)
-{
-	if (!strcmp(s, "57014"))
-		return HP_E_TIMEOUT; /* statement_timeout, or cancelled */
-	if (!strcmp(s, "55P03") || !strncmp(s, "40", 2) || !strncmp(s, "53", 2) || !strncmp(s, "57P", 3))
-		return HP_E_UNAVAILABLE; /* lock not available, deadlock, resources, shutdown */
-	if (!strcmp(s, "42501"))
-		return HP_E_FORBIDDEN;
-	if (!strcmp(s, "23505"))
-		return HP_E_CONFLICT;
-	return HP_E_INVALID;
-}
-
 /* The DETAIL field is left out on purpose: it quotes values of rows. */
 static void unit_failed(struct hp_pg_unit *u, const PGresult *r)
 {
@@ -382,7 +369,7 @@ static void unit_failed(struct hp_pg_unit *u, const PGresult *r)
 	(void)snprintf(u->sqlstate, sizeof u->sqlstate, "%s", state ? state : "XX000");
 	/* = n_statements when it is the commit itself that failed (a deferred constraint) */
 	u->failed_statement = u->n_results;
-	(void)hp_fail(&u->error, code_of_sqlstate(u->sqlstate), "%.600s",
+	(void)hp_fail(&u->error, hp_pg_code_of(u->sqlstate), "%.600s",
 		      message ? message : PQresultErrorMessage(r));
 	if (hint)
 		(void)hp_error_hint(&u->error, "%.200s", hint);
@@ -795,4 +782,11 @@ void hp_pg_drop(struct hp_pg *pg)
 	struct hp_error why;
 	(void)hp_fail(&why, HP_E_UNAVAILABLE, "the database connection was dropped on purpose");
 	pg_break(pg, &why, true);
+}
+
+void hp_pg_end_transaction(struct hp_pg *pg)
+{
+	if (pg->transaction)
+		hp_pg_drop(pg);
+	pg->transaction_lost = false; /* its owner knows */
 }

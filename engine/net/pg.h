@@ -80,6 +80,10 @@ bool hp_pg_up(const struct hp_pg *pg);
 int hp_pg_in_flight(const struct hp_pg *pg); /* units sent or queued */
 /* Drops the socket now, as if the network had failed (tests, fencing). */
 void hp_pg_drop(struct hp_pg *pg);
+/* For who is done with a transaction: when it is still open (its COMMIT or ROLLBACK could not even
+ * be sent), the session is dropped, or the next one's commit would make it durable as well. When it
+ * was lost, nobody else is told. Nothing of it may be queued. */
+void hp_pg_end_transaction(struct hp_pg *pg);
 
 /* A unit under construction. */
 struct hp_pg_unit;

@@ -56,5 +56,6 @@ struct hp_pg_unit {
 
 /* Drops what was only needed for sending. */
 void hp_pg_unit_sent(struct hp_pg_unit *u);
+enum hp_code hp_pg_code_of(const char *sqlstate);
 
 #endif

@@ -365,3 +365,16 @@ struct hp_bytes hp_pg_bytes(const PGresult *r, int row, int col)
 	}
 	return b;
 }
+
+enum hp_code hp_pg_code_of(const char *s)
+{
+	if (!strcmp(s, "57014"))
+		return HP_E_TIMEOUT; /* statement_timeout, or cancelled */
+	if (!strcmp(s, "55P03") || !strncmp(s, "40", 2) || !strncmp(s, "53", 2) || !strncmp(s, "57P", 3))
+		return HP_E_UNAVAILABLE; /* lock not available, deadlock, resources, shutdown */
+	if (!strcmp(s, "42501"))
+		return HP_E_FORBIDDEN;
+	if (!strcmp(s, "23505"))
+		return HP_E_CONFLICT;
+	return HP_E_INVALID;
+}

@@ -160,6 +160,19 @@ void hp_w_host_release(struct hp_host *h)
 
 /* ---- requests ---- */
 
+static const char no_memory[] = "no memory for a request: requests wait";
+
+/* Our own lack is no attempt, and no fault of the provider's: it waits for the next heartbeat. */
+static void held_back(struct hp_owned *r, const char *lack)
+{
+	struct hp_worker *w = r->w;
+	int64_t times;
+
+	if (hp_log_due(&w->held_back, hp_w_boot(w), HP_W_TELL_EVERY, &times))
+		hp_log(HP_ERROR, lack, "engine", HP_I64(w->engine), "times", HP_I64(times), NULL);
+	hp_w_hand(r, HP_HAND_LEASE);
+}
+
 static void on_response(void *arg, const struct hp_http_response *rs)
 {
 	struct hp_owned *r = arg;
@@ -172,6 +185,11 @@ static void on_response(void *arg, const struct hp_http_response *rs)
 
 	r->http_token = 0;
 	r->host = NULL;
+	if (!in.sent && rs->error.code == HP_E_NOMEM) {
+		held_back(r, no_memory);
+		hp_w_host_release(h);
+		return;
+	}
 	if (!in.answered) {
 		in.failure = rs->error.code == HP_E_TIMEOUT     ? "timeout"
 			     : rs->error.code == HP_E_TOO_LARGE ? "response_too_large"
@@ -219,7 +237,10 @@ static void transmit(struct hp_owned *r, struct hp_host *h, const struct hp_outg
 	r->http_token = rq.headers ? hp_http_send(w->o.http, &rq, on_response, r, &err) : -1;
 	if (r->http_token < 0) {
 		r->http_token = 0;
-		hp_w_unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON, "request_refused", &err);
+		if (rq.headers && err.code == HP_E_NOMEM)
+			held_back(r, no_memory);
+		else
+			hp_w_unsendable(r, err.code == HP_E_NOMEM ? HP_RETRYABLE : HP_NEEDS_PERSON, "request_refused", &err);
 		return;
 	}
 	r->host = h;
@@ -255,17 +276,6 @@ void hp_w_echo(struct hp_worker *w)
 		hp_list_del(&r->host_node);
 		hp_w_incoming(r, &in);
 	}
-}
-
-static void no_socket(struct hp_owned *r)
-{
-	struct hp_worker *w = r->w;
-	int64_t times;
-
-	if (hp_log_due(&w->no_socket, hp_w_boot(w), HP_W_TELL_EVERY, &times))
-		hp_log(HP_ERROR, "no file descriptor is free: requests wait", "engine", HP_I64(w->engine), "times",
-		       HP_I64(times), NULL);
-	hp_w_hand(r, HP_HAND_LEASE);
 }
 
 static bool is_late(const struct hp_owned *r)
@@ -334,7 +344,7 @@ void hp_w_send(struct hp_owned *r)
 	else if (out.native)
 		hp_w_native(r, h, &out);
 	else if (HP_GUARD(send_socket, hp_http_can_connect()) == 0)
-		no_socket(r);
+		held_back(r, "no file descriptor is free: requests wait");
 	else
 		transmit(r, h, &out);
 }

@@ -143,7 +143,7 @@ struct hp_worker {
 	int n_owed, owed_sent;   /* the first are in the call under way; 0: there is none */
 	int64_t owed_at;         /* boot clock: not before */
 	struct hp_seldom unsettled; /* commits and reloads that the store did not answer as it should */
-	struct hp_seldom no_socket; /* requests that wait for a descriptor */
+	struct hp_seldom held_back; /* requests that wait for a descriptor, or for memory */
 	struct hp_list batches;  /* commits in flight */
 	int commits_in_flight;
 	struct hp_list echoes;   /* runs in HP_HAND_EFFECT whose echo is due, by host_node */

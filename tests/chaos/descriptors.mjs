@@ -60,15 +60,21 @@ async function workers(s, world, chain, seconds) {
   const before = { full: count(e, /no file descriptor is free/), lost: count(e, /database connection lost/) }
   await chain.many(60)
   const client = await opened(e.url)
-  for (const pid of pids) limit(pid, 'nofile', lowest(pid))
+  // what closes meanwhile (a session that is ended, a client that goes) is not to be had either
+  const now = new Map(), hold = () => {
+    for (const pid of pids) if (now.get(pid) !== lowest(pid)) limit(pid, 'nofile', now.set(pid, lowest(pid)).get(pid))
+  }
+  hold()
   await e.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdpoint worker%'")
-  for (const pid of pids) limit(pid, 'nofile', lowest(pid)) // what the ended sessions had is not to be had either
+  hold()
+  const holding = setInterval(hold, 20)
   const knocks = Promise.all(Array.from({ length: 10 }, () => knock(e.url)))
   const served = [await client.ask()]
   const m = await meter.over(seconds)
   served.push(await client.ask())
   client.close()
   const answers = await knocks
+  clearInterval(holding)
   const full = count(e, /no file descriptor is free/) - before.full, lost = count(e, /database connection lost/) - before.lost
   const [after] = await e.sql(RETRIES)
   s.say('workers', `${m.cpu} cores, ${m.lines} lines of log/s; of 10 new clients ${answers.filter(Boolean).length} were answered`)
@@ -116,13 +122,19 @@ async function memory(s, world, chain, seconds) {
   const size = Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/VmSize:\s+(\d+)/)[1]) * 1024
   limit(pid, 'as', size)
   const errors = () => e.log.filter((l) => /memory|NOMEM|no_memory|out_of_memory/i.test(`${l.message} ${l.error ?? ''}`) || (l.message === 'server ended and is started again')).length
-  const before = errors()
+  const before = errors(), [tried] = await e.sql(RETRIES)
   const began = Date.now() // for so long at least, and until it is felt
   for (; Date.now() - began < seconds * 1000 || (errors() === before && Date.now() - began < 20000); await pause(100)) await chain.many(40)
   s.say('memory', `${(size / 1048576).toFixed(0)} MB and no more: ${errors() - before} complaints or deaths, refused so far ${JSON.stringify(chain.refused)}`)
   s.landed('memory', errors() - before)
   if (e.pids()['worker-1'] === pid) limit(pid, 'as', null)
+  const lifted = Date.now()
   await chain.ended()
+  s.say('goes on', `all runs have ended ${Date.now() - lifted} ms after there is memory`)
+  const [after] = await e.sql(RETRIES)
+  await s.check('a worker without memory', (bad) => {
+    if (after[0] !== tried[0] || after[1] !== '0') bad(`${after[0] - tried[0]} attempts failed, ${after[1]} breakers have opened: for a lack of our own`)
+  })
 }
 
 async function whole(s, world) {

@@ -140,6 +140,35 @@ START_TEST(statement_and_transition_are_one)
 }
 END_TEST
 
+/* More than a unit may hold, or no memory for it: the statement waits in an open transaction. */
+START_TEST(what_could_not_be_ended_is_committed_by_nobody_else)
+{
+	static char too_much[(128 << 20) + 1];
+	struct hp_claimed c, other;
+	struct hp_transition t;
+	struct fx_commit res = { 0 };
+	struct seen s;
+
+	open_fx();
+	c = own();
+	other = own();
+	s = run(&c, HP_SQL_EXEC, "insert into ledger values (1)", "{}");
+	t = fx_from(&c.run, HP_MOVE_ENTERED, HP_KEEP);
+	t.after.visit++;
+	t.in_sql = true;
+	t.saves[t.n_saves++] = (struct hp_save){ .name = "much", .value = { too_much, sizeof too_much } };
+	f.store->ops->sql_commit(f.store, s.tx, c.token, &t, on_commit, &res);
+	fx_until(&f, &res.calls);
+	ck_assert_int_eq(res.res[0].outcome, HP_COMMIT_UNKNOWN);
+	s = run(&other, HP_SQL_EXEC, "insert into ledger values (2)", "{}");
+	ck_assert_msg(s.outcome == HP_CLASS_OK, "%s %s", s.code, s.message); /* and nobody else hears of it */
+	ck_assert_int_eq(commit(&other, s.tx, NULL), HP_COMMIT_OK);
+	ck_assert_int_eq(in_ledger(), 1);
+	ck_assert_int_eq(fx_int(&f, "select id from public.ledger"), 2);
+	fx_close(&f);
+}
+END_TEST
+
 /* The class decides whether a sweep may count it as a failure of the row in hand. */
 START_TEST(a_swept_row_answers_for_its_own_statement_only)
 {
@@ -419,7 +448,8 @@ END_TEST
 START_TEST(lost_commit_has_not_happened) { lost_commit(CUT_BEFORE, HP_COMMIT_CONFLICT, 0); }
 END_TEST
 
-HP_SUITE("store sql states", statement_and_transition_are_one, rows_become_json, a_full_disk_of_an_author_is_not_ours,
+HP_SUITE("store sql states", statement_and_transition_are_one, what_could_not_be_ended_is_committed_by_nobody_else,
+	 rows_become_json, a_full_disk_of_an_author_is_not_ours,
 	 a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
 	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
 	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)

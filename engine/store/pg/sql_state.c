@@ -47,8 +47,11 @@ static void tx_free(struct hp_sql_tx *tx)
 void pgs_sql_release(struct pgs_sql *at)
 {
 	at->busy = false;
-	if (!at->s->closing)
-		next_in_queue(at->s);
+	if (at->s->closing)
+		return;
+	/* An end that could not even be sent leaves a statement in the session, for the next one to commit. */
+	hp_pg_end_transaction(at->pg);
+	next_in_queue(at->s);
 }
 
 /* ---- telling ---- */
