@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,6 +34,18 @@ void *hp_calloc(size_t items, size_t n)
 	if (n != 0 && items > SIZE_MAX / n)
 		return NULL;
 	return items * n == 0 ? calloc(1, 1) : calloc(items, n);
+}
+
+void *hp_needed(size_t items, size_t n)
+{
+	void *p = n != 0 && items > SIZE_MAX / n ? NULL : calloc(items ? items : 1, n ? n : 1);
+
+	if (!p) {
+		/* stderr is unbuffered: this needs no memory */
+		fprintf(stderr, "holdpoint: no memory for what must not fail: the process ends\n");
+		abort();
+	}
+	return p;
 }
 
 void *hp_realloc(void *p, size_t n)

@@ -31,7 +31,7 @@ void hp_buf_wipe(struct hp_buf *b)
 void hp_buf_clear(struct hp_buf *b)
 {
 	b->n = 0;
-	b->failed = false;
+	b->failed = b->no_memory = false;
 	if (b->p)
 		b->p[0] = '\0';
 }
@@ -55,8 +55,10 @@ static int reserve(struct hp_buf *b, size_t n)
 	if (cap > b->max + 1)
 		cap = b->max + 1;
 	p = hp_realloc(b->p, cap);
-	if (!p)
+	if (!p) {
+		b->no_memory = true;
 		goto fail;
+	}
 	b->p = p;
 	b->cap = cap;
 	return 0;
@@ -218,6 +220,7 @@ int hp_buf_check(const struct hp_buf *b, const char *what, struct hp_error *err)
 {
 	if (!b->failed)
 		return 0;
-	return hp_fail(err, HP_E_TOO_LARGE, "%s: larger than %zu bytes, or no memory left", what,
-		       b->max);
+	if (b->no_memory)
+		return hp_fail(err, HP_E_NOMEM, "%s: no memory left", what);
+	return hp_fail(err, HP_E_TOO_LARGE, "%s: larger than %zu bytes", what, b->max);
 }

@@ -17,6 +17,7 @@ struct hp_buf {
 	size_t cap;
 	size_t max; /* bytes allowed */
 	bool failed;
+	bool no_memory; /* … for want of it, not because of max */
 };
 
 /* A view of bytes owned by somebody else. p may be NULL when n is 0. */
@@ -42,7 +43,7 @@ int hp_buf_urlencode(struct hp_buf *b, const char *s, size_t n);
 const char *hp_buf_str(const struct hp_buf *b); /* "" when empty */
 struct hp_bytes hp_buf_bytes(const struct hp_buf *b);
 struct hp_bytes hp_bytes_of(const char *s); /* of a C string; NULL gives {NULL,0} */
-/* -1 with HP_E_TOO_LARGE and `what` in the message when the buffer failed. */
+/* -1 with HP_E_TOO_LARGE, or HP_E_NOMEM, and `what` in the message when the buffer failed. */
 int hp_buf_check(const struct hp_buf *b, const char *what, struct hp_error *err) HP_MUST_CHECK;
 
 #endif

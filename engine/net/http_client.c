@@ -104,7 +104,6 @@ struct hp_http_client {
 	int64_t last_token;
 	int n_open;
 	bool delivering, closing;
-	bool blind; /* a socket cannot be watched, for want of memory */
 };
 
 struct sock {
@@ -369,10 +368,6 @@ static void act(struct hp_http_client *c, curl_socket_t fd, int what)
 {
 	int running;
 	(void)curl_multi_socket_action(c->multi, fd, what, &running);
-	if (c->blind) { /* curl gives up all transfers, each when it looks at it next: now */
-		c->blind = false;
-		(void)curl_multi_perform(c->multi, &running);
-	}
 	collect(c);
 }
 
@@ -409,12 +404,10 @@ static int curl_socket_cb(CURL *easy, curl_socket_t fd, int what, void *arg, voi
 		return 0;
 	}
 	if (!s) {
-		s = hp_calloc(1, sizeof *s);
-		if (!s || curl_multi_assign(c->multi, fd, s) != CURLM_OK) {
-			hp_free(s);
-			c->blind = true;
-			return -1;
-		}
+		/* Not -1 without memory: libcurl 7.88 would end all transfers, and touch them again when
+		 * the socket of one is heard of. It knows this socket, so it keeps what we assign. */
+		s = hp_needed(1, sizeof *s);
+		(void)curl_multi_assign(c->multi, fd, s);
 		s->c = c;
 		ev_init(&s->io, on_socket);
 		s->io.data = s;

@@ -224,9 +224,8 @@ static void tell_waiters(struct hp_secret_table *t)
 /* A look of a table that is closed is over at once. */
 void hp_secret_table_look_then(struct hp_secret_table *t, void (*cb)(void *arg), void *arg)
 {
-	struct waiter *w = hp_calloc(1, sizeof *w);
+	struct waiter *w = hp_needed(1, sizeof *w);
 
-	HP_ASSERT(w != NULL);
 	*w = (struct waiter){.next = t->asking, .cb = cb, .arg = arg};
 	hp_list_init(&w->node);
 	hp_list_add_tail(&t->waiters, &w->node);
@@ -645,9 +644,8 @@ static void on_all(void *arg, struct hp_bytes json, const struct hp_error *err)
 
 void hp_secret_table_rekey(struct hp_secret_table *t, const char *principal, hp_door_cb cb, void *arg)
 {
-	struct rekeying *r = hp_calloc(1, sizeof *r);
+	struct rekeying *r = hp_needed(1, sizeof *r);
 
-	HP_ASSERT(r != NULL);
 	*r = (struct rekeying){.t = t, .cb = cb, .arg = arg};
 	(void)snprintf(r->principal, sizeof r->principal, "%s", principal);
 	look_at_keys(t);

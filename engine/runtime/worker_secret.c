@@ -119,8 +119,7 @@ bool hp_w_seals(struct hp_owned *r, int state, const struct hp_event *ev)
 
 	if (hp_workflow_secrets(hp_loaded_workflow(r->loaded), state) == 0)
 		return false;
-	s = hp_calloc(1, sizeof *s);
-	HP_ASSERT(s != NULL);
+	s = hp_needed(1, sizeof *s);
 	*s = (struct sealing){.r = r, .ev = *ev, .state = state, .docs = json_array()};
 	s->value = hp_json_parse(ev->value.p, ev->value.n, "a reply with secrets", &err);
 	s->ev.value = (struct hp_bytes){NULL, 0};
@@ -167,8 +166,7 @@ bool hp_w_looks_at_secrets(struct hp_owned *r, int64_t now, const struct hp_comm
 
 	if (!r->w->o.secrets || !changes_secrets(&r->m.t))
 		return false;
-	x = hp_calloc(1, sizeof *x);
-	HP_ASSERT(x != NULL);
+	x = hp_needed(1, sizeof *x);
 	*x = (struct waiting){r, now, *res};
 	hp_secret_table_look_then(r->w->o.secrets, on_looked, x);
 	return true;

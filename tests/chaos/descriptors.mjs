@@ -62,11 +62,13 @@ async function workers(s, world, chain, seconds) {
   const client = await opened(e.url)
   // what closes meanwhile (a session that is ended, a client that goes) is not to be had either
   const now = new Map(), hold = () => {
-    for (const pid of pids) if (now.get(pid) !== lowest(pid)) limit(pid, 'nofile', now.set(pid, lowest(pid)).get(pid))
+    const changed = pids.filter((pid) => now.get(pid) !== lowest(pid))
+    for (const pid of changed) limit(pid, 'nofile', now.set(pid, lowest(pid)).get(pid))
+    return changed.length > 0
   }
   hold()
   await e.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'holdpoint worker%'")
-  hold()
+  for (let quiet = 0; quiet < 10; await pause(30)) quiet = hold() ? 0 : quiet + 1
   const holding = setInterval(hold, 20)
   const knocks = Promise.all(Array.from({ length: 10 }, () => knock(e.url)))
   const served = [await client.ask()]

@@ -218,6 +218,8 @@ test('what was signed goes to the store it was signed for, although the call of 
 
   const two = await start('hand_over', { version: version.version, ask_again: true })
   await approve(two)
+  await waitFor('it asks again', async () => (await engine.api('GET', `/api/v1/runs/${two}`)).body.run.state === 'ask_again')
+  await approve(two)
   await engine.until(two, 'held')
   const why = (await engine.api('GET', `/api/v1/runs/${two}/why`)).body
   assert.match(why.sentence, /another signed request of this run has not been sent yet/)

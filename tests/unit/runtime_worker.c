@@ -1,5 +1,6 @@
 /* The worker over the store in memory and a real HTTP exchange: what is sent, when,
  * under which key, and what becomes of the run. */
+#include <limits.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -142,6 +143,7 @@ struct fate {
 	bool admissions_only;
 	int rereads; /* transitions that said that they follow a reload */
 	int64_t skew;
+	unsigned long no_memory; /* the allocation from then on that fails */
 };
 
 static enum hp_mem_fate on_fate(void *arg, const struct hp_transition *t)
@@ -153,6 +155,8 @@ static enum hp_mem_fate on_fate(void *arg, const struct hp_transition *t)
 		return HP_MEM_TRY;
 	f->times--;
 	skew += f->skew;
+	if (f->no_memory > 0)
+		hp_alloc_fail_at(f->no_memory);
 	return f->fate;
 }
 
@@ -277,8 +281,8 @@ START_TEST(nothing_is_sent_late_in_the_lease)
 }
 END_TEST
 
+static bool sent_or_held_back(struct world *w) { return w->calls == 1 || held_back(w); }
 static bool has_drained(struct world *w) { return w->drained; }
-
 /* No peer is to blame: no attempt is counted, and no failure. */
 START_TEST(without_a_descriptor_a_request_waits)
 {
@@ -299,6 +303,44 @@ START_TEST(without_a_descriptor_a_request_waits)
 	ends_as(&w, "succeeded"); /* the next heartbeat was acknowledged */
 	ck_assert_int_eq(w.calls, 1);
 	world_close(&w);
+}
+END_TEST
+
+/* From the admission on, this allocation fails (0: none). True: its request waited, and was sent
+ * by the first attempt. n: how many allocations there were. */
+static bool waits_for_memory(unsigned long at, unsigned long *n)
+{
+	struct fate f = {.fate = HP_MEM_TRY, .times = 1, .admissions_only = true, .no_memory = at > 0 ? at : ULONG_MAX};
+	struct world w;
+	bool waited;
+
+	world_open(&w);
+	deploy(&w, "one", one_call);
+	world_start(&w, 2 * HP_SECOND); /* its heartbeats come soon */
+	hp_mem_set_fate(w.store, on_fate, &f);
+	start_run(&w, "one");
+	ck_assert(turn_until(&w, sent_or_held_back));
+	*n = hp_alloc_count();
+	hp_alloc_fail_at(0);
+	waited = held_back(&w);
+	ends_as(&w, "succeeded"); /* the next heartbeat was acknowledged */
+	if (waited) {
+		ck_assert_int_eq(w.calls, 1);
+		ck_assert_int_eq(moves(&w, "retry"), 0);
+	}
+	world_close(&w);
+	return waited;
+}
+
+/* … nor without memory: the last allocations before it is sent are the client's. */
+START_TEST(without_memory_a_request_waits)
+{
+	unsigned long n, ignored;
+
+	ck_assert(!waits_for_memory(0, &n));
+	while (n > 0 && !waits_for_memory(n, &ignored))
+		n--;
+	ck_assert_uint_gt(n, 0);
 }
 END_TEST
 
@@ -746,7 +788,7 @@ int main(void)
 	 a_lost_acknowledgement_of_an_admission_keeps_the_key, a_commit_that_was_lost_is_found_out_and_done_again,
 	 a_conflict_reads_the_run_again, a_lost_result_is_asked_for_again_under_the_same_key,
 	 a_value_the_store_refuses_holds_the_run, a_cancel_waits_for_the_effect_in_flight,
-	 nothing_is_sent_late_in_the_lease, without_a_descriptor_a_request_waits, a_drain_lets_the_effect_end_and_gives_the_run_back,
+	 nothing_is_sent_late_in_the_lease, without_a_descriptor_a_request_waits, without_memory_a_request_waits, a_drain_lets_the_effect_end_and_gives_the_run_back,
 	 a_lost_release_is_asked_again, a_claimed_run_without_memory_is_given_back,
 	 a_drain_ends_at_its_limit, an_engine_marked_dead_ends, a_host_gets_no_more_than_its_share,
 	 an_echo_is_answered_without_the_network, a_run_that_a_door_started_as_ours_needs_no_claim,

@@ -72,8 +72,7 @@ static struct chunk *chunk_new(struct commit *c, struct hp_pg *pg, const int *id
 	k->c = c;
 	k->pg = pg;
 	k->n = n;
-	k->idx = hp_calloc((size_t)n + 1, sizeof *k->idx);
-	HP_ASSERT(k->idx != NULL); /* without an answer the run would hang: better end and be taken over */
+	k->idx = hp_needed((size_t)n + 1, sizeof *k->idx); /* without an answer the run would hang */
 	for (int i = 0; i < n; i++)
 		k->idx[i] = idx[i];
 	c->open++;
@@ -153,8 +152,7 @@ static void chunk_failed(struct chunk *k, enum hp_commit_outcome outcome, const 
 		struct hp_error **err = &k->c->errors[k->idx[i]];
 
 		hp_free(*err);
-		*err = hp_calloc(1, sizeof **err);
-		HP_ASSERT(*err != NULL);
+		*err = hp_needed(1, sizeof **err);
 		pgs_error(r, *err);
 		k->c->res[k->idx[i]].error = *err;
 	}
@@ -364,10 +362,9 @@ void pgs_commit(struct hp_store *st, const struct hp_transition *const *t, int n
 {
 	struct hp_store_pg *s = pgs_of(st);
 	struct commit *c = commit_new(s, t, n, cb, arg);
-	struct order *order = hp_calloc((size_t)n + 1, sizeof *order);
+	struct order *order = hp_needed((size_t)n + 1, sizeof *order);
 	int part[HP_BATCH_MAX];
 
-	HP_ASSERT(order != NULL);
 	if (n == 0)
 		pgs_defer(pgs_call_new(s, sizeof(struct pgs_call), nothing_done, c));
 	for (int i = 0; i < n; i++)

@@ -420,10 +420,9 @@ static void tell_later(struct hp_store_pg *s, struct hp_sql_tx *tx, enum hp_clas
 void pgs_sql_run(struct hp_store *st, const struct hp_sql_state *x, hp_sql_cb cb, void *arg)
 {
 	struct hp_store_pg *s = pgs_of(st);
-	struct hp_sql_tx *tx = hp_calloc(1, sizeof *tx);
+	struct hp_sql_tx *tx = hp_needed(1, sizeof *tx);
 	struct hp_error err = { 0 };
 
-	HP_ASSERT(tx != NULL);
 	hp_list_init(&tx->wait);
 	hp_buf_init(&tx->rows, HP_VALUE_MAX);
 	tx->cb = cb;

@@ -37,9 +37,8 @@ static void store_done(struct hp_store_pg *s)
 void *pgs_call_new(struct hp_store_pg *s, size_t size, void (*fn)(struct pgs_call *, const struct hp_pg_reply *),
 		   void *arg)
 {
-	struct pgs_call *c = hp_calloc(1, size);
+	struct pgs_call *c = hp_needed(1, size);
 
-	HP_ASSERT(c != NULL);
 	hp_list_init(&c->link);
 	c->s = s;
 	c->fn = fn;
