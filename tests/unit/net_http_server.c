@@ -700,8 +700,10 @@ static int turns(void)
 	ev_timer_init(&enough, on_enough, .5, 0.);
 	enough.data = &over;
 	ev_timer_start(loop, &enough);
-	for (; !over; n++)
+	while (!over) {
 		ev_run(loop, EVRUN_ONCE);
+		n++;
+	}
 	return n;
 }
 
