@@ -212,9 +212,12 @@ static void check_fenced(struct x_step s, const struct x_saved *before)
 /* 15: a message is read once by a run. */
 static void check_mail(struct x_step s)
 {
-	const struct hp_transition *t = s.kind == S_LATE ? &x_landed : &H[s.a][s.b].m.t;
+	const struct hp_transition *t;
 
-	if (!writes(s) || x_wrote_stale || t->consume_mail == 0 || x_run(t->run_id)->row.rev == t->rev)
+	if (!writes(s) || x_wrote_stale) /* of other steps b is no hand */
+		return;
+	t = s.kind == S_LATE ? &x_landed : &H[s.a][s.b].m.t;
+	if (t->consume_mail == 0 || x_run(t->run_id)->row.rev == t->rev)
 		return;
 	HP_ASSERT(t->consume_mail < X_MAILS);
 	X_MUST(++X.consumed[t->run_id][t->consume_mail] == 1, "run %lld read message %lld twice", (long long)t->run_id,
@@ -243,11 +246,12 @@ static void check_statement(struct x_step s)
 static void check_breaker(struct x_step s)
 {
 	const struct mem_breaker *b = mem_breaker_find(x_mem(), hp_bytes_of("shop"));
-	const struct x_hand *h = &H[s.a][s.b];
+	const struct x_hand *h;
 	int probes = 0;
 
 	if (s.kind != S_WRITE || x_wrote_stale || !b)
 		return;
+	h = &H[s.a][s.b];
 	if (h->at == AT_WRITTEN && h->res.outcome == HP_COMMIT_OK && h->m.t.admits && !h->res.gated)
 		X_MUST(b->state != B_OPEN, "run %lld is admitted, and the breaker is open", (long long)h->run);
 	for (int64_t id = 1; id <= x_n_runs(); id++) {

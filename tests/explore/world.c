@@ -79,7 +79,8 @@ void x_save(struct x_saved *s)
 	s->n_runs = x_n_runs();
 	s->n_history = mem_count(x_tables(), T_HISTORY);
 	HP_ASSERT(s->n_runs <= X_RUNS);
-	memcpy(s->runs, mem_row(x_tables(), T_RUN, 0), (size_t)s->n_runs * sizeof *s->runs);
+	if (s->n_runs > 0) /* else there is no row to copy from */
+		memcpy(s->runs, mem_row(x_tables(), T_RUN, 0), (size_t)s->n_runs * sizeof *s->runs);
 	hp_mem_snapshot_again(s->tables, x_store);
 	if (x_world->budget[B_LATE] > 0)
 		memcpy(s->late, L, sizeof L);
