@@ -168,7 +168,9 @@ static int by_status(struct hp_job *j, struct placing *p, struct hp_event *ev, s
 	int rc;
 
 	if (in->status >= 200 && in->status < 300) {
-		body = j->in ? json_incref(j->in) : json_stringn(in->body.n ? in->body.p : "", in->body.n);
+		bool text = in->body.n == 0 || !memchr(in->body.p, 0, in->body.n); /* the database holds no U+0000 */
+
+		body = j->in ? json_incref(j->in) : text ? json_stringn(in->body.n ? in->body.p : "", in->body.n) : NULL;
 		if (!body)
 			return hp_fail(err, HP_E_INVALID, "the body is neither JSON nor text");
 		rc = take_value(body, p, ev, err);
