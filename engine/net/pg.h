@@ -18,7 +18,8 @@
  * UNSENT, so nobody commits emptily without knowing. A COMMIT that the server
  * answers with ROLLBACK is HP_PG_FAILED, 25P02.
  *
- * A host that does not answer has 1.5 s, then it is the next one's turn.
+ * A host that does not answer has 1.5 s, then it is the next one's turn (as long as
+ * tcp_user_timeout says when that is less, or 0).
  *
  * Every connection sets tcp_user_timeout (3 s), keepalives (2/1/3), connect_timeout
  * and, per unit, a deadline of our own: past it the connection is dropped and

@@ -56,6 +56,7 @@ struct hp_pg_unit {
 
 /* Drops what was only needed for sending. */
 void hp_pg_unit_sent(struct hp_pg_unit *u);
+/* What kind of error a SQLSTATE is to our callers. */
 enum hp_code hp_pg_code_of(const char *sqlstate);
 
 #endif

@@ -137,7 +137,7 @@ async function memory(s, world, chain, seconds) {
   const failed = await e.sql(`select message, count(*) from holdpoint.history where move = 4 and at > ${last} group by 1 order by 2 desc`)
   s.say('attempts', failed.length ? failed.map(([message, n]) => `${n} failed: ${message}`).join('; ') : 'none failed')
   await s.check('a worker without memory', async (bad) => {
-    const [[open]] = await e.sql("select count(*) from holdpoint.breaker where state <> 'closed'")
+    const [[, open]] = await e.sql(RETRIES)
     if (open !== '0') bad(`${open} breakers have opened for a lack of our own`)
   })
 }

@@ -67,6 +67,8 @@ class Sink {
   stop() { for (const s of this.servers) { s.closeAllConnections(); s.close() } }
 }
 
+/** Also what never came: null is less than any number. */
+const missed = (ms, most) => !(Number.isFinite(ms) && ms <= most)
 const percentile = (list, p) => { const s = [...list].sort((a, b) => a - b); return s.length ? s[Math.min(s.length - 1, Math.ceil(p / 100 * s.length) - 1)] : NaN }
 const spread = (list) => `p50 ${percentile(list, 50)}  p95 ${percentile(list, 95)}  p99 ${percentile(list, 99)}  worst ${Math.max(...list)} ms of ${list.length}`
 
@@ -157,10 +159,10 @@ class Partition {
     for (const who of ['far', 'pooled']) f.last = { ...f.last, [who]: Math.max(0, ...sink.of(who, cut, t1).map((r) => r.at - cut)) }
     f.back = {}
     await waitFor('both send again', () => {
-      for (const who of ['far', 'pooled']) f.back[who] ??= sink.of(who, t1)[0]?.at - t1 || null
-      return f.back.far !== null && f.back.pooled !== null
+      for (const who of ['far', 'pooled']) f.back[who] ??= sink.of(who, t1).map((r) => r.at - t1)[0]
+      return f.back.far !== undefined && f.back.pooled !== undefined
     }, 20000).catch(() => {})
-    for (const who of ['far', 'pooled']) if (!(f.back[who] <= HEALED_MS)) f.story = [...f.story ?? [], ...this.#story(who, t0, t1)]
+    for (const who of ['far', 'pooled']) if (missed(f.back[who], HEALED_MS)) f.story = [...f.story ?? [], ...this.#story(who, t0, t1)]
     f.taken = await this.#taken(held, t0)
     f.elsewhere = f.taken.filter((ms) => ms < f.down).length
     f.long = long
@@ -234,11 +236,11 @@ function judge(s, p) {
   for (const f of p.figures) {
     if (cut.includes(f.way)) for (const [what, ms, most] of [['far noticed', f.noticed.far, NOTICED_MS], ['pooled noticed', f.noticed.pooled, NOTICED_MS],
       ['the last old connection of far was gone', f.gone, GONE_MS]])
-      if (!(ms <= most)) s.bad(`${f.way}: ${what} after ${ms} ms (of at most ${most})`)
+      if (missed(ms, most)) s.bad(`${f.way}: ${what} after ${ms} ms (of at most ${most})`)
     for (const who of ['far', 'pooled']) {
       if (f.last[who] > LEASE[who] * SEND_SHARE + SLACK_MS) s.bad(`${f.way}: ${who} sent ${f.last[who]} ms after the cut, lease ${LEASE[who]}`)
       // who was cut off until its lease was over is another engine when it is back
-      if (!(f.back[who] <= (f.long ? HEALED_MS + LEASE.far : HEALED_MS))) s.bad(`${f.way}: ${who} went on ${f.back[who]} ms after the heal (of at most ${HEALED_MS})\n${f.story.join('\n')}`)
+      if (missed(f.back[who], f.long ? HEALED_MS + LEASE.far : HEALED_MS)) s.bad(`${f.way}: ${who} went on ${f.back[who]} ms after the heal (of at most ${HEALED_MS})\n${f.story.join('\n')}`)
     }
   }
   for (const f of p.figures) if (cut.includes(f.way) && f.taken.length > 2 && !f.elsewhere) s.bad(`${f.way}: of ${f.taken.length} runs of far none went on elsewhere while it was cut off for ${f.down} ms: after ${f.taken.join(', ')} ms`)

@@ -50,6 +50,7 @@ tcp_keepcnt = 3
   }
 
   conninfo(user) { return `host=${this.dir} port=${PORT} user=${user} dbname=holdpoint` }
+
   said() {
     return readFileSync(join(this.dir, 'pgbouncer.log'), 'utf8').split('\n').map((l) => l.match(/^(\S+ \S+) (\S+) \[\d+\] (.*)/))
       .filter(Boolean).map(([, at, zone, what]) => [Date.parse(`${at} ${zone}`), what])
