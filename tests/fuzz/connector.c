@@ -35,16 +35,29 @@ static json_t *connector_source(const char *name)
 	return c;
 }
 
-/* Loaded once: a workflow with a call for each operation. */
+/* Loaded once, freed when the process ends. */
+static struct {
+	struct hp_workflow *w;
+	struct hp_connector *webhooks[4];
+} kept;
+
+static void forget(void)
+{
+	hp_workflow_free(kept.w);
+	for (size_t i = 0; i < sizeof kept.webhooks / sizeof *kept.webhooks; i++)
+		hp_connector_free(kept.webhooks[i]);
+}
+
+/* A workflow with a call for each operation. */
 static struct hp_workflow *workflow(void)
 {
-	static struct hp_workflow *w;
 	struct hp_error err = {0};
 	struct hp_buf text, bundle;
 	json_t *b, *connectors;
 
-	if (w)
-		return w;
+	if (kept.w)
+		return kept.w;
+	MUST(atexit(forget) == 0);
 	hp_buf_init(&text, 1 << 16);
 	hp_buf_init(&bundle, HP_BUNDLE_MAX);
 	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -59,12 +72,12 @@ static struct hp_workflow *workflow(void)
 	b = json_pack("{s:o, s:{s:s, s:s}}", "connectors", connectors, "workflow", "file", "f.lua", "source",
 		      hp_buf_str(&text));
 	MUST(b && hp_json_write(&bundle, b, &err) == 0, "%s", err.message);
-	w = hp_workflow_load(hp_buf_bytes(&bundle), &err);
-	MUST(w != NULL, "%s", err.message);
+	kept.w = hp_workflow_load(hp_buf_bytes(&bundle), &err);
+	MUST(kept.w != NULL, "%s", err.message);
 	json_decref(b);
 	hp_buf_free(&text);
 	hp_buf_free(&bundle);
-	return w;
+	return kept.w;
 }
 
 static const char *secret(void *arg, const char *name, const char *version)
@@ -163,7 +176,7 @@ static const char *find(void *arg, const char *name)
 
 static void check_webhook(struct hp_bytes body, struct headers *h)
 {
-	static struct hp_connector *c[4];
+	struct hp_connector **c = kept.webhooks;
 	static const char *const dirs[] = {"plugins", "plugins", "plugins", "tests/fixtures/plugins"};
 	static const char *const sources[] = {"stripe", "duffel", "resend", "bank"};
 

@@ -10,13 +10,17 @@
 
 #define STEPS 20000
 
+static lua_State *L_kept;
+
+static void forget_reference(void) { lua_close(L_kept); }
+
 static lua_State *reference(void)
 {
-	static lua_State *L;
+	lua_State *L = L_kept;
 
 	if (!L) {
-		L = luaL_newstate();
-		MUST(L != NULL);
+		L = L_kept = luaL_newstate();
+		MUST(L != NULL && atexit(forget_reference) == 0);
 		luaL_requiref(L, "string", luaopen_string, 1);
 	}
 	lua_settop(L, 1); /* the library */

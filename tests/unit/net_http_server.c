@@ -656,6 +656,9 @@ START_TEST(listens_or_says_why_not)
 }
 END_TEST
 
+/* valgrind keeps the limit of descriptors to itself: the kernel accepts beyond it, and
+ * valgrind closes what was accepted. Its build goes without these. */
+#if HP_SLOWNESS == 1
 /* No descriptor can be had until it is switched off again. */
 static void starve(bool on)
 {
@@ -672,6 +675,8 @@ static void starve(bool on)
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &before), 0);
 	none = (struct rlimit){(rlim_t)lowest, before.rlim_max};
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(dup(listen_fd), -1);
+	ck_assert_int_eq(errno, EMFILE);
 }
 
 static void on_enough(struct ev_loop *l, ev_timer *w, int revents)
@@ -783,12 +788,15 @@ START_TEST(a_connection_ends_and_the_next_is_accepted)
 	stop();
 }
 END_TEST
+#define STARVED \
+	, no_descriptor_is_waited_for, descriptors_are_back_while_one_is_open, \
+		descriptors_are_back_and_nobody_closes, a_connection_ends_and_the_next_is_accepted
+#else
+#define STARVED
+#endif
 
 HP_SUITE("net http_server", answers_with_everything_it_read, refuses_what_parsers_disagree_about,
 	 bodies_over_the_limit, keeps_alive_and_pipelines, head_has_no_body, answers_later,
 	 answers_from_another_watcher, client_gone_while_waiting, reset_sends_nothing, byte_drips_are_cut,
 	 waiting_for_us_is_not_the_clients_fault, connections_per_address_are_limited,
-	 quiesce_answers_what_is_open, free_with_open_calls, free_inside_a_handler, listens_or_says_why_not,
-	 no_descriptor_is_waited_for, descriptors_are_back_while_one_is_open,
-	 descriptors_are_back_and_nobody_closes,
-	 a_connection_ends_and_the_next_is_accepted)
+	 quiesce_answers_what_is_open, free_with_open_calls, free_inside_a_handler, listens_or_says_why_not STARVED)
