@@ -52,12 +52,13 @@ static int bind_socket(const struct addrinfo *ai)
 	return -1;
 }
 
+/* Negative: errno says why. */
 static int bound_port(int fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t n = sizeof ss;
 	if (getsockname(fd, (struct sockaddr *)&ss, &n) != 0)
-		return 0;
+		return -1;
 	return ntohs(ss.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&ss)->sin6_port
 					      : ((struct sockaddr_in *)&ss)->sin_port);
 }
@@ -91,5 +92,10 @@ int hp_http_listen(const char *address, int *port, struct hp_error *err)
 					 : -1;
 	}
 	*port = bound_port(fd);
+	if (*port < 0) {
+		(void)hp_fail(err, HP_E_IO, "cannot listen on \"%s\": its port is unknown: %s", address, strerror(errno));
+		close(fd);
+		return -1;
+	}
 	return fd;
 }
