@@ -20,6 +20,7 @@ unset MAKEFLAGS MFLAGS MAKEOVERRIDES
 HP_BUILD=build-torture
 export HP_BUILD
 time=${TIME:-600}
+lanes=$(nproc)
 found=$PWD/$HP_BUILD/found
 
 $make --no-print-directory -j"$(nproc)" TORTURE=1 build-unit build-contract build-integration >"$HP_BUILD.log" 2>&1 || {
@@ -47,10 +48,13 @@ trap pg_stop EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# A program has time by the number of its tests: they are counted first.
+# A program has time by the number of its ways: they are counted first, without a failure.
+# What comes of it are words of WAYS:TESTS:PATH.
+export ASAN_OPTIONS=detect_leaks=1:exitcode=99:handle_abort=1:allocator_may_return_null=1:malloc_context_size=16
+export UBSAN_OPTIONS=print_stacktrace=1:exitcode=98
+export CK_TIMEOUT_MULTIPLIER=10000 HP_TORTURE_SEED="${TORTURE_SEED:-1}" HP_TORTURE_CLASS="${TORTURE_CLASS:-}"
+mkdir "$found/count"
 programs=
-counts=
-tests=0
 for name in "$@"; do
 	paths=$(paths_of "$name")
 	[ -n "$paths" ] || {
@@ -58,37 +62,53 @@ for name in "$@"; do
 		exit 2
 	}
 	for path in $paths; do
-		case " $programs " in *" $path "*) continue ;; esac
+		case " $programs " in *":$path "*) continue ;; esac
 		case $path in
 		*/integration/*) [ -n "$PG_DIR" ] || pg_start || exit 1 ;;
 		esac
-		programs="$programs $path"
-		n=$(CK_TIMEOUT_MULTIPLIER=20 HP_TEST_PG=${PG_CONNINFO:-} "$path" 2>/dev/null | sed -n 's/.*Checks: \([0-9]*\),.*/\1/p')
-		tests=$((tests + ${n:-0}))
-		counts="$counts ${n:-0}"
+		HP_TORTURE_LOG="$found/count" HP_TORTURE_MS=0 HP_TORTURE_OTHERS_MS=0 HP_TEST_PG=${PG_CONNINFO:-} \
+			"$path" >"$found/count/log" 2>&1 || tail -n 5 "$found/count/log"
+		n=$(awk -v only="${TORTURE_CLASS:-}" '
+			only == "" || only == $3 { n += $5 }
+			{ tests[$2] = 1 }
+			END { for (t in tests) k++; print n + 1 ":" k + 1 }' "$found/count/sums" 2>/dev/null)
+		programs="$programs ${n:-1:1}:$path"
+		rm -f "$found"/count/*
 	done
 done
-[ "$tests" -gt 0 ] || {
-	echo "torture.sh: no test was run" >&2
-	exit 1
-}
-echo "torture: $tests tests, $time s, seed ${TORTURE_SEED:-1}"
+echo "torture: $(echo "$programs" | wc -w) programs, $time s, $lanes at a time, seed ${TORTURE_SEED:-1}"
 
-export ASAN_OPTIONS=detect_leaks=1:exitcode=99:handle_abort=1:allocator_may_return_null=1:malloc_context_size=16
-export UBSAN_OPTIONS=print_stacktrace=1:exitcode=98
-export CK_TIMEOUT_MULTIPLIER=10000 HP_TORTURE_LOG="$found"
-export HP_TORTURE_SEED="${TORTURE_SEED:-1}" HP_TORTURE_CLASS="${TORTURE_CLASS:-}"
 touch "$found/sums" "$found/found"
-broken=0
-counts=${counts# }
-for path in $programs; do
-	n=${counts%% *} counts=${counts#* }
-	HP_TORTURE_MS=$((time * 1000 * n / tests)) HP_TORTURE_OTHERS_MS=$((time * 300 / tests)) \
-		HP_TEST_PG=${PG_CONNINFO:-} "$path" >"$found/log" 2>&1 && continue
-	# Check itself: a test that fails without any fault
-	tail -n 5 "$found/log"
-	broken=1
+# The programs whose turn it is in a lane, one after the other; what one has left of its time,
+# the next ones have. Of all time a tenth is for calls whose way has been tried.
+lane() { # NUMBER
+	end=$(($(date +%s) + time)) rest=0 mine="" i=0
+	for program in $programs; do
+		i=$((i + 1))
+		[ $((i % lanes)) = "$1" ] || continue
+		mine="$mine $program"
+		rest=$((rest + ${program%%:*}))
+	done
+	for program in $mine; do
+		path=${program##*:} n=${program%%:*} tests=${program%:*}
+		tests=${tests#*:}
+		ms=$(((end - $(date +%s)) * 1000 * n / rest))
+		[ "$ms" -gt 0 ] || ms=0
+		rest=$((rest - n))
+		HP_TORTURE_MS=$ms HP_TORTURE_OTHERS_MS=$((ms / 10 / tests)) HP_TORTURE_LOG="$found" HP_TEST_PG=${PG_CONNINFO:-} \
+			"$path" >"$found/log.$1" 2>&1 && continue
+		tail -n 5 "$found/log.$1" # Check itself: a test that fails without any fault
+		touch "$found/broken"
+	done
+}
+i=0
+while [ "$i" -lt "$lanes" ]; do
+	lane "$i" &
+	i=$((i + 1))
 done
+wait
+broken=0
+[ ! -e "$found/broken" ] || broken=1
 
 awk -v only="${TORTURE_CLASS:-}" '
 { seen[$3] += $4; ways[$3] += $5; failed[$3] += $6; borne[$3] += $7; found[$3] += $8; tried[$3] += $9 }
