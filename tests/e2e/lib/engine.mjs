@@ -160,7 +160,7 @@ class Engine {
   }
 
   /** Somebody came to the label for the n-th time, to nothing after that, and is gone. */
-  #diedAt(place) {
+  diedAt(place) {
     const [label, n = '1'] = place.split(':')
     const byPid = new Map()
     for (const [at, pid] of readFileSync(this.visits, 'utf8').split('\n').filter(Boolean).map((l) => l.split(' ')))
@@ -173,7 +173,7 @@ class Engine {
    * killed somewhere else. */
   killed(place, ms = 15000) {
     return waitFor(`a worker dies${place ? ` at ${place}` : ''}`, () => this.log.some((l) => l.message === 'server ended and is started again' &&
-      /^worker-/.test(l.server) && /signal 9/.test(l.how)) && (!place || this.#diedAt(place)), ms)
+      /^worker-/.test(l.server) && /signal 9/.test(l.how)) && (!place || this.diedAt(place)), ms)
   }
 
   gone(pid, ms = 15000) { return waitFor(`process ${pid} ends`, () => !alive(pid), ms) }
