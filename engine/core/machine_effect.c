@@ -61,6 +61,13 @@ static bool repeat_is_safe(const struct hp_machine *m)
 	return HP_GUARD(window, m->now + hp_m_state(m)->timeout_us < a->first_sent_at + op->window_us);
 }
 
+bool hp_m_can_repeat(const struct hp_machine *m)
+{
+	static const uint8_t none[HP_SHA256_LEN];
+
+	return repeat_is_safe(m) && !same_hash(m->t.after.request_hash, none);
+}
+
 /* Nobody knows whether the effect happened: look first, and not before the last
  * request must have landed or died. */
 void hp_m_doubt(struct hp_machine *m, struct hp_action *act, const char *message)
@@ -103,6 +110,7 @@ void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_actio
 	struct hp_run *a = hp_m_after(m);
 
 	if (a->unresolved && !HP_GUARD(request_hash, same_hash(a->request_hash, ev->hash))) {
+		memset(a->request_hash, 0, sizeof a->request_hash); /* nobody can send that one again */
 		hp_m_doubt(m, act, "an earlier request may have been received, and the request would now be a different one");
 		return;
 	}
@@ -168,6 +176,9 @@ void hp_m_admitted(struct hp_machine *m, const struct hp_event *ev, struct hp_ac
 	if (seen) {
 		a->first_sent_at = ev->first_sent_at;
 		a->unresolved = true;
+		/* while our commit waited, too: what a doubt must outwait may still leave */
+		if (a->sent_at < m->now && !HP_MUTANT(seen_late))
+			a->sent_at = m->now;
 		if (!HP_GUARD(business_key, repeat_is_safe(m))) {
 			hp_m_doubt(m, act, "the same business key was used before, and repeating it is not safe");
 			return;

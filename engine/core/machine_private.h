@@ -82,6 +82,8 @@ void hp_m_interrupted(struct hp_machine *m, struct hp_action *act);
 void hp_m_probe(struct hp_machine *m, struct hp_action *act);
 void hp_m_send(struct hp_machine *m, struct hp_action *act, bool probe);
 void hp_m_admit(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* The call that is in doubt: can the very same request be sent again, as if it never had been? */
+bool hp_m_can_repeat(const struct hp_machine *m);
 /* Nobody knows whether the effect happened: the probe decides, or a person. */
 void hp_m_doubt(struct hp_machine *m, struct hp_action *act, const char *message);
 void hp_m_admit_probe(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);

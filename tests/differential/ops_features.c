@@ -131,37 +131,65 @@ static int64_t drawn_version(const char *of)
 	return 1 + d_rnd((uint32_t)d_rows("secret_version") + 2);
 }
 
-/* What is there with a value is promoted or retired: by itself that hardly ever meets. */
-static bool op_version(void)
+static const json_t *pending_version(void)
 {
-	const json_t *row = d_any("secret_version");
-	bool pending = row && strcmp(hp_json_str(row, "state"), "pending") == 0;
-	char args[160], version[40] = "";
+	size_t n = d_rows("secret_version"), first = n ? d_rnd((uint32_t)n) : 0;
 
-	if (!row)
-		return false;
-	if (!pending || d_chance(70)) /* without one it is the newest that is pending, or the one before */
-		snprintf(version, sizeof version, ",\"version\":%lld", (long long)hp_json_int(row, "version", 0));
-	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", hp_json_str(row, "name"), version);
-	door(pending && d_chance(60) ? "secret_promote" : "secret_retire", "engine", args);
-	return true;
+	for (size_t i = 0; i < n; i++) {
+		const json_t *row = d_row("secret_version", (first + i) % n);
+
+		if (strcmp(hp_json_str(row, "state"), "pending") == 0)
+			return row;
+	}
+	return NULL;
+}
+
+/* The life of a version, step by step: reserved, given its value, promoted, retired. Names and
+ * numbers that are drawn hardly ever meet. */
+static void op_version(void)
+{
+	const json_t *of = d_any("secret"), *row = pending_version();
+	char args[240], version[40] = "";
+
+	if (!row || d_chance(30))
+		row = d_any("secret_version");
+	if (!of || d_chance(10)) {
+		door("secret_reserve", "engine", d_chance(80) ? "{\"name\":\"API_KEY\"}" : "{\"name\":\"OTHER\"}");
+	} else if (!row || d_chance(40)) {
+		snprintf(args, sizeof args, "{\"name\":\"%s\",\"version\":%lld,\"sealed\":\"AAAA\",\"key_id\":\"k1\",\"fingerprint\":\"f\"}",
+			 hp_json_str(of, "name"), (long long)hp_json_int(of, "last_version", 0));
+		door("secret_put", "engine", args);
+	} else if (d_chance(20)) {
+		snprintf(args, sizeof args, "{\"name\":\"%s\",\"version\":%lld,\"sealed\":\"QUJD\",\"key_id\":\"k2\",\"was\":\"k1\"}",
+			 hp_json_str(row, "name"), (long long)hp_json_int(row, "version", 0));
+		door("secret_reseal", "engine", args);
+	} else {
+		bool pending = strcmp(hp_json_str(row, "state"), "pending") == 0;
+
+		if (!pending || d_chance(70)) /* without one it is the newest that is pending, or the one before */
+			snprintf(version, sizeof version, ",\"version\":%lld", (long long)hp_json_int(row, "version", 0));
+		snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", hp_json_str(row, "name"), version);
+		door(pending && d_chance(60) ? "secret_promote" : "secret_retire", "engine", args);
+	}
 }
 
 static void op_secret(void)
 {
-	static const char *const names[] = { "secret_reserve", "secret_reserve", "secret_put", "secret_put", "secret_promote", "secret_retire", "secret_reseal", "secrets", "secrets_live" };
+	static const char *const names[] = { "secret_reserve", "secret_put", "secret_put", "secret_promote", "secret_retire", "secret_reseal", "secret_reseal", "secrets", "secrets_live" };
 	static const char *const sealed[] = { "AAAA", "QUJD", "QQ==", "not base64", "AAA", "A A A A", "=AAA" };
 	const char *name = names[d_rnd(9)], *of = d_chance(85) ? "API_KEY" : d_chance(80) ? "OTHER" : d_chance(50) ? "bad name" : "NOBODY";
 	char args[320], version[40] = "";
 
-	if (d_chance(40) && op_version())
+	if (d_chance(50)) {
+		op_version();
 		return;
+	}
 	if (d_chance(70) || strcmp(name, "secret_put") == 0 || strcmp(name, "secret_reseal") == 0)
 		snprintf(version, sizeof version, ",\"version\":%lld", (long long)drawn_version(of));
 	snprintf(args, sizeof args, "{\"name\":\"%s\"%s}", of, version);
 	if (strcmp(name, "secret_put") == 0)
 		snprintf(args, sizeof args, "{\"name\":\"%s\"%s,\"sealed\":\"%s\",\"key_id\":\"k1\",\"fingerprint\":\"f\"%s%s}", of, version,
-			 sealed[d_rnd(d_chance(70) ? 3 : 7)], d_chance(50) ? ",\"state\":\"current\"" : d_chance(90) ? "" : ",\"state\":\"retired\"",
+			 sealed[d_rnd(d_chance(70) ? 3 : 7)], d_chance(30) ? ",\"state\":\"current\"" : d_chance(90) ? "" : ",\"state\":\"retired\"",
 			 d_chance(80) ? "" : ",\"expires_in\":100");
 	else if (strcmp(name, "secret_reseal") == 0)
 		snprintf(args, sizeof args, "{\"name\":\"%s\"%s,\"sealed\":\"%s\",\"key_id\":\"k2\",\"was\":\"%s\"}", of, version,

@@ -113,12 +113,18 @@ void x_first_runs(void)
 
 /* ---- operators ---- */
 
+/* Inside the provider's memory the key is looked at for them: that retry is no word of theirs. */
+static bool known_by_key(const struct hp_run *r, const struct hp_state *s)
+{
+	return s->call.op.repeat == HP_REPEAT_BY_KEY && X.now + s->timeout_us < r->first_sent_at + s->call.op.window_us;
+}
+
 /* Who retries what is in doubt, with nothing to look at, answers for a second effect. */
 static bool operate(int64_t run, const char *action)
 {
 	const struct mem_run *r = x_run(run);
 	const struct hp_state *s = &x_flow_of(r)->def.states[r->row.state];
-	bool blind = r->row.unresolved && !s->call.has_probe && action[0] == 'r';
+	bool blind = r->row.unresolved && !s->call.has_probe && action[0] == 'r' && !known_by_key(&r->row, s);
 	bool ok = ask("operate", "ann", "{\"run\":%lld,\"action\":\"%s\",\"reason\":\"r\"}", (long long)run, action);
 
 	if (ok && blind)

@@ -133,6 +133,11 @@ static void check_end(const struct mem_run *was, const struct mem_run *is)
 	if (h && h->move == HP_MOVE_PAUSED && h->rev == b->rev)
 		X_MUST(b->phase != HP_PH_ADMITTED && b->phase != HP_PH_PROBING, "run %lld is paused with something in the air",
 		       (long long)b->id);
+	/* who looks at what is held is told that it may have happened */
+	for (int i = 0; i < X.n_effects && b->status == HP_HELD && a->status != HP_HELD; i++)
+		X_MUST(X.effects[i].run != b->id || X.effects[i].visit != b->visit || X.effects[i].acts == 0 || b->unresolved ||
+			       X.heard[b->id][b->visit] || X.excused[b->id][b->visit],
+		       "run %lld is held, and does not say that its effect may have happened", (long long)b->id);
 	if (b->status != HP_CANCELLED || a->status == HP_HELD || told || b->visit != a->visit || X.heard[b->id][b->visit])
 		return;
 	for (int i = 0; i < X.n_effects; i++)

@@ -69,6 +69,13 @@ static void by_key(void)
 	state(f, "done", HP_SUCCEED);
 }
 
+/* It is held as soon as it is refused. */
+static void by_key_once(void)
+{
+	by_key();
+	x_flows[0].states[0].retry.attempts = 1;
+}
+
 static void two_calls(void)
 {
 	struct x_flow *f = flow("w");
@@ -292,6 +299,8 @@ const struct x_world x_worlds[] = {
 	  .budget[B_CANCEL] = 1, .budget[B_STOP] = 1 },
 	{ .name = "cancel_small", .says = "what is in the air resolves first", .define = by_key, ONE, .small = true, FAULTS(1, 0, 0),
 	  .budget[B_CANCEL] = 1, .budget[B_STOP] = 1 },
+	{ .name = "told_small", .says = "held in doubt, and told to go on", .define = by_key_once, ONE, .small = true, FAULTS(1, 0, 0),
+	  .budget[B_REFUSE] = 2, .budget[B_LOSE_REPLY] = 1, .budget[B_RETRY] = 2, .budget[B_CANCEL] = 1 },
 	{ .name = "window", .says = "a provider that forgets keys", .define = window, ONE, FAULTS(1, 1, 0),
 	  .budget[B_LOSE_REPLY] = 2, .budget[B_LOSE_REQUEST] = 1 },
 	{ .name = "window_small", .says = "the same", .define = window, ONE, .small = true, FAULTS(1, 0, 0), .budget[B_LOSE_REPLY] = 2 },

@@ -324,6 +324,80 @@ START_TEST(business_key_seen_long_ago_is_in_doubt)
 }
 END_TEST
 
+/* The commit waited, and who was admitted before us may have been so just now: its request may
+ * leave for as long as any, and that is what a look has to outwait. */
+START_TEST(a_business_key_seen_late_is_outwaited_from_then)
+{
+	struct hp_state *s = world_call(HP_REPEAT_NEVER);
+	int64_t rendered = W.now;
+
+	s->call.has_key = s->call.has_probe = true;
+	claim();
+	value("{}", 1);
+	W.now += LEASE;
+	commit_ev(false, W.now - 1);
+	ck_assert_int_eq(W.act.transition->move, HP_MOVE_DOUBT);
+	ck_assert_int_gt(W.now, rendered);
+	ck_assert_int_eq(W.act.transition->after.due_at, W.now + s->timeout_us + LEASE);
+}
+END_TEST
+
+/* Held in doubt, and told to try again: while the provider knows the key, whatever comes of the
+ * repeat is the answer to what was in doubt; what says nothing of it leaves it in doubt. */
+START_TEST(a_retry_under_the_key_does_not_forget_the_doubt)
+{
+	world_call(HP_REPEAT_BY_KEY)->retry.attempts = 1;
+	admitted();
+	reply(HP_AMBIGUOUS, "timeout");
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	commit();
+	W.run.command = HP_CMD_RETRY;
+	claim();
+	value("{}", 1);
+	ck_assert(W.act.transition->after.unresolved);
+	commit();
+	reply(HP_RETRYABLE, "rate_limited"); /* no word of the first one */
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	ck_assert_int_eq(W.act.transition->after.held_class, HP_AMBIGUOUS);
+	ck_assert(W.act.transition->after.unresolved);
+	commit();
+	W.run.command = HP_CMD_RETRY;
+	claim();
+	value("{}", 1);
+	commit();
+	reply(HP_TERMINAL, "declined");
+	ck_assert(!W.act.transition->after.unresolved);
+}
+END_TEST
+
+/* What cannot be sent again as it was is in a person's hands: their retry is their word. */
+START_TEST(a_retry_of_what_cannot_be_repeated_is_a_persons_word)
+{
+	for (int why = 0; why < 3; why++) {
+		world_call(why == 0 ? HP_REPEAT_NEVER : HP_REPEAT_BY_KEY)->retry.attempts = 1;
+		admitted();
+		reply(HP_AMBIGUOUS, "timeout");
+		commit();
+		if (why == 1)
+			W.now += 2 * HP_DAY; /* the provider has forgotten the key */
+		W.run.command = HP_CMD_RETRY;
+		claim();
+		value("{}", why == 2 ? 2 : 1); /* a different request: told first */
+		if (why == 2) {
+			ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+			ck_assert(W.act.transition->after.unresolved);
+			commit();
+			W.run.command = HP_CMD_RETRY;
+			claim();
+			value("{}", 2);
+		}
+		ck_assert_int_eq(W.act.transition->move, HP_MOVE_ADMITTED);
+		ck_assert(!W.act.transition->after.unresolved);
+		ck_assert_int_eq(W.act.transition->after.first_sent_at, W.now);
+	}
+}
+END_TEST
+
 static bool brings(const char *kind, const char *text)
 {
 	const struct hp_transition *t = W.act.transition;
@@ -382,4 +456,6 @@ HP_SUITE("core_doubt", lost_reply_inside_the_window_sends_the_same_key_again, th
 	 a_probe_that_never_finds_it_does_not_send_for_ever, past_the_window_looks_first,
 	 what_waited_too_long_is_admitted_anew, a_repeat_that_waited_is_no_longer_safe,
 	 changed_request_is_in_doubt, business_key_seen_long_ago_is_in_doubt,
+	 a_business_key_seen_late_is_outwaited_from_then, a_retry_under_the_key_does_not_forget_the_doubt,
+	 a_retry_of_what_cannot_be_repeated_is_a_persons_word,
 	 a_person_is_asked_once_what_happened)
