@@ -167,7 +167,7 @@ static bool commanded(struct hp_machine *m, const struct hp_event *ev, struct hp
 	} else {
 		/* a person looked and says: again. Under its key, while that is safe, the answer is to
 		 * what is in doubt as well; otherwise we have their word, and the window starts anew */
-		if (HP_MUTANT(retry_doubt) || s->kind != HP_CALL || !hp_m_can_repeat(m))
+		if (HP_MUTANT(retry_doubt) || !hp_m_can_repeat(m))
 			a->unresolved = false;
 		a->phase = HP_PH_ENTER;
 		hp_m_work(m, act);

@@ -304,6 +304,29 @@ START_TEST(a_statement_that_fails_for_the_last_time_leaves_its_call_in_doubt)
 }
 END_TEST
 
+/* … and their retry calls the row again, whose answer settles it; one that says nothing of it does not. */
+START_TEST(a_retried_row_stays_in_doubt_until_it_is_answered)
+{
+	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_RETRYABLE, .code = "deadlock_detected", .retry_after_us = -1 };
+
+	sweep(true)->retry.attempts = 1;
+	found_first_row();
+	call_row("{\"id\":7}");
+	replied(HP_CLASS_OK, NULL);
+	args();
+	step(&ev);
+	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	commit();
+	W.run.command = HP_CMD_RETRY;
+	claim_found("{\"sweep\":{\"cursor\":7,\"row\":{\"id\":7},\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0}}");
+	call_row("{\"id\":7}");
+	ck_assert(W.run.unresolved);
+	replied(HP_RETRYABLE, "rate_limited");
+	ck_assert_int_eq(W.act.transition->after.held_class, HP_AMBIGUOUS);
+	ck_assert(W.act.transition->after.unresolved);
+}
+END_TEST
+
 /* The provider may forget the key while the repeat waits for its place. */
 START_TEST(a_repeat_that_waited_too_long_is_asked_about_anew)
 {
@@ -556,6 +579,7 @@ int main(void)
 	tcase_add_test(t, a_dry_run_is_not_part_of_its_transaction);
 	tcase_add_test(t, a_row_is_called_then_done_with_its_reply);
 	tcase_add_test(t, a_call_is_unresolved_until_its_statement_commits);
+	tcase_add_test(t, a_retried_row_stays_in_doubt_until_it_is_answered);
 	tcase_add_test(t, a_statement_that_fails_for_the_last_time_leaves_its_call_in_doubt);
 	tcase_add_test(t, a_repeat_that_waited_too_long_is_asked_about_anew);
 	tcase_add_test(t, failures_are_tolerated_as_far_as_declared);

@@ -27,7 +27,7 @@ START_TEST(what_is_too_late_is_admitted_anew)
 	world_open(&w);
 	deploy(&w, "once", "local toy = connector 'toy'\n"
 			   "return workflow 'once' {\n"
-			   "  call 'make' { toy.things.once, with = { what = 'x' }, key = 'x:1', timeout = '400ms' },\n"
+			   "  call 'make' { toy.things.once, with = { what = 'x' }, key = 'x:1', timeout = '10s' },\n"
 			   "  succeed 'done' {},\n"
 			   "}\n");
 	world_start(&w, 2 * HP_SECOND);

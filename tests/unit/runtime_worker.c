@@ -6,14 +6,15 @@
 
 #include "runtime_world.h"
 
-static const char one_call[] =
-	"local toy = connector 'toy'\n"
-	"return workflow 'one' {\n"
-	"  call 'make' { toy.things.make, with = { what = '{input.what}' }, save = 'made', timeout = '400ms',\n"
-	"    retry = { attempts = 5, base = '5ms', cap = '10ms' }, catch = { terminal = 'no' } },\n"
-	"  succeed 'done' { result = '{made.n}' },\n"
-	"  fail 'no' {},\n"
-	"}\n";
+#define ONE_CALL(timeout) \
+	"local toy = connector 'toy'\n" \
+	"return workflow 'one' {\n" \
+	"  call 'make' { toy.things.make, with = { what = '{input.what}' }, save = 'made', timeout = '" timeout "',\n" \
+	"    retry = { attempts = 5, base = '5ms', cap = '10ms' }, catch = { terminal = 'no' } },\n" \
+	"  succeed 'done' { result = '{made.n}' },\n" \
+	"  fail 'no' {},\n" \
+	"}\n"
+static const char one_call[] = ONE_CALL("10s"); /* only who wants it to run out has it short */
 static const char two_calls[] =
 	"local toy = connector 'toy'\n"
 	"return workflow 'two' {\n"
@@ -24,7 +25,7 @@ static const char two_calls[] =
 static const char once_call[] =
 	"local toy = connector 'toy'\n"
 	"return workflow 'once' {\n"
-	"  call 'make' { toy.things.once, with = { what = 'x' }, timeout = '200ms', catch = { ambiguous = 'ask' } },\n"
+	"  call 'make' { toy.things.once, with = { what = 'x' }, timeout = '10s', catch = { ambiguous = 'ask' } },\n"
 	"  succeed 'done' {},\n"
 	"  fail 'ask' {},\n"
 	"}\n";
@@ -76,8 +77,7 @@ END_TEST
 
 static enum answer refuses(struct world *w, int nth)
 {
-	(void)w;
-	(void)nth;
+	(void)w, (void)nth;
 	return ANSWER_400;
 }
 
@@ -104,7 +104,9 @@ START_TEST(a_timeout_is_ambiguous_and_repeated_under_the_same_key)
 {
 	struct world w;
 
-	open_one(&w);
+	world_open(&w);
+	deploy(&w, "one", ONE_CALL("400ms"));
+	world_start(&w, 0);
 	w.script = first_hangs;
 	start_run(&w, "one");
 	ends_as(&w, "succeeded");
@@ -317,7 +319,7 @@ static bool waits_for_memory(unsigned long at, unsigned long *n)
 
 	world_open(&w);
 	deploy(&w, "one", one_call);
-	world_start(&w, 2 * HP_SECOND); /* its heartbeats come soon */
+	world_start(&w, 0); /* no heartbeat comes between: it could not do without memory */
 	hp_mem_set_fate(w.store, on_fate, &f);
 	start_run(&w, "one");
 	ck_assert(turn_until(&w, sent_or_held_back));
@@ -370,8 +372,7 @@ END_TEST
 
 static enum answer all_hang(struct world *w, int nth)
 {
-	(void)w;
-	(void)nth;
+	(void)w, (void)nth;
 	return ANSWER_HANG;
 }
 
@@ -694,8 +695,7 @@ static void write_calm_connector(struct world *w)
 
 static enum answer always_broken(struct world *w, int nth)
 {
-	(void)w;
-	(void)nth;
+	(void)w, (void)nth;
 	return ANSWER_500;
 }
 
