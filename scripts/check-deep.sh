@@ -6,7 +6,8 @@
 #   3. unit and contract suites under valgrind
 #   4. every fuzzing target for a minute
 #   5. one call that can fail after the other (torture.sh)
-#   6. the shell scripts under shellcheck
+#   6. the worlds of make explore-core, most of them whole
+#   7. the shell scripts under shellcheck
 # Functions are called through part():
 # shellcheck disable=SC2317
 set -u
@@ -51,5 +52,6 @@ part "sanitizers over all suites" sanitizers
 part "valgrind over unit and contract" valgrind_suites
 part "a minute of each fuzzing target" env TIME=60 scripts/fuzz.sh
 part "calls that fail" scripts/torture.sh
+part "every interleaving, two minutes a world" "$make" --no-print-directory TIME=120 explore-core
 part "shell scripts" shellcheck -x scripts/*.sh scripts/lib/*.sh scripts/completion.bash tests/*.sh tests/lib/*.sh .ci/run
 exit $result
