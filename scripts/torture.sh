@@ -79,14 +79,23 @@ done
 echo "torture: $(echo "$programs" | wc -w) programs, $time s, $lanes at a time, seed ${TORTURE_SEED:-1}"
 
 touch "$found/sums" "$found/found"
-# The programs whose turn it is in a lane, one after the other; what one has left of its time,
-# the next ones have. Of all time a tenth is for calls whose way has been tried.
+# LANE WAYS:TESTS:PATH a line: every lane about as many ways.
+# shellcheck disable=SC2086 # one word a program
+plan=$(printf '%s\n' $programs | sort -t : -k 1,1nr | awk -F : -v lanes="$lanes" '{
+	least = 0
+	for (i = 1; i < lanes; i++) if (load[i] < load[least]) least = i
+	load[least] += $1
+	print least, $0
+}')
+
+# One program after the other, those with most ways last: what one has left of its time, the
+# next ones have. Of all time a tenth is for calls whose way has been tried.
 lane() { # NUMBER
-	end=$(($(date +%s) + time)) rest=0 mine="" i=0
-	for program in $programs; do
-		i=$((i + 1))
-		[ $((i % lanes)) = "$1" ] || continue
-		mine="$mine $program"
+	running=
+	trap 'kill $running 2>/dev/null; exit 1' TERM
+	end=$(($(date +%s) + time)) rest=0
+	mine=$(echo "$plan" | sed -n "s/^$1 //p" | sort -n)
+	for program in $mine; do
 		rest=$((rest + ${program%%:*}))
 	done
 	for program in $mine; do
@@ -96,17 +105,22 @@ lane() { # NUMBER
 		[ "$ms" -gt 0 ] || ms=0
 		rest=$((rest - n))
 		HP_TORTURE_MS=$ms HP_TORTURE_OTHERS_MS=$((ms / 10 / tests)) HP_TORTURE_LOG="$found" HP_TEST_PG=${PG_CONNINFO:-} \
-			"$path" >"$found/log.$1" 2>&1 && continue
+			"$path" >"$found/log.$1" 2>&1 &
+		running=$!
+		wait "$running" && continue
 		tail -n 5 "$found/log.$1" # Check itself: a test that fails without any fault
 		touch "$found/broken"
 	done
 }
+pids=
+trap 'kill $pids 2>/dev/null; pg_stop' EXIT
 i=0
 while [ "$i" -lt "$lanes" ]; do
 	lane "$i" &
+	pids="$pids $!"
 	i=$((i + 1))
 done
-wait
+for pid in $pids; do wait "$pid"; done
 broken=0
 [ ! -e "$found/broken" ] || broken=1
 
