@@ -105,7 +105,7 @@ lane() { # NUMBER
 		[ "$ms" -gt 0 ] || ms=0
 		rest=$((rest - n))
 		HP_TORTURE_MS=$ms HP_TORTURE_OTHERS_MS=$((ms / 10 / tests)) HP_TORTURE_LOG="$found" HP_TEST_PG=${PG_CONNINFO:-} \
-			"$path" >"$found/log.$1" 2>&1 &
+			setsid "$path" >"$found/log.$1" 2>&1 & # what is told to end, Check passes on to its group
 		running=$!
 		wait "$running" && continue
 		tail -n 5 "$found/log.$1" # Check itself: a test that fails without any fault
