@@ -118,12 +118,17 @@ struct hp_zone_span hp_zone_at(const struct hp_zone *z, int64_t t)
 int64_t hp_zone_instant(const struct hp_zone *z, int64_t wall)
 {
 	struct hp_zone_span s = hp_zone_at(z, wall - HP_ZONE_SPREAD);
+	int64_t after_gap = INT64_MAX;
 
 	for (;;) {
 		int64_t t = wall - s.offset;
 
-		if (t < s.until) /* in the gap before s: its first instant */
-			return t < s.from ? s.from : t;
+		if (s.from <= t && t < s.until)
+			return t;
+		if (t < s.from && s.from < after_gap) /* skipped, unless it comes when the clock is set back again */
+			after_gap = s.from;
+		if (s.until > wall + HP_ZONE_SPREAD)
+			return after_gap;
 		s = hp_zone_at(z, s.until);
 	}
 }

@@ -59,6 +59,23 @@ START_TEST(a_table_holds_between_its_changes)
 }
 END_TEST
 
+/* Changes that follow close upon each other: a wall time that one of them skips may be shown after
+ * the next, and then that is the time it means; else it is the first instant after the first gap. */
+START_TEST(a_skipped_time_may_come_after_the_next_change)
+{
+	static const int64_t at[] = {0, 100};
+	static const int32_t back[] = {0, 8000, 4000}, on[] = {0, 4000, 8000};
+	const struct hp_zone up_and_down = {.at = at, .offset = back, .n = 2}, up_twice = {.at = at, .offset = on, .n = 2};
+
+	ck_assert_int_eq(hp_zone_instant(&up_and_down, 4200), 200);
+	ck_assert_int_eq(hp_zone_instant(&up_and_down, 3000), 0); /* never shown */
+	ck_assert_int_eq(hp_zone_instant(&up_and_down, 8050), 50);
+	ck_assert_int_eq(hp_zone_instant(&up_twice, 3000), 0);
+	ck_assert_int_eq(hp_zone_instant(&up_twice, 5000), 100);
+	ck_assert_int_eq(hp_zone_instant(&up_twice, 4050), 50);
+}
+END_TEST
+
 /* Behind the last change the rule holds, but no stretch of it begins before that change. */
 START_TEST(a_rule_begins_with_the_last_change)
 {
@@ -132,5 +149,5 @@ START_TEST(rules_that_are_none)
 }
 END_TEST
 
-HP_SUITE("core zone", days_and_dates_are_each_others_way_back, a_table_holds_between_its_changes,
+HP_SUITE("core zone", days_and_dates_are_each_others_way_back, a_table_holds_between_its_changes, a_skipped_time_may_come_after_the_next_change,
 	 a_rule_begins_with_the_last_change, days_of_change, offsets_as_they_are_written, rules_that_are_none)
