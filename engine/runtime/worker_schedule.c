@@ -59,12 +59,16 @@ static void on_fired(void *arg, struct hp_bytes json, const struct hp_error *err
 	one_answered(w);
 }
 
+/* All of them, or NULL: a tick that was left out would never come. */
 static json_t *numbers(const int64_t *v, int n)
 {
 	json_t *list = json_array();
 
 	for (int i = 0; i < n; i++)
-		json_array_append_new(list, json_integer(v[i]));
+		if (json_array_append_new(list, json_integer(v[i])) < 0) {
+			json_decref(list);
+			return NULL;
+		}
 	return list;
 }
 

@@ -442,8 +442,10 @@ static int rows_text(struct tester *t, const json_t *v, struct hp_sql_rows *rows
 	rc = hp_json_write(&b, v, err);
 	if (rc == 0) {
 		text = json_stringn(hp_buf_str(&b), b.n);
-		json_array_append_new(t->kept, text);
-		rows->rows = (struct hp_bytes){json_string_value(text), b.n};
+		if (json_array_append_new(t->kept, text) == 0)
+			rows->rows = (struct hp_bytes){json_string_value(text), b.n};
+		else
+			rc = hp_fail(err, HP_E_NOMEM, "no memory");
 	}
 	hp_buf_free(&b);
 	return rc;
@@ -473,7 +475,8 @@ static int give_rows(struct tester *t, const struct hp_state *st, const json_t *
 	if (st->sql.mode != HP_SQL_EXEC)
 		return rows_text(t, v, rows, err);
 	n = json_pack("{s:I}", "rows", json_integer_value(v));
-	json_array_append_new(t->kept, n);
+	if (json_array_append_new(t->kept, n) != 0)
+		return hp_fail(err, HP_E_NOMEM, "no memory");
 	return rows_text(t, n, rows, err);
 }
 

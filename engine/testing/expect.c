@@ -37,7 +37,8 @@ static json_t *facts_of(lua_State *L, struct tester *t)
 	json_t *f = hp_drive_facts(t->d, &err);
 
 	hp_t_check(L, t, f ? 0 : -1, &err);
-	json_array_append_new(t->kept, f);
+	if (json_array_append_new(t->kept, f) < 0)
+		luaL_error(L, "no memory");
 	return f;
 }
 

@@ -155,7 +155,8 @@ static void done(lua_State *L, struct tester *t, const char *door, const char *b
 {
 	struct hp_error err = {0};
 
-	json_array_append_new(t->kept, args);
+	if (json_array_append_new(t->kept, args) < 0) /* args is gone then */
+		luaL_error(L, "no memory");
 	hp_t_check(L, t, hp_drive_door(t->d, door, by, args, &err), &err);
 }
 
