@@ -244,6 +244,7 @@ START_TEST(agrees_with_lua)
 
 	seed = getenv("HP_SEED") ? strtoull(getenv("HP_SEED"), NULL, 10) : 20261123;
 	printf("seed %llu (HP_SEED), %d rounds (HP_PATTERN_ROUNDS)\n", (unsigned long long)seed, n);
+	ck_assert_msg(s != NULL, "%s", err.message);
 	load_both(s, oracle, &c);
 	for (i = 0; i < n; i++) {
 		struct hp_pattern p;

@@ -228,6 +228,7 @@ static void begin_world(void)
 	tx = NULL;
 	now = HP_DAY;
 	s = hp_store_mem_new(&now, &err);
+	ck_assert_msg(s != NULL, "%s", err.message);
 	hp_mem_set_sql(s, &sql);
 	s->ops->deploy(s, &b, on_ack, NULL);
 	s->ops->engine_register(s, "h", 1, LEASE, on_engine, NULL);
