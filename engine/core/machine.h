@@ -114,7 +114,7 @@ struct hp_run {
 	bool unresolved;      /* an admitted attempt has no known outcome */
 	int32_t signed_visit; /* visit of the approval whose stored request must be sent, 0 */
 	int32_t signed_for;   /* signed_visit > 0: the call that sends it, no other one does */
-	uint8_t request_hash[HP_SHA256_LEN]; /* of the admitted request */
+	uint8_t request_hash[HP_SHA256_LEN]; /* of the admitted request; all 0: there is none that could be sent again as it was */
 	enum hp_class held_class;
 	char code[HP_CODE_MAX]; /* error code of the last failure; held: why */
 	bool cancel;          /* a door asked to cancel */

@@ -91,8 +91,7 @@ test('a call for each row: killed at every step of it, each row once, one mail e
   engine.options.workers = 1
   let run
   const restart = async (env) => {
-    engine.kill('supervisor', 'SIGTERM')
-    engine.kill('supervisor', 'SIGCONT')
+    process.kill(engine.kill('supervisor', 'SIGTERM'), 'SIGCONT')
     await engine.ended
     engine.log.length = 0
     await engine.start({ env })

@@ -287,8 +287,8 @@ START_TEST(a_call_is_unresolved_until_its_statement_commits)
 }
 END_TEST
 
-/* The call was made, and the statement beside it will not be tried again: a person has to look. */
-START_TEST(a_statement_that_fails_for_the_last_time_leaves_its_call_in_doubt)
+/* The first row's call was made, and the statement beside it failed for the last time. */
+static void called_and_held(void)
 {
 	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_RETRYABLE, .code = "deadlock_detected", .retry_after_us = -1 };
 
@@ -299,6 +299,12 @@ START_TEST(a_statement_that_fails_for_the_last_time_leaves_its_call_in_doubt)
 	args();
 	step(&ev);
 	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+}
+
+/* The call was made, and the statement beside it will not be tried again: a person has to look. */
+START_TEST(a_statement_that_fails_for_the_last_time_leaves_its_call_in_doubt)
+{
+	called_and_held();
 	ck_assert_int_eq(W.act.transition->after.held_class, HP_AMBIGUOUS);
 	ck_assert(W.act.transition->after.unresolved);
 }
@@ -307,15 +313,7 @@ END_TEST
 /* … and their retry calls the row again, whose answer settles it; one that says nothing of it does not. */
 START_TEST(a_retried_row_stays_in_doubt_until_it_is_answered)
 {
-	struct hp_event ev = { .type = HP_EV_REPLY, .outcome = HP_RETRYABLE, .code = "deadlock_detected", .retry_after_us = -1 };
-
-	sweep(true)->retry.attempts = 1;
-	found_first_row();
-	call_row("{\"id\":7}");
-	replied(HP_CLASS_OK, NULL);
-	args();
-	step(&ev);
-	ck_assert_int_eq(W.act.transition->after.status, HP_HELD);
+	called_and_held();
 	commit();
 	W.run.command = HP_CMD_RETRY;
 	claim_found("{\"sweep\":{\"cursor\":7,\"row\":{\"id\":7},\"done\":0,\"changed\":0,\"pages\":0,\"failed\":0}}");
