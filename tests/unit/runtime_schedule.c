@@ -1,5 +1,6 @@
-/* Schedules followed by real workers: two of them, real seconds. */
+/* Schedules followed by real workers: two of them, real seconds; and looks that find no memory. */
 #include "runtime_world.h"
+#include <time.h>
 
 static const char every_second[] =
 	"return workflow 'beat' {\n"
@@ -77,9 +78,106 @@ START_TEST(a_schedule_nobody_can_follow_stops_no_other)
 }
 END_TEST
 
+/* ---- without memory ---- */
+
+/* The store's own operations; what the worker makes of a look finds no memory, one
+ * allocation further at each. */
+static struct {
+	const struct hp_store_ops *own;
+	struct hp_store_ops mine;
+	unsigned long failing; /* the allocation of the next look that fails; 0: none fails any more */
+	bool counting;
+	hp_door_cb cb;
+	void *arg;
+} between;
+
+/* Ends what began with hp_alloc_fail_at(between.failing). */
+static void memory_is_back(void)
+{
+	if (between.counting)
+		between.failing = hp_alloc_count() >= between.failing ? between.failing + 1 : 0;
+	between.counting = false;
+	hp_alloc_fail_at(0);
+}
+
+static void on_look(void *arg, struct hp_bytes json, const struct hp_error *err)
+{
+	if (between.failing == 0 || err || !memmem(json.p, json.n, "\"spec\"", 6)) {
+		between.cb(arg, json, err);
+		return;
+	}
+	between.counting = true;
+	hp_alloc_fail_at(between.failing);
+	between.cb(arg, json, err);
+	memory_is_back();
+}
+
+static void blind_door(struct hp_store *s, const char *name, const char *who, struct hp_bytes args, hp_door_cb cb,
+		       void *arg)
+{
+	if (strcmp(name, "schedules_due") == 0) {
+		between.cb = cb;
+		between.arg = arg;
+		between.own->door(s, name, who, args, on_look, arg);
+		return;
+	}
+	if (strcmp(name, "schedule_fire") == 0 && between.counting)
+		ck_assert_msg(hp_alloc_count() < between.failing, "it goes on without its allocation %lu", between.failing);
+	memory_is_back(); /* the model of a store has always enough */
+	between.own->door(s, name, who, args, cb, arg);
+}
+
+static int64_t second_of(const char *tick)
+{
+	struct tm tm = {0};
+
+	ck_assert_ptr_nonnull(strptime(tick, "%Y-%m-%dT%H:%M:%S", &tm));
+	return timegm(&tm);
+}
+
+static bool every_allocation_failed(struct world *w)
+{
+	hp_worker_schedules_hint(w->worker); /* at once, not after the worker's own pause */
+	return between.failing == 0;
+}
+
+/* A look that found no memory is looked again; none may go on with a part of its ticks. */
+START_TEST(no_tick_is_lost_for_want_of_memory)
+{
+	struct world w;
+	json_t *ticks;
+	int64_t before = 0, at;
+	size_t i;
+
+	world_open(&w);
+	between.own = w.store->ops;
+	between.mine = *w.store->ops;
+	between.mine.door = blind_door;
+	w.store->ops = &between.mine;
+	between.failing = 1;
+	deploy(&w, "beat", every_second);
+	turn_for(&w, 3 * HP_SECOND); /* three ticks are due in the first look */
+	world_start(&w, 0);
+	ck_assert(turn_until(&w, every_allocation_failed));
+	ck_assert(turn_until(&w, four_runs));
+	ticks = json_incref(json_object_get(door(&w, "schedule", "{\"schedule\":\"beat\"}"), "recent"));
+	for (i = json_array_size(ticks); i-- > 0; before = at) { /* oldest first */
+		const json_t *row = json_array_get(ticks, i);
+
+		ck_assert_str_eq(hp_json_str(row, "outcome"), "started");
+		at = second_of(hp_json_str(row, "tick"));
+		ck_assert(before == 0 || at == before + 1);
+	}
+	json_decref(ticks);
+	w.store->ops = between.own;
+	world_close(&w);
+}
+END_TEST
+
 int main(void)
 {
-	const TTest *const tests[] = {two_workers_start_each_tick_once, a_schedule_nobody_can_follow_stops_no_other};
+	const TTest *const tests[] = {two_workers_start_each_tick_once, a_schedule_nobody_can_follow_stops_no_other,
+				      no_tick_is_lost_for_want_of_memory};
 
 	setenv("CK_DEFAULT_TIMEOUT", "20", 0); /* time is real here */
 	return hp_run_suite("runtime schedule", tests, sizeof tests / sizeof tests[0]);
