@@ -161,7 +161,7 @@ static void on_due(void *arg, struct hp_bytes json, const struct hp_error *err)
 		return;
 	w->schedules.asking = false;
 	answer = err ? NULL : hp_json_parse(json.p, json.n, "schedules_due", &why);
-	look_at(w, hp_w_boot(w) + SCHEDULE_POLL);
+	look_at(w, hp_w_boot(w) + (answer ? SCHEDULE_POLL : SCHEDULE_SOON));
 	if (!answer) {
 		hp_log_error(HP_WARN, "schedules could not be looked at", err ? err : &why);
 		return;

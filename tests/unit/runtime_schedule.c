@@ -1,4 +1,4 @@
-/* Schedules followed by real workers: two of them, real seconds; and looks that find no memory. */
+/* Schedules followed by real workers: two of them, real seconds; and looks that fail. */
 #include "runtime_world.h"
 #include <time.h>
 
@@ -78,13 +78,14 @@ START_TEST(a_schedule_nobody_can_follow_stops_no_other)
 }
 END_TEST
 
-/* ---- without memory ---- */
+/* ---- looks that fail ---- */
 
-/* The store's own operations; what the worker makes of a look finds no memory, one
- * allocation further at each. */
+/* The store's own operations; the first looks are refused, or what the worker makes of a
+ * look finds no memory, one allocation further at each. */
 static struct {
 	const struct hp_store_ops *own;
 	struct hp_store_ops mine;
+	int refused; /* so many looks are */
 	unsigned long failing; /* the allocation of the next look that fails; 0: none fails any more */
 	bool counting;
 	hp_door_cb cb;
@@ -102,6 +103,14 @@ static void memory_is_back(void)
 
 static void on_look(void *arg, struct hp_bytes json, const struct hp_error *err)
 {
+	struct hp_error why;
+
+	if (between.refused > 0) {
+		between.refused--;
+		hp_fail(&why, HP_E_UNAVAILABLE, "the database is away");
+		between.cb(arg, (struct hp_bytes){0}, &why);
+		return;
+	}
 	if (between.failing == 0 || err || !memmem(json.p, json.n, "\"spec\"", 6)) {
 		between.cb(arg, json, err);
 		return;
@@ -127,6 +136,32 @@ static void blind_door(struct hp_store *s, const char *name, const char *who, st
 	between.own->door(s, name, who, args, cb, arg);
 }
 
+static void stand_between(struct world *w)
+{
+	memset(&between, 0, sizeof between);
+	between.own = w->store->ops;
+	between.mine = *w->store->ops;
+	between.mine.door = blind_door;
+	w->store->ops = &between.mine;
+}
+
+/* Soon: the pause between looks that find nothing is longer than anybody waits here. */
+START_TEST(a_look_that_failed_is_repeated_soon)
+{
+	struct world w;
+
+	world_open(&w);
+	stand_between(&w);
+	between.refused = 2;
+	deploy(&w, "beat", every_second);
+	world_start(&w, 0);
+	ck_assert(turn_until(&w, four_runs));
+	ck_assert_int_eq(between.refused, 0);
+	w.store->ops = between.own;
+	world_close(&w);
+}
+END_TEST
+
 static int64_t second_of(const char *tick)
 {
 	struct tm tm = {0};
@@ -150,10 +185,7 @@ START_TEST(no_tick_is_lost_for_want_of_memory)
 	size_t i;
 
 	world_open(&w);
-	between.own = w.store->ops;
-	between.mine = *w.store->ops;
-	between.mine.door = blind_door;
-	w.store->ops = &between.mine;
+	stand_between(&w);
 	between.failing = 1;
 	deploy(&w, "beat", every_second);
 	turn_for(&w, 3 * HP_SECOND); /* three ticks are due in the first look */
@@ -177,7 +209,7 @@ END_TEST
 int main(void)
 {
 	const TTest *const tests[] = {two_workers_start_each_tick_once, a_schedule_nobody_can_follow_stops_no_other,
-				      no_tick_is_lost_for_want_of_memory};
+				      a_look_that_failed_is_repeated_soon, no_tick_is_lost_for_want_of_memory};
 
 	setenv("CK_DEFAULT_TIMEOUT", "20", 0); /* time is real here */
 	return hp_run_suite("runtime schedule", tests, sizeof tests / sizeof tests[0]);
