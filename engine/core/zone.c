@@ -162,14 +162,17 @@ static bool skip_name(const char **p)
 	return *p - from >= 3;
 }
 
+/* Hours of an offset (POSIX), and of the time of a change (RFC 9636, 3.3.1). */
+enum { OFFSET_HOURS = 24, CHANGE_HOURS = 167 };
+
 /* "-1", "10:30", "-167:59:59" → seconds */
-static bool clock_time(const char **p, int32_t *out)
+static bool clock_time(const char **p, int hours, int32_t *out)
 {
 	int sign = **p == '-' ? -1 : 1, v[3] = {0, 0, 0};
 
 	if (**p == '-' || **p == '+')
 		++*p;
-	if (!number(p, 167, &v[0]))
+	if (!number(p, hours, &v[0]))
 		return false;
 	for (int i = 1; i < 3 && **p == ':'; i++) {
 		++*p;
@@ -195,14 +198,14 @@ static bool day_of_change(const char **p, struct hp_zone_day *d)
 	if (**p != '/')
 		return true;
 	++*p;
-	return clock_time(p, &d->time);
+	return clock_time(p, CHANGE_HOURS, &d->time);
 }
 
 static bool rule(const char *p, struct hp_zone_rule *r)
 {
 	int32_t west;
 
-	if (!skip_name(&p) || !clock_time(&p, &west))
+	if (!skip_name(&p) || !clock_time(&p, OFFSET_HOURS, &west))
 		return false;
 	r->standard = -west; /* POSIX counts westwards */
 	r->dst = r->standard + 3600;
@@ -213,7 +216,7 @@ static bool rule(const char *p, struct hp_zone_rule *r)
 	if (!skip_name(&p))
 		return false;
 	if (*p != ',') {
-		if (!clock_time(&p, &west))
+		if (!clock_time(&p, OFFSET_HOURS, &west))
 			return false;
 		r->dst = -west;
 	}

@@ -3,7 +3,8 @@
  * script/zone.c fills it from the system's files; here it is only read, so two
  * calls with the same zone give the same answer on every machine. Seconds since
  * 1970, UTC; a "wall" second is what a clock on the wall shows, counted as if
- * that were UTC. Zones reach at most 26 hours apart, which bounds every search.
+ * that were UTC. No offset reaches 26 hours, which bounds every search: RFC 9636 has
+ * -25 to 26 hours in files, POSIX 24:59:59 in rules, and whoever reads refuses more.
  */
 #ifndef HP_CORE_ZONE_H
 #define HP_CORE_ZONE_H
@@ -12,7 +13,7 @@
 #include <stdint.h>
 #include "base/error.h"
 
-#define HP_ZONE_SPREAD (26 * 3600) /* no offset, and no change of one, is larger */
+#define HP_ZONE_SPREAD (26 * 3600) /* every offset is smaller */
 
 /* One day of a year, in the way POSIX writes it, and the wall time of the change. */
 struct hp_zone_day {

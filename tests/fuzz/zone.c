@@ -19,7 +19,7 @@ static void check_at(const struct hp_zone *z, int64_t t)
 
 	MUST(s.from <= t && t < s.until, "%lld is outside %lld … %lld", (long long)t, (long long)s.from,
 	     (long long)s.until);
-	MUST(s.offset > -HP_ZONE_SPREAD * 8 && s.offset < HP_ZONE_SPREAD * 8);
+	MUST(s.offset > -HP_ZONE_SPREAD && s.offset < HP_ZONE_SPREAD);
 	if (s.until < INT64_MAX) {
 		next = hp_zone_at(z, s.until);
 		MUST(next.from <= s.until && next.until > s.until);

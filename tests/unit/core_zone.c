@@ -137,6 +137,7 @@ START_TEST(rules_that_are_none)
 	    "AAA0BBB,M3.1.x,2", "AAA0BBB,366,2", "AAA0BBB,12345,2", "AAA0BBB,x,2", "AAA0BBB,J366,2", "AAA0BBB;1,2", "AAA0BBB-2;1,2",
 	    "AAA0BBB,1;2", "AAA0BBB,1,x", "AAA0BBB,1,2x", "AAA0BBB,1/x,2", "AAA0:x", "AAA0:00:60",
 	    "AAA0[[[,1,2", "AAA0zz{,1,2", "<AAA", "AAA0<BB,1,2",
+	    "AAA25", "AAA-25", "AAA0BBB25,1,2", "AAA0BBB-70,1,2", "AAA0BBB,1/168,2",
 	};
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
