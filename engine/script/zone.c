@@ -1,4 +1,4 @@
-/* zone.c: TZif (RFC 8536), versions 2 and later, read strictly.
+/* zone.c: TZif (RFC 9636), versions 2 and later, read strictly.
  *
  *   header: "TZif" version 15 zero bytes, then six counts of 32 bits
  *   a block with 32-bit times, which is skipped; the header again; a block with
@@ -17,6 +17,7 @@
 #define ZONE_NAME_MAX 64
 #define ZONE_NAMES_MAX 700
 #define ZONE_CHANGES_MAX 3000
+#define ZONE_TIME_MAX (INT64_C(1) << 59) /* seconds either side of 1970: RFC 9636, 3.2, has it for the past */
 
 struct header {
 	uint32_t isut, isstd, leap, times, types, chars;
@@ -69,7 +70,8 @@ static bool changes(const char *p, const struct header *h, struct hp_arena *a, s
 		return false;
 	for (uint32_t i = 0; i < h->times; i++) {
 		at[i] = be64(p + i * 8);
-		if ((i > 0 && at[i] <= at[i - 1]) || !offset_of(types, h->types, (unsigned char)which[i], &offset[i + 1]))
+		if (at[i] < -ZONE_TIME_MAX || at[i] > ZONE_TIME_MAX || (i > 0 && at[i] <= at[i - 1]) ||
+		    !offset_of(types, h->types, (unsigned char)which[i], &offset[i + 1]))
 			return false;
 	}
 	*z = (struct hp_zone){.at = at, .offset = offset, .n = (int)h->times};

@@ -73,10 +73,85 @@ START_TEST(unknown_names_are_refused_with_the_nearest)
 }
 END_TEST
 
+static void put(struct hp_buf *b, uint64_t v, int bytes)
+{
+	for (int i = bytes; i-- > 0;)
+		hp_buf_addc(b, (char)(v >> 8 * i));
+}
+
+/* A header: so many changes, one type of time, its name of four letters. */
+static void put_header(struct hp_buf *b, uint64_t changes)
+{
+	hp_buf_adds(b, "TZif2");
+	put(b, 0, 8);
+	put(b, 0, 7);
+	put(b, 0, 8); /* isut, isstd */
+	put(b, 0, 4);
+	put(b, changes, 4);
+	put(b, 1, 4);
+	put(b, 4, 4);
+}
+
+static void put_type(struct hp_buf *b, int32_t offset)
+{
+	put(b, (uint32_t)offset, 4);
+	put(b, 0, 2);
+	put(b, 0x41424300, 4); /* "ABC" */
+}
+
+/* A file with one change, at `at`, of a zone that is always `offset` seconds east. */
+static int parse_file(int64_t at, int32_t offset, const char *rule)
+{
+	struct hp_arena *a = hp_arena_new(1 << 20);
+	struct hp_error err = {0};
+	struct hp_zone z;
+	struct hp_buf b;
+	int rc;
+
+	ck_assert_ptr_nonnull(a);
+	hp_buf_init(&b, 1 << 16);
+	put_header(&b, 0);
+	put_type(&b, offset);
+	put_header(&b, 1);
+	put(&b, (uint64_t)at, 8);
+	put(&b, 0, 1);
+	put_type(&b, offset);
+	hp_buf_printf(&b, "\n%s\n", rule);
+	rc = hp_zone_parse(hp_buf_bytes(&b), "the test's", a, &z, &err);
+	if (rc == 0) { /* then every instant has its stretch */
+		struct hp_zone_span s = hp_zone_at(&z, at);
+
+		ck_assert(s.from <= at && at < s.until);
+	} else {
+		ck_assert_ptr_nonnull(strstr(err.message, "the test's"));
+	}
+	hp_buf_free(&b);
+	hp_arena_free(a);
+	return rc;
+}
+
+/* What RFC 9636 excludes, and the arithmetic of zones counts on. */
+START_TEST(times_and_offsets_have_limits)
+{
+	static const char summer[] = "ABC-1DEF,M3.5.0,M10.5.0/3";
+	const int64_t far = INT64_C(1) << 59;
+
+	ck_assert_int_eq(parse_file(0, 3600, summer), 0);
+	ck_assert_int_eq(parse_file(-far, 26 * 3600 - 1, summer), 0);
+	ck_assert_int_eq(parse_file(far, -26 * 3600 + 1, summer), 0);
+	ck_assert_int_eq(parse_file(far + 1, 3600, summer), -1);
+	ck_assert_int_eq(parse_file(-far - 1, 3600, summer), -1);
+	ck_assert_int_eq(parse_file(INT64_MAX, 3600, ""), -1);
+	ck_assert_int_eq(parse_file(0, 26 * 3600, ""), -1);
+	ck_assert_int_eq(parse_file(0, -26 * 3600, ""), -1);
+}
+END_TEST
+
 int main(void)
 {
 	TCase *t = tcase_create("zone");
 
+	tcase_add_test(t, times_and_offsets_have_limits);
 	tcase_add_loop_test(t, offsets_are_those_of_the_library, 0, NAMES);
 	tcase_add_test(t, a_day_that_was_left_out);
 	tcase_add_test(t, unknown_names_are_refused_with_the_nearest);
