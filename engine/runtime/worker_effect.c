@@ -77,7 +77,8 @@ void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 	ev.retry_after_us = -1;
 	hp_buf_clear(&w->scratch);
 	hp_buf_init(&body, 2 * (HP_HTTP_RESPONSE_BODY_MAX + HP_VALUE_MAX));
-	clean = hp_scrubber_init(&sent, r->used, r->n_used) == 0 && hp_w_scrub(r, &sent, in, &body) == 0;
+	clean = (in->headers || in->n_headers == 0) && hp_scrubber_init(&sent, r->used, r->n_used) == 0 &&
+		hp_w_scrub(r, &sent, in, &body) == 0;
 	if (clean)
 		hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch, &ev);
 	if (clean && r->n_used > 0 && in->body.n && memchr(in->body.p, '\\', in->body.n))
@@ -203,8 +204,8 @@ static void on_response(void *arg, const struct hp_http_response *rs)
 		headers[i][0] = rs->headers[i].name;
 		headers[i][1] = rs->headers[i].value;
 	}
-	in.headers = headers;
-	in.n_headers = headers ? rs->n_headers : 0;
+	in.headers = headers; /* NULL: no memory; an answer is not judged by a part of it */
+	in.n_headers = rs->n_headers;
 	hp_w_incoming(r, &in);
 	hp_w_host_release(h);
 }
