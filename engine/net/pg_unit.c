@@ -12,7 +12,6 @@
  * length and bytes per element, length -1 being null.
  */
 #include <endian.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -48,17 +47,17 @@ static void unit_bad(struct hp_pg_unit *u, enum hp_code code, const char *what)
 /* After each append: a buffer that is full or without memory spoils the unit. */
 static void unit_check_data(struct hp_pg_unit *u)
 {
-	if (u->data.failed)
-		unit_bad(u, HP_E_TOO_LARGE, "the unit is larger than 128 MiB, or memory is out");
+	if (u->data.no_memory)
+		unit_bad(u, HP_E_NOMEM, "no memory for the unit");
+	else if (u->data.failed)
+		unit_bad(u, HP_E_TOO_LARGE, "the unit is larger than 128 MiB");
 }
 
-/* Room for one more element in a growing array; false: no memory or over max. */
-static bool grow(void **p, int n, int *cap, int max, size_t size)
+/* Room for one more element in a growing array; false: no memory. */
+static bool grow(void **p, int n, int *cap, size_t size)
 {
 	if (n < *cap)
 		return true;
-	if (n >= max)
-		return false;
 	int want = *cap ? *cap * 2 : 4;
 	void *bigger = hp_realloc(*p, (size_t)want * size);
 	if (!bigger)
@@ -126,10 +125,13 @@ void hp_pg_statement(struct hp_pg_unit *u, const char *sql)
 {
 	if (!u || u->bad)
 		return;
+	if (u->n_statements == HP_PG_STATEMENTS_MAX) {
+		unit_bad(u, HP_E_TOO_LARGE, "more than 1024 statements in a unit");
+		return;
+	}
 	void *p = u->statements;
-	if (!grow(&p, u->n_statements, &u->cap_statements, HP_PG_STATEMENTS_MAX,
-		  sizeof *u->statements)) {
-		unit_bad(u, HP_E_TOO_LARGE, "more than 1024 statements in a unit, or memory is out");
+	if (!grow(&p, u->n_statements, &u->cap_statements, sizeof *u->statements)) {
+		unit_bad(u, HP_E_NOMEM, "no memory for the unit");
 		return;
 	}
 	u->statements = p;
@@ -148,10 +150,13 @@ static struct pg_param *param_begin(struct hp_pg_unit *u, Oid type, bool binary)
 		return NULL;
 	HP_ASSERT(u->n_statements > 0); /* hp_pg_statement() comes first */
 	struct pg_statement *st = &u->statements[u->n_statements - 1];
+	if (st->n_params >= HP_PG_PARAMS_MAX) {
+		unit_bad(u, HP_E_TOO_LARGE, "more than 65535 parameters");
+		return NULL;
+	}
 	void *p = u->params;
-	if (st->n_params >= HP_PG_PARAMS_MAX ||
-	    !grow(&p, u->n_params, &u->cap_params, INT_MAX / 2, sizeof *u->params)) {
-		unit_bad(u, HP_E_TOO_LARGE, "more than 65535 parameters, or memory is out");
+	if (!grow(&p, u->n_params, &u->cap_params, sizeof *u->params)) {
+		unit_bad(u, HP_E_NOMEM, "no memory for the unit");
 		return NULL;
 	}
 	u->params = p;

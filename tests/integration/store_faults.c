@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "lib/cutter.h"
 #include "lib/store_fixture.h"
 #include "lib/suite.h"
@@ -303,6 +304,43 @@ END_TEST
 START_TEST(a_lost_refusal_of_a_state_entered) { lost_refusal(true); }
 END_TEST
 
+/* At each allocation in turn: it is written as it should be, or nobody knows; never refused,
+ * which would hold the run, nor under another business key. */
+START_TEST(a_commit_without_memory_is_no_other_commit)
+{
+	unsigned long nth = 0, made;
+	int written = 0;
+
+	open_cut();
+	do {
+		struct hp_claimed c;
+		struct hp_transition t = step(&c);
+		const struct hp_transition *one = &t;
+		enum hp_commit_outcome outcome;
+		struct fx_commit res;
+		int keys;
+
+		t.admits = t.business_key = true;
+		t.request = hp_bytes_of("{\"connector\":\"toy\",\"operation\":\"make\"}");
+		t.effect_key = hp_bytes_of("order:1");
+		hp_alloc_fail_at(++nth);
+		fx_commit(&f, through, &one, 1, &res);
+		made = hp_alloc_count();
+		hp_alloc_fail_at(0);
+		outcome = res.res[0].outcome;
+		ck_assert_msg(outcome == HP_COMMIT_OK || outcome == HP_COMMIT_UNKNOWN, "allocation %lu: %d, %s", nth,
+			      (int)outcome, res.error.message);
+		keys = (int)fx_int(&f, "with gone as (delete from holdpoint.effect_key where scope = 'toy.make' returning 1)"
+				       " select count(*) from gone");
+		ck_assert_msg(outcome != HP_COMMIT_OK || keys == 1, "allocation %lu: no key", nth);
+		ck_assert_int_eq(fx_int(&f, "select count(*) from holdpoint.effect_key"), 0);
+		written += outcome == HP_COMMIT_OK;
+	} while (made >= nth);
+	ck_assert_int_gt((int)nth - written, 10); /* so many had none */
+	close_cut();
+}
+END_TEST
+
 static void on_beat(void *arg, int64_t now, const struct hp_error *err)
 {
 	struct door_seen *s = arg;
@@ -346,4 +384,5 @@ START_TEST(a_vanished_client_leaves_no_session)
 END_TEST
 
 HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, commit_arrives_late, an_earlier_one_landed_meanwhile, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)
+	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered,
+	 a_commit_without_memory_is_no_other_commit, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)

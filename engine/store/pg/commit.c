@@ -324,17 +324,16 @@ static void chunk_done(struct pgs_call *call, const struct hp_pg_reply *r)
 static struct commit *commit_new(struct hp_store_pg *s, const struct hp_transition *const *t, int n,
 				 hp_commit_cb cb, void *arg)
 {
-	struct commit *c = hp_calloc(1, sizeof *c);
+	struct commit *c = hp_needed(1, sizeof *c); /* as in chunk_new() */
 
-	HP_ASSERT(c != NULL && n >= 0);
+	HP_ASSERT(n >= 0);
 	c->s = s;
 	c->cb = cb;
 	c->arg = arg;
 	c->n = n;
-	c->t = hp_calloc((size_t)n + 1, sizeof *c->t);
-	c->res = hp_calloc((size_t)n + 1, sizeof *c->res);
-	c->errors = hp_calloc((size_t)n + 1, sizeof *c->errors);
-	HP_ASSERT(c->t && c->res && c->errors);
+	c->t = hp_needed((size_t)n + 1, sizeof *c->t);
+	c->res = hp_needed((size_t)n + 1, sizeof *c->res);
+	c->errors = hp_needed((size_t)n + 1, sizeof *c->errors);
 	for (int i = 0; i < n; i++)
 		c->t[i] = t[i];
 	return c;

@@ -72,20 +72,24 @@ static bool any_byte(const uint8_t *p, size_t n)
 	return n > 0;
 }
 
-static void bind_columns(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
+/* false: no memory. */
+static bool bind_columns(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
 			 const int *idx)
 {
 	int64_t *columns = hp_arena_alloc(w->a, (size_t)w->n * N_INTS * sizeof *columns);
 
-	for (int i = 0; columns && i < w->n; i++) {
+	if (!columns)
+		return false;
+	for (int i = 0; i < w->n; i++) {
 		int64_t row[N_INTS];
 
 		ints_of(t[idx[i]], row);
 		for (int c = 0; c < N_INTS; c++)
 			columns[c * w->n + i] = row[c];
 	}
-	for (int c = 0; columns && c < N_INTS; c++)
+	for (int c = 0; c < N_INTS; c++)
 		hp_pg_bind_int_array(u, columns + c * w->n, w->n);
+	return true;
 }
 
 static struct hp_bytes or_null(struct hp_bytes b)
@@ -186,35 +190,44 @@ static void bind_waits(struct hp_pg_unit *u, struct rows *w, const struct hp_tra
 	hp_pg_bind_text_array(u, w->one, k);
 }
 
-/* A business key is unique within "connector.operation" of the request it is for. */
+/* A business key is unique within "connector.operation" of the request it is for. NULL: no
+ * memory; under another scope the key would be free for a second run. */
 static const char *scope_of(struct hp_arena *a, const struct hp_transition *t)
 {
-	json_t *request = hp_json_parse(t->request.p, t->request.n, "request", NULL);
-	const char *connector = request ? hp_json_str(request, "connector") : NULL;
-	const char *operation = request ? hp_json_str(request, "operation") : NULL;
-	const char *scope = hp_arena_printf(a, "%s.%s", connector ? connector : "", operation ? operation : "");
+	struct hp_error err = {0};
+	json_t *request = hp_json_parse(t->request.p, t->request.n, "request", &err);
+	const char *connector = hp_json_str(request, "connector"), *operation = hp_json_str(request, "operation");
+	const char *scope = NULL;
 
+	if (err.code != HP_E_NOMEM)
+		scope = hp_arena_printf(a, "%s.%s", connector ? connector : "", operation ? operation : "");
 	json_decref(request);
-	return scope ? scope : "";
+	return scope;
 }
 
-static void bind_keys(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
+/* false: no memory. */
+static bool bind_keys(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
 		      const int *idx)
 {
 	int k = 0;
 
 	for (int i = 0; i < w->n; i++) {
 		const struct hp_transition *x = t[idx[i]];
+		const char *scope;
 
 		if (!x->admits || !x->business_key)
 			continue;
+		scope = scope_of(w->a, x);
+		if (!scope)
+			return false;
 		w->ord[k] = i + 1;
-		w->one[k] = hp_bytes_of(scope_of(w->a, x));
+		w->one[k] = hp_bytes_of(scope);
 		w->two[k++] = x->effect_key.n ? x->effect_key : (struct hp_bytes){ "", 0 };
 	}
 	hp_pg_bind_int_array(u, w->ord, k);
 	hp_pg_bind_text_array(u, w->one, k);
 	hp_pg_bind_text_array(u, w->two, k);
+	return true;
 }
 
 static void bind_annexes(struct hp_pg_unit *u, struct rows *w, const struct hp_transition *const *t,
@@ -252,12 +265,14 @@ int pgs_encode(struct hp_pg_unit *u, const struct hp_transition *const *t, const
 	w.two = hp_arena_alloc(w.a, room * sizeof *w.two);
 	if (!w.ord || !w.number || !w.one || !w.two)
 		goto out;
-	bind_columns(u, &w, t, idx);
+	if (!bind_columns(u, &w, t, idx))
+		goto out;
 	bind_texts(u, &w, t, idx);
 	bind_saves(u, &w, t, idx);
 	bind_approvals(u, &w, t, idx);
 	bind_waits(u, &w, t, idx);
-	bind_keys(u, &w, t, idx);
+	if (!bind_keys(u, &w, t, idx))
+		goto out;
 	bind_annexes(u, &w, t, idx);
 	rc = 0;
 out:
