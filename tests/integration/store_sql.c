@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "lib/cutter.h"
 #include "lib/store_fixture.h"
 #include "lib/suite.h"
@@ -252,6 +253,43 @@ START_TEST(errors_have_their_class)
 END_TEST
 
 /* It may be another server's, or made up: only what our own statements meet closes the doors. */
+static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode, const char *text)
+{
+	unsigned long nth = 0, made;
+	int unlucky = 0;
+
+	do {
+		struct seen s = { 0 };
+		struct hp_sql_state st = { .run_id = c->run.id, .epoch = c->run.epoch, .token = c->token, .mode = mode,
+					   .text = text, .args = hp_bytes_of("{\"args\":[\"x\"]}"), .timeout_us = 600000 };
+
+		hp_alloc_fail_at(++nth);
+		f.store->ops->sql_run(f.store, &st, on_rows, &s);
+		fx_until(&f, &s.done);
+		made = hp_alloc_count();
+		hp_alloc_fail_at(0);
+		ck_assert_msg(s.outcome == HP_CLASS_OK || s.outcome == HP_RETRYABLE, "allocation %lu: %d, %s: %s", nth,
+			      (int)s.outcome, s.code, s.message);
+		unlucky += s.outcome != HP_CLASS_OK;
+		if (s.tx)
+			f.store->ops->sql_abort(f.store, s.tx);
+	} while (made >= nth);
+	ck_assert_int_gt(unlucky, 5);
+}
+
+/* Our own lack, at each allocation in turn, is no fault of the statement. */
+START_TEST(a_statement_without_memory_is_tried_again)
+{
+	struct hp_claimed c;
+
+	open_fx();
+	c = own();
+	nobody_is_to_blame(&c, HP_SQL_ONE, "select $1::text as note");
+	nobody_is_to_blame(&c, HP_SQL_EXEC, "update public.ledger set note = $1");
+	fx_close(&f);
+}
+END_TEST
+
 START_TEST(a_full_disk_of_an_author_is_not_ours)
 {
 	struct hp_claimed c;
@@ -449,7 +487,7 @@ START_TEST(lost_commit_has_not_happened) { lost_commit(CUT_BEFORE, HP_COMMIT_CON
 END_TEST
 
 HP_SUITE("store sql states", statement_and_transition_are_one, what_could_not_be_ended_is_committed_by_nobody_else,
-	 rows_become_json, a_full_disk_of_an_author_is_not_ours,
+	 rows_become_json, a_statement_without_memory_is_tried_again, a_full_disk_of_an_author_is_not_ours,
 	 a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
 	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
 	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)

@@ -63,6 +63,14 @@ void pgs_tx_failed(struct hp_sql_tx *tx, enum hp_class outcome, const char *code
 	tx->result = (struct hp_sql_rows){ .outcome = outcome, .code = tx->code, .message = tx->message };
 }
 
+void pgs_tx_refused(struct hp_sql_tx *tx, enum hp_class outcome, const char *code, const struct hp_error *err)
+{
+	if (err->code == HP_E_NOMEM)
+		pgs_tx_failed(tx, HP_RETRYABLE, "out_of_memory", err->message);
+	else
+		pgs_tx_failed(tx, outcome, code, err->message);
+}
+
 void pgs_tx_tell_failure(struct hp_sql_tx *tx)
 {
 	tx->cb(tx->arg, 0, &tx->result);
@@ -270,7 +278,7 @@ static void run_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	}
 	q = r->results[r->n_results - 1];
 	if (pgs_rows_json(q, tx->mode, &tx->rows, &code, &err) < 0) {
-		pgs_tx_failed(tx, HP_TERMINAL, code, err.message);
+		pgs_tx_refused(tx, HP_TERMINAL, code, &err);
 		pgs_tx_rollback(at, tx);
 		return;
 	}
@@ -369,39 +377,6 @@ static struct pgs_sql *open_connection(struct hp_store_pg *s, int i, struct hp_e
 	return at;
 }
 
-/* A free one, a new one, or NULL: all are busy (or none can be opened). */
-static struct pgs_sql *take_connection(struct hp_store_pg *s, struct hp_error *err)
-{
-	for (int i = 0; i < HP_SQL_STATE_CONNECTIONS; i++)
-		if (s->sql[i] && !s->sql[i]->busy)
-			return s->sql[i];
-	for (int i = 0; i < HP_SQL_STATE_CONNECTIONS; i++)
-		if (!s->sql[i])
-			return open_connection(s, i, err);
-	return NULL;
-}
-
-static void next_in_queue(struct hp_store_pg *s)
-{
-	struct hp_error err;
-
-	while (!hp_list_empty(&s->sql_queue)) {
-		struct pgs_sql *at = take_connection(s, &err);
-		struct hp_sql_tx *tx;
-
-		if (!at)
-			return;
-		tx = hp_list_entry(s->sql_queue.next, struct hp_sql_tx, wait);
-		hp_list_del(&tx->wait);
-		at->busy = true;
-		tx->at = at;
-		if (tx->page)
-			pgs_page_send(tx);
-		else
-			tx_send(tx);
-	}
-}
-
 static void told_done(struct pgs_call *c, const struct hp_pg_reply *r)
 {
 	(void)r;
@@ -415,6 +390,45 @@ static void tell_later(struct hp_store_pg *s, struct hp_sql_tx *tx, enum hp_clas
 
 	pgs_tx_failed(tx, outcome, code, message);
 	pgs_defer(c);
+}
+
+/* A free one, or a new one. NULL: all are busy (*any), or none can be opened. */
+static struct pgs_sql *take_connection(struct hp_store_pg *s, bool *any, struct hp_error *err)
+{
+	*any = false;
+	for (int i = 0; i < HP_SQL_STATE_CONNECTIONS; i++) {
+		if (s->sql[i] && !s->sql[i]->busy)
+			return s->sql[i];
+		*any |= s->sql[i] != NULL;
+	}
+	for (int i = 0; i < HP_SQL_STATE_CONNECTIONS; i++)
+		if (!s->sql[i])
+			return open_connection(s, i, err);
+	return NULL;
+}
+
+static void next_in_queue(struct hp_store_pg *s)
+{
+	while (!hp_list_empty(&s->sql_queue)) {
+		struct hp_sql_tx *tx = hp_list_entry(s->sql_queue.next, struct hp_sql_tx, wait);
+		struct hp_error err;
+		bool any;
+		struct pgs_sql *at = take_connection(s, &any, &err);
+
+		if (!at && any)
+			return; /* whoever is done with one calls again */
+		hp_list_del(&tx->wait);
+		if (!at) {
+			tell_later(s, tx, HP_RETRYABLE, "connection_lost", err.message);
+			continue;
+		}
+		at->busy = true;
+		tx->at = at;
+		if (tx->page)
+			pgs_page_send(tx);
+		else
+			tx_send(tx);
+	}
 }
 
 void pgs_sql_run(struct hp_store *st, const struct hp_sql_state *x, hp_sql_cb cb, void *arg)
@@ -436,7 +450,9 @@ void pgs_sql_run(struct hp_store *st, const struct hp_sql_state *x, hp_sql_cb cb
 		tell_later(s, tx, HP_RETRYABLE, "connection_lost", "the store is being closed");
 	} else if (!s->sql_conninfo) {
 		tell_later(s, tx, HP_TERMINAL, "no_sql", "this worker has no connection for sql states");
-	} else if (!tx->args || !tx->text || (x->page && !tx->page)) {
+	} else if (!tx->text || err.code == HP_E_NOMEM) {
+		tell_later(s, tx, HP_RETRYABLE, "out_of_memory", "no memory for a statement");
+	} else if (!tx->args || (x->page && !tx->page)) {
 		tell_later(s, tx, HP_TERMINAL, "bad_arguments", err.message);
 	} else if (!pgs_statement_allowed(x->text) || (x->page && !pgs_page_allowed(tx->page))) {
 		tell_later(s, tx, HP_TERMINAL, "statement_not_allowed",

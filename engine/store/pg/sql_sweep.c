@@ -168,9 +168,9 @@ static int bind_rest(struct hp_pg_unit *u, const struct hp_sql_tx *tx, const cha
 
 /* The transaction is to be rolled back, and its owner told why: the statements are wrong, so
  * it is no failure of the row in hand, which `tolerate` could count. */
-static void refuse(struct hp_sql_tx *tx, const char *code, const char *message)
+static void refuse(struct hp_sql_tx *tx, const char *code, const struct hp_error *err)
 {
-	pgs_tx_failed(tx, HP_NEEDS_PERSON, code, message);
+	pgs_tx_refused(tx, HP_NEEDS_PERSON, code, err);
 	pgs_tx_rollback(tx->at, tx);
 }
 
@@ -220,7 +220,7 @@ static void finished(struct hp_sql_tx *tx, int64_t now)
 	struct hp_error err = { 0 };
 
 	if (p->q.dry && sample(tx, &err) < 0) {
-		refuse(tx, "too_large", err.message);
+		refuse(tx, "too_large", &err);
 		return;
 	}
 	p->swept.cursor = hp_buf_bytes(&p->cursor);
@@ -283,9 +283,11 @@ static int take_cursor(struct hp_sql_tx *tx, const PGresult *q, const char **cod
 		return hp_fail(err, HP_E_INVALID, "\"%s\" of the page's last row is null: no page could come after it",
 			       p->q.column);
 	*code = "cursor_too_long";
-	return pgs_value_json(&p->cursor, q, last, column) < 0 || p->cursor.failed
-		       ? hp_fail(err, HP_E_TOO_LARGE, "\"%s\" is longer than %d bytes", p->q.column, HP_CURSOR_MAX)
-		       : 0;
+	if (pgs_value_json(&p->cursor, q, last, column) == 0 && !p->cursor.failed)
+		return 0;
+	return p->cursor.no_memory
+		       ? hp_fail(err, HP_E_NOMEM, "no memory for \"%s\"", p->q.column)
+		       : hp_fail(err, HP_E_TOO_LARGE, "\"%s\" is longer than %d bytes", p->q.column, HP_CURSOR_MAX);
 }
 
 static void rows_done(struct pgs_call *call, const struct hp_pg_reply *r)
@@ -303,12 +305,13 @@ static void rows_done(struct pgs_call *call, const struct hp_pg_reply *r)
 	q = r->results[0];
 	p->swept.rows = PQntuples(q);
 	if (p->swept.rows > p->q.limit) {
-		refuse(tx, "too_many_rows", "rows gave more than $2: it must end with `limit $2`");
+		hp_fail(&err, HP_E_INVALID, "rows gave more than $2: it must end with `limit $2`");
+		refuse(tx, "too_many_rows", &err);
 		return;
 	}
 	if (pgs_rows_json(q, p->q.each_row && !p->q.dry ? HP_SQL_ONE : HP_SQL_MANY, &tx->rows, &code, &err) < 0 ||
 	    (p->swept.rows > 0 && take_cursor(tx, q, &code, &err) < 0)) {
-		refuse(tx, code, err.message);
+		refuse(tx, code, &err);
 		return;
 	}
 	if (p->swept.rows > 0 && !p->q.each_row)
@@ -346,6 +349,7 @@ static void begin_done(struct pgs_call *call, const struct hp_pg_reply *r)
 {
 	struct hp_sql_tx *tx = call->arg;
 	struct pgs_page *p = tx->page;
+	struct hp_error err;
 
 	if (r->outcome != HP_PG_OK) {
 		pgs_tx_broken(tx, r);
@@ -357,7 +361,8 @@ static void begin_done(struct pgs_call *call, const struct hp_pg_reply *r)
 		const PGresult *q = r->results[p->total_at];
 
 		if (PQntuples(q) != 1 || PQnfields(q) != 1 || PQgetisnull(q, 0, 0)) {
-			refuse(tx, "total_not_a_number", "total must give one row with one number");
+			hp_fail(&err, HP_E_INVALID, "total must give one row with one number");
+			refuse(tx, "total_not_a_number", &err);
 			return;
 		}
 		p->swept.total = strtoll(PQgetvalue(q, 0, 0), NULL, 10);

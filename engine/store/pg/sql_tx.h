@@ -37,6 +37,8 @@ struct hp_sql_tx {
 
 /* sql_state.c */
 void pgs_tx_failed(struct hp_sql_tx *tx, enum hp_class outcome, const char *code, const char *message);
+/* The same, unless err is our own lack of memory: then it may be tried again. */
+void pgs_tx_refused(struct hp_sql_tx *tx, enum hp_class outcome, const char *code, const struct hp_error *err);
 void pgs_tx_tell_failure(struct hp_sql_tx *tx); /* ends tx */
 void pgs_tx_rollback(struct pgs_sql *at, struct hp_sql_tx *tell); /* tell: NULL, or told then */
 void pgs_sql_release(struct pgs_sql *at);
