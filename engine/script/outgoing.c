@@ -33,11 +33,12 @@ static const char *lookup(struct building *b, const char *name, const char *vers
 		return NULL;
 	}
 	value = hp_arena_strdup(b->a, value);
-	if (!value || b->n_used == USED_MAX) {
+	name = hp_arena_strdup(b->a, name);
+	if (!value || !name || b->n_used == USED_MAX) {
 		hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
 		return NULL;
 	}
-	b->used[b->n_used++] = (struct hp_used_secret){hp_arena_strdup(b->a, name), value, NULL};
+	b->used[b->n_used++] = (struct hp_used_secret){name, value, NULL};
 	return value;
 }
 
@@ -116,10 +117,11 @@ static int add_headers(struct building *b, json_t *headers, struct hp_outgoing *
 
 		if (!value)
 			return -1;
+		if (!name)
+			return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
 		/* the name only: the value may be a secret */
-		if (!name || !hp_header_name_ok(name) || strpbrk(value, "\r\n"))
-			return hp_fail(b->err, HP_E_INVALID, "the header \"%.60s\" is malformed or contains a line break",
-				       name ? name : "?");
+		if (!hp_header_name_ok(name) || strpbrk(value, "\r\n"))
+			return hp_fail(b->err, HP_E_INVALID, "the header \"%.60s\" is malformed or contains a line break", name);
 		list[out->n_headers][0] = name;
 		list[out->n_headers][1] = value;
 		out->n_headers++;
@@ -128,15 +130,13 @@ static int add_headers(struct building *b, json_t *headers, struct hp_outgoing *
 	return 0;
 }
 
-/* "https://host:port/path" → "host:port", in the arena; NULL: there is none. */
-static const char *authority_of(const char *url, struct hp_arena *a)
+/* "https://host:port/path" → "host:port"; n 0: there is none. */
+static struct hp_bytes authority_of(const char *url)
 {
 	const char *p = strstr(url, "://");
 	size_t n = p ? strcspn(p + 3, "/?#") : 0;
 
-	if (n == 0 || memchr(p + 3, '@', n))
-		return NULL;
-	return hp_arena_strndup(a, p + 3, n);
+	return n == 0 || memchr(p + 3, '@', n) ? (struct hp_bytes){NULL, 0} : (struct hp_bytes){p + 3, n};
 }
 
 static int add_url(const struct building *b, const json_t *rq, struct hp_outgoing *out)
@@ -144,6 +144,7 @@ static int add_url(const struct building *b, const json_t *rq, struct hp_outgoin
 	const char *path = hp_json_str(rq, "path"), *query = hp_json_str(rq, "query"), *base, *host;
 	const char *other = b->env->base_url ? b->env->base_url(b->env->arg, b->c->name) : NULL;
 	const char **hosts = hp_arena_alloc(b->a, sizeof *hosts * (size_t)(b->c->n_hosts + 1));
+	struct hp_bytes authority;
 	size_t n;
 	int i;
 
@@ -152,13 +153,14 @@ static int add_url(const struct building *b, const json_t *rq, struct hp_outgoin
 	while (n > 0 && base[n - 1] == '/')
 		n--;
 	out->url = hp_arena_printf(b->a, "%.*s%s%s%s", (int)n, base, path ? path : "", query ? "?" : "", query ? query : "");
-	host = authority_of(base, b->a);
+	authority = authority_of(base);
 	if (!path || path[0] != '/')
 		return hp_fail(b->err, HP_E_INVALID, "the stored request has no path");
-	if (!out->url || !hosts)
-		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
-	if (!host)
+	if (authority.n == 0)
 		return hp_fail(b->err, HP_E_INVALID, "connector \"%s\": the base URL has no host", b->c->name);
+	host = hp_arena_strndup(b->a, authority.p, authority.n);
+	if (!out->url || !hosts || !host)
+		return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
 	for (i = 0; i < b->c->n_hosts && !other; i++)
 		hosts[out->n_allow_hosts++] = b->c->hosts[i];
 	if (other) /* where the operator sends it instead is the only place it may go */
@@ -181,7 +183,7 @@ static int add_native(const struct building *b, const json_t *rq, struct hp_outg
 	out->key = hp_arena_strdup(b->a, hp_json_str(rq, "key"));
 	if (simulated(other)) {
 		out->method = "POST";
-		return add_url(b, rq, out);
+		return out->key ? add_url(b, rq, out) : hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
 	}
 	out->native = b->c->name;
 	out->activity = hp_arena_strdup(b->a, hp_json_str(rq, "operation"));
@@ -212,7 +214,9 @@ static int fill_words(struct building *b, const json_t *rq, struct hp_outgoing *
 			return -1;
 		for (i = 0; i < out->n_headers; i++) {
 			out->headers[i][1] = hp_secret_fill(b->a, out->headers[i][1], word, value, HP_SECRET_PLAIN);
-			if (!out->headers[i][1] || strpbrk(out->headers[i][1], "\r\n"))
+			if (!out->headers[i][1])
+				return hp_fail(b->err, HP_E_NOMEM, "no memory left to build a request");
+			if (strpbrk(out->headers[i][1], "\r\n"))
 				return hp_fail(b->err, HP_E_INVALID, "the secret %s cannot stand in a header", name);
 		}
 		out->body.p = out->body.n ? hp_secret_fill(b->a, out->body.p, word, value, place) : out->body.p;
@@ -253,7 +257,10 @@ int hp_workflow_outgoing(struct hp_workflow *w, struct hp_bytes request, const s
 	out->op = hp_op_ref_of(w, c, op);
 	out->method = hp_arena_strdup(a, hp_json_str(rq, "method"));
 	if (!out->method) {
-		hp_fail(err, HP_E_INVALID, "the stored request has no method, or no memory is left");
+		if (hp_json_str(rq, "method"))
+			hp_fail(err, HP_E_NOMEM, "no memory left to build a request");
+		else
+			hp_fail(err, HP_E_INVALID, "the stored request has no method");
 		goto out;
 	}
 	if ((c->native ? add_native(&b, rq, out) : add_url(&b, rq, out)) < 0 || add_headers(&b, json_object_get(rq, "headers"), out) < 0)

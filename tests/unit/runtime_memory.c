@@ -1,5 +1,6 @@
-/* runtime_memory.c: what a worker makes of an answer that finds no memory, at each
- * allocation in turn from its arrival to the commit. */
+/* runtime_memory.c: what a worker makes of a request, and of an answer, that find no memory,
+ * at each allocation in turn: from the admission to the sending, and from the arrival to the
+ * commit. */
 #include "runtime_world.h"
 
 /* An answer without its headers would be a refusal. */
@@ -32,6 +33,10 @@ static struct {
 	unsigned long failing; /* the allocation after an answer that fails; 0: not counting */
 	unsigned long nth;     /* the one that is to fail in this run */
 	bool met, judged;      /* it did; the answer led to a commit */
+	bool blind_send;       /* fails already when the next admission is acknowledged */
+	bool tried;            /* … and has been */
+	hp_commit_cb ack;
+	void *ack_arg;
 } sparse;
 
 static unsigned long suspend(void)
@@ -71,11 +76,28 @@ static int sparse_pump(struct hp_store *s)
 	return n;
 }
 
+static void on_admitted(void *arg, int64_t now, const struct hp_commit_result *res, int n)
+{
+	(void)arg;
+	sparse.failing = sparse.nth;
+	hp_alloc_fail_at(sparse.nth);
+	sparse.ack(sparse.ack_arg, now, res, n);
+	suspend();
+	sparse.failing = 0;
+	sparse.tried = true;
+}
+
 static void sparse_commit(struct hp_store *s, const struct hp_transition *const *t, int n, hp_commit_cb cb, void *arg)
 {
 	suspend();
 	sparse.failing = 0;
 	sparse.judged = !t[0]->admits;
+	if (sparse.blind_send && t[0]->admits) {
+		sparse.blind_send = false; /* the next attempt has memory */
+		sparse.ack = cb;
+		sparse.ack_arg = arg;
+		cb = on_admitted;
+	}
 	sparse.own->commit(s, t, n, cb, arg);
 }
 
@@ -108,25 +130,37 @@ static void answer_and_run_short(struct world *w)
 	hp_alloc_fail_at(sparse.nth);
 }
 
+static void open_sparse(struct world *w)
+{
+	memset(&sparse, 0, sizeof sparse);
+	world_open(w);
+	write_file(w, "toy/connector.lua", picky_connector);
+	deploy(w, "once", once);
+	world_start(w, 0);
+	sparse.own = w->store->ops;
+	sparse.mine = *sparse.own;
+	sparse.mine.claim = sparse_claim;
+	sparse.mine.heartbeat = sparse_heartbeat;
+	sparse.mine.pump = sparse_pump;
+	sparse.mine.commit = sparse_commit;
+	w->store->ops = &sparse.mine;
+	sparse.met = true;
+}
+
+static void close_sparse(struct world *w)
+{
+	w->store->ops = sparse.own;
+	world_close(w);
+}
+
 /* The run may not know what was answered, but never takes it for something else. */
 START_TEST(an_answer_is_judged_whole_or_not_at_all)
 {
 	struct world w;
 	int unknown = 0;
 
-	world_open(&w);
-	write_file(&w, "toy/connector.lua", picky_connector);
-	deploy(&w, "once", once);
-	world_start(&w, 0);
-	sparse.own = w.store->ops;
-	sparse.mine = *sparse.own;
-	sparse.mine.claim = sparse_claim;
-	sparse.mine.heartbeat = sparse_heartbeat;
-	sparse.mine.pump = sparse_pump;
-	sparse.mine.commit = sparse_commit;
-	w.store->ops = &sparse.mine;
+	open_sparse(&w);
 	w.script = hang;
-	sparse.met = true;
 	for (sparse.nth = 1; sparse.met; sparse.nth++) {
 		sparse.met = sparse.judged = false;
 		start_run(&w, "once");
@@ -142,14 +176,45 @@ START_TEST(an_answer_is_judged_whole_or_not_at_all)
 	}
 	ck_assert_int_gt(unknown, 3);
 	ck_assert_int_eq(w.calls, (int)sparse.nth - 1);
-	w.store->ops = sparse.own;
-	world_close(&w);
+	close_sparse(&w);
+}
+END_TEST
+
+static bool is_tried(struct world *w)
+{
+	(void)w;
+	return sparse.tried;
+}
+
+/* Nothing has left: it is sent later, and nobody has to look at it. */
+START_TEST(a_request_without_memory_waits_or_is_tried_again)
+{
+	struct world w;
+	int64_t first = 0;
+
+	open_sparse(&w);
+	for (sparse.nth = 1; sparse.met; sparse.nth++) {
+		sparse.met = sparse.tried = false;
+		sparse.blind_send = true;
+		start_run(&w, "once");
+		ck_assert(turn_until(&w, is_tried));
+		if (first == 0)
+			first = w.run;
+	}
+	ck_assert_int_gt((int)sparse.nth, 10);
+	for (int64_t last = w.run; first <= last; first++) {
+		w.run = first;
+		ends_as(&w, "succeeded");
+	}
+	ck_assert_int_eq(w.calls, (int)sparse.nth - 1);
+	close_sparse(&w);
 }
 END_TEST
 
 int main(void)
 {
-	const TTest *const tests[] = {an_answer_is_judged_whole_or_not_at_all};
+	const TTest *const tests[] = {an_answer_is_judged_whole_or_not_at_all,
+				      a_request_without_memory_waits_or_is_tried_again};
 
 	setenv("CK_DEFAULT_TIMEOUT", "30", 0); /* time is real here */
 	return hp_run_suite("runtime memory", tests, sizeof tests / sizeof tests[0]);

@@ -110,6 +110,35 @@ START_TEST(what_must_not_leave)
 }
 END_TEST
 
+/* With every size of memory up to what it takes, here or elsewhere: our own lack is no fault
+ * of the request, which would hold the run. */
+START_TEST(a_request_without_memory_is_no_wrong_request)
+{
+	static const char rq[] = RQ("transfers.create", "\"authorization\":{\"bearer\":\"BANK_KEY\"},\"x-basic\":{\"basic\":["
+							"\"BANK_USER\",\"BANK_PASSWORD\"]},\"a\":\"b\"");
+	struct hp_environment env = {.secret = secret_of};
+	struct hp_workflow *w = bank();
+	int rc;
+
+	for (int pass = 0; pass < 2; pass++, env.base_url = elsewhere) {
+		size_t max = 0;
+
+		do {
+			struct hp_arena *a = hp_arena_new(max += 16);
+			struct hp_outgoing out;
+			struct hp_error err = {0};
+
+			ck_assert_ptr_nonnull(a);
+			rc = hp_workflow_outgoing(w, hp_bytes_of(rq), &env, a, &out, &err);
+			ck_assert_msg(rc == 0 || err.code == HP_E_NOMEM, "%zu bytes: %s", max, err.message);
+			hp_arena_free(a);
+		} while (rc < 0);
+		ck_assert_uint_gt(max, 256);
+	}
+	hp_workflow_free(w);
+}
+END_TEST
+
 static const char *no_secret(void *arg, const char *name, const char *version)
 {
 	(void)version;
@@ -381,6 +410,7 @@ int main(void)
 	tcase_set_timeout(t, 60);
 	tcase_add_test(t, secrets_are_put_in_last);
 	tcase_add_test(t, what_must_not_leave);
+	tcase_add_test(t, a_request_without_memory_is_no_wrong_request);
 	tcase_add_test(t, a_missing_secret_is_named);
 	tcase_add_loop_test(t, replies_have_classes, 0, (int)(sizeof replies / sizeof *replies));
 	tcase_add_test(t, a_reply_to_nobody_is_unknown);
