@@ -77,7 +77,7 @@ void hp_w_incoming(struct hp_owned *r, struct hp_incoming *in)
 	ev.retry_after_us = -1;
 	hp_buf_clear(&w->scratch);
 	hp_buf_init(&body, 2 * (HP_HTTP_RESPONSE_BODY_MAX + HP_VALUE_MAX));
-	clean = (in->headers || in->n_headers == 0) && hp_scrubber_init(&sent, r->used, r->n_used) == 0 &&
+	clean = hp_scrubber_init(&sent, r->used, r->n_used) == 0 && (in->headers || in->n_headers == 0) &&
 		hp_w_scrub(r, &sent, in, &body) == 0;
 	if (clean)
 		hp_workflow_reply(hp_loaded_workflow(r->loaded), r->act.value, in, hp_worker_now(w), &w->scratch, &ev);
