@@ -95,7 +95,7 @@ WRAP_OBJECTS := $(patsubst %,$(BUILD)/obj/tests/torture/%.o,torture calls)
 # the store in memory is a tool of tests, and stops when it has none (mem.h).
 rename = $(if $(filter base/json,$1),objcopy --redefine-sym hp_alloc=torture_json_alloc $@;) \
 	$(if $(filter script/sandbox,$1),objcopy --redefine-sym hp_realloc=torture_lua_realloc $@;) \
-	$(if $(filter base/alloc store/mem/%,$1),,objcopy --redefine-syms=$(BUILD)/torture.symbols $@)
+	$(if $(filter base/alloc base/arena store/mem/%,$1),,objcopy --redefine-syms=$(BUILD)/torture.symbols $@)
 endif
 ifneq ($(MUTANT),)
 DEFINE_MUTANT := -DHP_MUTANT_$(MUTANT)

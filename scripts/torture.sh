@@ -10,7 +10,7 @@
 # TORTURE_SEED takes others. tests/torture/torture.c says how, and how to see one again.
 #
 #   TIME (600)  seconds for all of it        TORTURE_SEED (1)
-#   TORTURE_CLASS  only memory, lua, json, system, libpq, curl, httpd, crypto or child
+#   TORTURE_CLASS  only memory, arena, lua, json, system, libpq, curl, httpd, crypto or child
 #
 # Fails when something was found. What it says is in build-torture/found/.
 set -u
@@ -128,7 +128,7 @@ awk -v only="${TORTURE_CLASS:-}" '
 { seen[$3] += $4; ways[$3] += $5; failed[$3] += $6; borne[$3] += $7; found[$3] += $8; tried[$3] += $9 }
 END {
 	printf "\n%-8s %12s %8s %8s %8s %8s %8s %10s\n", "class", "calls", "ways", "of them", "failed", "borne", "found", "not failed"
-	n = split("memory lua json system libpq curl httpd crypto child", order, " ")
+	n = split("memory arena lua json system libpq curl httpd crypto child", order, " ")
 	for (i = 1; i <= n; i++) {
 		c = order[i]
 		if (!seen[c]) continue

@@ -130,9 +130,7 @@ static void read_repeat(const struct hp_reader *r, int table, bool native, struc
 static void native_target(const struct hp_reader *r, struct hp_op *op)
 {
 	op->method = HP_METHOD_NATIVE;
-	op->path = hp_arena_printf(r->a, "/%s", op->pub.name);
-	if (!op->path)
-		hp_r_fail(r, "no memory left");
+	op->path = hp_r_printf(r, "/%s", op->pub.name);
 }
 
 static void http_target(const struct hp_reader *r, struct hp_op *op)
@@ -204,7 +202,7 @@ static void read_operations(struct hp_reader *r, int table, struct hp_conn *c)
 		if (!operation_name_ok(names[i]))
 			hp_r_fail(r, "operation \"%s\": a name is lower-case words joined by dots", names[i]);
 		c->ops[i].pub.name = names[i];
-		r->what = hp_arena_printf(r->a, "operation \"%s\"", names[i]);
+		r->what = hp_r_printf(r, "operation \"%s\"", names[i]);
 		hp_r_get(r, -1, names[i]);
 		read_operation(r, c, &c->ops[i]);
 		lua_pop(r->L, 1);

@@ -36,6 +36,22 @@ void *hp_r_alloc(const struct hp_reader *r, size_t n)
 	return p;
 }
 
+const char *hp_r_printf(const struct hp_reader *r, const char *fmt, ...)
+{
+	char *text;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	text = hp_r_alloc(r, (size_t)(n < 0 ? 0 : n) + 1);
+	va_start(ap, fmt);
+	(void)vsnprintf(text, (size_t)(n < 0 ? 0 : n) + 1, fmt, ap);
+	va_end(ap);
+	return text;
+}
+
 const char *hp_r_dup(const struct hp_reader *r, const char *s)
 {
 	size_t n = strlen(s);
@@ -335,10 +351,10 @@ static void check_table(const struct hp_reader *r, int index, const char *field,
 		const char *name = field;
 
 		if (lua_type(L, -2) == LUA_TSTRING)
-			name = hp_arena_printf(r->a, "%s.%s", field, lua_tostring(L, -2));
+			name = hp_r_printf(r, "%s.%s", field, lua_tostring(L, -2));
 		else if (lua_isinteger(L, -2))
-			name = hp_arena_printf(r->a, "%s[%d]", field, (int)lua_tointeger(L, -2));
-		check_value(r, lua_gettop(L), name ? name : field, depth + 1);
+			name = hp_r_printf(r, "%s[%d]", field, (int)lua_tointeger(L, -2));
+		check_value(r, lua_gettop(L), name, depth + 1);
 	}
 }
 

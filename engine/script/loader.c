@@ -122,7 +122,7 @@ static void read_names(struct hp_reader *r, struct hp_workflow *w, int body, str
 			hp_r_fail(r, "state \"%s\": the name is already used on line %d", s->name, d->states[other].line);
 		}
 		r->line = s->line;
-		r->what = hp_arena_printf(r->a, "state \"%s\"", s->name);
+		r->what = hp_r_printf(r, "state \"%s\"", s->name);
 		hp_r_get(r, -1, "body");
 		collect_saved(r, s->kind, words);
 		r->line = line;
@@ -201,7 +201,7 @@ static void read_states(struct hp_reader *r, struct hp_workflow *w, int body)
 		struct hp_state *s = &d->states[i];
 
 		r->line = s->line;
-		r->what = hp_arena_printf(r->a, "state \"%s\"", s->name);
+		r->what = hp_r_printf(r, "state \"%s\"", s->name);
 		hp_push_state(r->L, i);
 		hp_loader_state(r, w, i, top + 1);
 		lua_settop(r->L, top); /* whatever it left: the room that was asked for is for one state */

@@ -144,7 +144,7 @@ void hp_loader_arms(const struct hp_reader *r, struct hp_workflow *w, struct hp_
 	for (int i = 0; i < n; i++) {
 		struct arm_reader ar = {.r = *r, .w = w, .arm = &s->arms[i]};
 
-		ar.r.what = hp_arena_printf(r->a, "%s: on \"%s\"", r->what, names[i]);
+		ar.r.what = hp_r_printf(r, "%s: on \"%s\"", r->what, names[i]);
 		if (!hp_name_ok(names[i]))
 			hp_r_fail(r, "on: \"%s\" cannot be the name of an arm: use lower-case letters, digits and _",
 				  names[i]);

@@ -316,8 +316,8 @@ static void add_undo(const struct state_reader *sr)
 	struct state_reader u = {&inner, sr->w, &d->states[i], &sr->w->extra[i], lua_gettop(inner.L), i};
 	bool calls = lua_rawlen(inner.L, u.body) > 0;
 
-	inner.what = hp_arena_printf(inner.a, "%s: undo", sr->r->what);
-	u.s->name = hp_arena_printf(inner.a, "%s.undo", sr->s->name);
+	inner.what = hp_r_printf(sr->r, "%s: undo", sr->r->what);
+	u.s->name = hp_r_printf(sr->r, "%s.undo", sr->s->name);
 	u.s->line = sr->s->line;
 	u.s->kind = calls ? HP_CALL : HP_SQL;
 	u.s->next = HP_NO_STATE;

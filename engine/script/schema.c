@@ -19,11 +19,11 @@ static const struct hp_type *read_object(const struct hp_reader *r, struct hp_ty
 	t->n = hp_r_keys(r, index, field, MEMBERS_MAX, &t->names);
 	t->types = types = hp_r_alloc(r, sizeof *types * (size_t)(t->n ? t->n : 1));
 	for (i = 0; i < t->n; i++) {
-		const char *name = hp_arena_printf(r->a, "%s.%s", field, t->names[i]);
+		const char *name = hp_r_printf(r, "%s.%s", field, t->names[i]);
 
 		lua_pushstring(r->L, t->names[i]);
 		lua_rawget(r->L, index);
-		types[i] = read_type(r, lua_gettop(r->L), name ? name : field, depth + 1);
+		types[i] = read_type(r, lua_gettop(r->L), name, depth + 1);
 		lua_pop(r->L, 1);
 	}
 	return t;

@@ -194,12 +194,21 @@ int hp_drive_spend(struct hp_drive *d, const char *budget, const char *key, int6
 
 /* ---- claiming ---- */
 
-static struct hp_bytes keep(struct hp_arena *a, struct hp_bytes b)
+/* false: no memory. */
+static bool keep_claimed(struct hp_arena *a, struct hp_claimed *c)
 {
-	char *p = b.n ? hp_arena_strndup(a, b.p, b.n) : NULL;
+	struct hp_bytes *const places[] = {&c->key,  &c->input,	  &c->saved, &c->decision_value, &c->mail, &c->command_value,
+					   &c->annex, &c->signed_request, &c->signed_key};
 
-	HP_ASSERT(p || b.n == 0); /* the arena holds several times what a run may carry */
-	return (struct hp_bytes){p, b.n};
+	c->workflow = hp_arena_strdup(a, c->workflow);
+	if (!c->workflow)
+		return false;
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		places[i]->p = places[i]->n ? hp_arena_strndup(a, places[i]->p, places[i]->n) : NULL;
+		if (places[i]->n && !places[i]->p)
+			return false;
+	}
+	return true;
 }
 
 void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n, const struct hp_error *err)
@@ -216,16 +225,10 @@ void hp_d_on_claim(void *arg, int64_t now, const struct hp_claimed *runs, int n,
 		return;
 	hp_arena_reset(d->claim);
 	*c = runs[0];
-	c->workflow = hp_arena_strdup(d->claim, c->workflow);
-	c->key = keep(d->claim, c->key);
-	c->input = keep(d->claim, c->input);
-	c->saved = keep(d->claim, c->saved);
-	c->decision_value = keep(d->claim, c->decision_value);
-	c->mail = keep(d->claim, c->mail);
-	c->command_value = keep(d->claim, c->command_value);
-	c->annex = keep(d->claim, c->annex);
-	c->signed_request = keep(d->claim, c->signed_request);
-	c->signed_key = keep(d->claim, c->signed_key);
+	if (!keep_claimed(d->claim, c)) {
+		d->has_claimed = false;
+		hp_fail(&d->stopped, HP_E_NOMEM, "no memory for the claimed run");
+	}
 }
 
 /* All that can be done now. */

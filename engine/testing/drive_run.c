@@ -9,23 +9,26 @@
 
 static struct hp_arena *arena(struct hp_drive *d) { return d->step[d->turn]; }
 
-static void keep(struct hp_drive *d, struct hp_bytes *b)
+static int keep(struct hp_drive *d, struct hp_bytes *b, struct hp_error *err)
 {
-	if (b->n) {
-		b->p = hp_arena_strndup(arena(d), b->p, b->n);
-		HP_ASSERT(b->p); /* an arena holds several times what a value may be */
-	}
+	if (b->n == 0)
+		return 0;
+	b->p = hp_arena_strndup(arena(d), b->p, b->n);
+	return b->p ? 0 : hp_fail(err, HP_E_NOMEM, "no memory for a value of the run");
 }
 
-static void keep_event(struct hp_drive *d, struct hp_event *ev)
+static int keep_event(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 {
-	keep(d, &ev->value);
-	keep(d, &ev->key);
-	keep(d, &ev->swept.cursor);
-	keep(d, &ev->swept.row);
-	keep(d, &ev->secrets);
-	ev->code = hp_arena_strdup(arena(d), ev->code);
-	ev->message = hp_arena_strdup(arena(d), ev->message);
+	struct hp_bytes *const places[] = {&ev->value, &ev->key, &ev->swept.cursor, &ev->swept.row, &ev->secrets};
+	const char **const texts[] = {&ev->code, &ev->message};
+
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+		if (keep(d, places[i], err) < 0)
+			return -1;
+	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+		if (*texts[i] && !(*texts[i] = hp_arena_strdup(arena(d), *texts[i])))
+			return hp_fail(err, HP_E_NOMEM, "no memory for a value of the run");
+	return 0;
 }
 
 /* ---- evaluations ---- */
@@ -51,7 +54,8 @@ static int evaluate(struct hp_drive *d, const struct hp_action *act, struct hp_e
 	memset(ev, 0, sizeof *ev);
 	hp_buf_clear(&d->scratch);
 	hp_workflow_eval(d->w, &data, run, act, &d->scratch, ev);
-	keep_event(d, ev);
+	if (keep_event(d, ev, err) < 0)
+		return -1;
 	ev->type = HP_EV_VALUE;
 	ev->now = d->now;
 	if (act->eval == HP_EVAL_FOUND && ev->ok && ev->verdict == HP_VERDICT_FOUND && hp_workflow_secrets(d->w, act->state) > 0)
@@ -254,9 +258,8 @@ static int send_effect(struct hp_drive *d, const struct hp_action *act, struct h
 	if (rc == 0)
 		rc = d->hooks.reply(d->hooks.arg, &s, &d->scratch, ev, err);
 	json_decref(seen);
-	if (rc < 0)
+	if (rc < 0 || keep_event(d, ev, err) < 0)
 		return -1;
-	keep_event(d, ev);
 	ev->type = HP_EV_REPLY;
 	ev->now = d->now;
 	if (ev->outcome == HP_CLASS_OK && !act->probe && hp_workflow_secrets(d->w, act->state) > 0)
@@ -284,11 +287,13 @@ static int page_of(struct hp_drive *d, const struct hp_sql_page *p, struct hp_sq
 		rc = hp_json_write(&d->scratch, json_object_get(last, p->column), err);
 	if (rc == 0 && last) {
 		rows->swept.cursor = hp_buf_bytes(&d->scratch);
-		keep(d, &rows->swept.cursor);
+		rc = keep(d, &rows->swept.cursor, err);
 		hp_buf_clear(&d->scratch);
-		rc = hp_json_write(&d->scratch, last, err);
+		if (rc == 0)
+			rc = hp_json_write(&d->scratch, last, err);
 		rows->swept.row = hp_buf_bytes(&d->scratch);
-		keep(d, &rows->swept.row);
+		if (rc == 0)
+			rc = keep(d, &rows->swept.row, err);
 	}
 	rows->rows = (struct hp_bytes){NULL, 0};
 	if (rc == 0 && p->dry) {
@@ -297,7 +302,8 @@ static int page_of(struct hp_drive *d, const struct hp_sql_page *p, struct hp_sq
 		hp_buf_clear(&d->scratch);
 		rc = hp_json_write(&d->scratch, sample, err);
 		rows->rows = hp_buf_bytes(&d->scratch);
-		keep(d, &rows->rows);
+		if (rc == 0)
+			rc = keep(d, &rows->rows, err);
 	}
 	json_decref(sample);
 	json_decref(page);
@@ -341,6 +347,7 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 {
 	struct hp_drive *d = arg;
 	struct hp_event *ev = &d->sql_reply;
+	struct hp_error why;
 
 	(void)now;
 	d->answered = true;
@@ -354,7 +361,8 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *rows)
 	ev->none = rows->none;
 	ev->value = rows->rows;
 	ev->swept = rows->swept;
-	keep_event(d, ev);
+	if (keep_event(d, ev, &why) < 0)
+		hp_d_stop(d, &why, NULL);
 	d->tx = rows->tx;
 }
 

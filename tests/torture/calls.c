@@ -28,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/alloc.h"
+#include "base/arena.h"
 #include "torture/torture.h"
 
 #define FAILED(...) \
@@ -62,6 +63,27 @@ OTHER(TORTURE_MEMORY, void *, NULL, hp_alloc, (size_t n), (n))
 OTHER(TORTURE_MEMORY, void *, NULL, hp_calloc, (size_t count, size_t n), (count, n))
 OTHER(TORTURE_MEMORY, void *, NULL, hp_realloc, (void *p, size_t n), (p, n))
 OTHER(TORTURE_MEMORY, char *, NULL, hp_strdup, (const char *s), (s))
+
+/* Of an arena, which mostly has some left. */
+OTHER(TORTURE_ARENA, struct hp_arena *, NULL, hp_arena_new, (size_t max), (max))
+OTHER(TORTURE_ARENA, void *, NULL, hp_arena_alloc, (struct hp_arena *a, size_t n), (a, n))
+OTHER(TORTURE_ARENA, char *, NULL, hp_arena_strdup, (struct hp_arena *a, const char *s), (a, s))
+OTHER(TORTURE_ARENA, char *, NULL, hp_arena_strndup, (struct hp_arena *a, const char *s, size_t n), (a, s, n))
+
+char *torture_hp_arena_printf(struct hp_arena *a, const char *fmt, ...) HP_PRINTF(2, 3);
+char *torture_hp_arena_printf(struct hp_arena *a, const char *fmt, ...)
+{
+	char *text = NULL, *copy;
+	va_list ap;
+
+	if (torture_fails(TORTURE_ARENA))
+		return NULL;
+	va_start(ap, fmt);
+	copy = vasprintf(&text, fmt, ap) < 0 ? NULL : hp_arena_strdup(a, text);
+	va_end(ap);
+	free(text);
+	return copy;
+}
 
 /* In base/json.c and script/sandbox.c instead: what the libraries ask for. */
 void *torture_json_alloc(size_t n);

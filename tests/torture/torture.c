@@ -39,7 +39,7 @@
 #define FRAMES 10
 #define OUTPUT_MAX 60000
 
-static const char *const names[TORTURE_CLASSES] = {"memory", "lua",   "json",   "system", "libpq",
+static const char *const names[TORTURE_CLASSES] = {"memory", "arena", "lua",   "json",   "system", "libpq",
 						   "curl",   "httpd", "crypto", "child"};
 
 struct way {

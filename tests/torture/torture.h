@@ -8,6 +8,7 @@
  * before it becomes another program, whatever it is. */
 enum torture_class {
 	TORTURE_MEMORY,
+	TORTURE_ARENA,
 	TORTURE_LUA,
 	TORTURE_JSON,
 	TORTURE_SYSTEM,
