@@ -358,18 +358,24 @@ static const char *read_first(const struct state_reader *sr)
 {
 	const struct hp_reader *r = sr->r;
 	struct hp_buf text;
-	const char *json;
+	struct hp_error err = {0};
+	const char *json = NULL;
+	json_t *v;
 
 	if (!hp_r_get(r, sr->body, "first"))
 		hp_r_fail(r, "first is missing: the key before the first row, like 0 or \"\"");
 	if (lua_type(r->L, -1) != LUA_TSTRING && !lua_isinteger(r->L, -1))
 		hp_r_fail(r, "first must be a whole number or a text");
+	v = hp_lua_to_json(r->L, -1); /* nothing below raises until it is given back */
 	hp_buf_init(&text, HP_CURSOR_MAX);
-	hp_lua_write_json(r->L, -1, &text);
-	json = text.failed ? NULL : hp_r_dup(r, hp_buf_str(&text));
+	if (hp_json_write(&text, v, &err) == 0)
+		json = hp_arena_strndup(r->a, hp_buf_str(&text), text.n);
 	hp_buf_free(&text);
-	if (!json)
+	json_decref(v);
+	if (err.code == HP_E_TOO_LARGE)
 		hp_r_fail(r, "first is longer than %d bytes", HP_CURSOR_MAX);
+	if (!json)
+		hp_r_fail(r, "no memory left");
 	lua_pop(r->L, 1);
 	return json;
 }

@@ -261,6 +261,9 @@ static const struct {
 	{"local x = ", "t.lua:1: unexpected symbol near <eof>"},
 	{"return 5", "t.lua: the file must end with: return workflow \"name\" { … }"},
 	{"return workflow {}", "t.lua:1: workflow: a name must follow, like workflow \"name\" { … }"},
+	{"return workflow \"w\" { sweep \"s\" { as = service, cursor = \"id\", first = string.rep(\"x\", 600), rows = \"select id "
+	 "from t where id > $1 order by id limit $2\", exec = \"select $1::jsonb\" } }",
+	 "t.lua:1: state \"s\": first is longer than 512 bytes"},
 	{"return workflow \"w\" {}", "t.lua:1: there is no state; the shortest workflow is succeed \"done\" {}"},
 	{"return workflow \"W-1\" {}",
 	 "t.lua:1: workflow \"W-1\": a name is lower-case letters, digits and _, at most 64, no digit first"},
