@@ -91,7 +91,7 @@ OPTIMISE := -O0
 WRAP_LDFLAGS := -Wl,--wrap=fork
 WRAP_OBJECTS := $(patsubst %,$(BUILD)/obj/tests/torture/%.o,torture calls)
 # Calls of the engine that can fail get other names (tests/torture/calls.c): what has to be
-# asked for by the libraries, too, has one of its own. alloc.c is what they all end in;
+# asked for by the libraries, too, has one of its own. alloc.c and arena.c are what they end in;
 # the store in memory is a tool of tests, and stops when it has none (mem.h).
 rename = $(if $(filter base/json,$1),objcopy --redefine-sym hp_alloc=torture_json_alloc $@;) \
 	$(if $(filter script/sandbox,$1),objcopy --redefine-sym hp_realloc=torture_lua_realloc $@;) \

@@ -128,13 +128,12 @@ char *hp_arena_strdup(struct hp_arena *a, const char *s)
 	return s ? hp_arena_strndup(a, s, strlen(s)) : NULL;
 }
 
-char *hp_arena_printf(struct hp_arena *a, const char *fmt, ...)
+char *hp_arena_vprintf(struct hp_arena *a, const char *fmt, va_list ap)
 {
-	va_list ap, again;
+	va_list again;
 	char *s = NULL;
 	int n;
 
-	va_start(ap, fmt);
 	va_copy(again, ap);
 	n = vsnprintf(NULL, 0, fmt, ap);
 	if (n >= 0)
@@ -142,6 +141,16 @@ char *hp_arena_printf(struct hp_arena *a, const char *fmt, ...)
 	if (s && vsnprintf(s, (size_t)n + 1, fmt, again) != n)
 		s = NULL;
 	va_end(again);
+	return s;
+}
+
+char *hp_arena_printf(struct hp_arena *a, const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	s = hp_arena_vprintf(a, fmt, ap);
 	va_end(ap);
 	return s;
 }

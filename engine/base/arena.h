@@ -21,5 +21,6 @@ void *hp_arena_alloc(struct hp_arena *a, size_t n);            /* zeroed, 16-ali
 char *hp_arena_strdup(struct hp_arena *a, const char *s);      /* NULL in, NULL out */
 char *hp_arena_strndup(struct hp_arena *a, const char *s, size_t n); /* adds the NUL */
 char *hp_arena_printf(struct hp_arena *a, const char *fmt, ...) HP_PRINTF(2, 3);
+char *hp_arena_vprintf(struct hp_arena *a, const char *fmt, va_list ap) HP_PRINTF(2, 0);
 
 #endif

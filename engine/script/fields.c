@@ -27,29 +27,44 @@ void hp_r_fail(const struct hp_reader *r, const char *fmt, ...)
 	abort(); /* lua_error does not return */
 }
 
-void *hp_r_alloc(const struct hp_reader *r, size_t n)
+/* What has been made in the arena, unless there was no room. */
+static void *made(const struct hp_reader *r, void *p)
 {
-	void *p = hp_arena_alloc(r->a, n ? n : 1);
-
 	if (!p)
 		hp_r_fail(r, "the definition is too large, or no memory is left");
 	return p;
+}
+
+void *hp_r_alloc(const struct hp_reader *r, size_t n)
+{
+	return made(r, hp_arena_alloc(r->a, n ? n : 1));
 }
 
 const char *hp_r_printf(const struct hp_reader *r, const char *fmt, ...)
 {
 	char *text;
 	va_list ap;
-	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	text = hp_arena_vprintf(r->a, fmt, ap);
 	va_end(ap);
-	text = hp_r_alloc(r, (size_t)(n < 0 ? 0 : n) + 1);
-	va_start(ap, fmt);
-	(void)vsnprintf(text, (size_t)(n < 0 ? 0 : n) + 1, fmt, ap);
-	va_end(ap);
-	return text;
+	return made(r, text);
+}
+
+const char *hp_r_json(const struct hp_reader *r, json_t *v, size_t max, struct hp_error *err)
+{
+	const char *kept = NULL;
+	struct hp_buf text;
+
+	hp_buf_init(&text, max);
+	if (hp_json_write(&text, v, err) == 0) {
+		kept = hp_arena_strndup(r->a, hp_buf_str(&text), text.n);
+		if (!kept)
+			hp_fail(err, HP_E_NOMEM, "no memory left");
+	}
+	hp_buf_free(&text);
+	json_decref(v);
+	return kept;
 }
 
 const char *hp_r_dup(const struct hp_reader *r, const char *s)

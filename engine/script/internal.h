@@ -183,6 +183,8 @@ void hp_r_fail(const struct hp_reader *r, const char *fmt, ...) __attribute__((n
 void *hp_r_alloc(const struct hp_reader *r, size_t n);
 const char *hp_r_dup(const struct hp_reader *r, const char *s);
 const char *hp_r_printf(const struct hp_reader *r, const char *fmt, ...) HP_PRINTF(2, 3);
+/* Its text; takes v, whatever comes of it. Never raises: NULL with HP_E_TOO_LARGE, or HP_E_NOMEM. */
+const char *hp_r_json(const struct hp_reader *r, json_t *v, size_t max, struct hp_error *err);
 /* Refuses string keys outside the list and, unless max_index > 0, array entries. */
 void hp_r_only(const struct hp_reader *r, int table, const char *const *allowed, int n, int max_index);
 /* Pushes the field; false (and nothing pushed) when it is absent. */

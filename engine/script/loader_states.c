@@ -357,21 +357,14 @@ static void read_undo(const struct state_reader *sr)
 static const char *read_first(const struct state_reader *sr)
 {
 	const struct hp_reader *r = sr->r;
-	struct hp_buf text;
 	struct hp_error err = {0};
-	const char *json = NULL;
-	json_t *v;
+	const char *json;
 
 	if (!hp_r_get(r, sr->body, "first"))
 		hp_r_fail(r, "first is missing: the key before the first row, like 0 or \"\"");
 	if (lua_type(r->L, -1) != LUA_TSTRING && !lua_isinteger(r->L, -1))
 		hp_r_fail(r, "first must be a whole number or a text");
-	v = hp_lua_to_json(r->L, -1); /* nothing below raises until it is given back */
-	hp_buf_init(&text, HP_CURSOR_MAX);
-	if (hp_json_write(&text, v, &err) == 0)
-		json = hp_arena_strndup(r->a, hp_buf_str(&text), text.n);
-	hp_buf_free(&text);
-	json_decref(v);
+	json = hp_r_json(r, hp_lua_to_json(r->L, -1), HP_CURSOR_MAX, &err);
 	if (err.code == HP_E_TOO_LARGE)
 		hp_r_fail(r, "first is longer than %d bytes", HP_CURSOR_MAX);
 	if (!json)

@@ -52,9 +52,8 @@ static int word_of(const struct hp_reader *r, const char *field, int (*find)(con
 /* Constants only: nothing runs when a tick comes but what is written here. */
 static const char *input_of(const struct hp_reader *r)
 {
-	struct hp_buf text;
 	struct hp_error err = {0};
-	const char *kept = NULL;
+	const char *kept;
 	json_t *v;
 	bool object, has_tick;
 
@@ -63,11 +62,7 @@ static const char *input_of(const struct hp_reader *r)
 	v = hp_lua_to_json(r->L, -1); /* nothing below raises until it is given back */
 	object = json_is_object(v);
 	has_tick = json_object_get(v, "tick") != NULL;
-	hp_buf_init(&text, HP_INPUT_MAX);
-	if (hp_json_write(&text, v, &err) == 0)
-		kept = hp_arena_strndup(r->a, hp_buf_str(&text), text.n);
-	hp_buf_free(&text);
-	json_decref(v);
+	kept = hp_r_json(r, v, HP_INPUT_MAX, &err);
 	lua_pop(r->L, 1);
 	if (!object)
 		hp_r_fail(r, "trigger: input must be a table with names, like { kind = \"full\" }");

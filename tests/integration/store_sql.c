@@ -252,7 +252,6 @@ START_TEST(errors_have_their_class)
 }
 END_TEST
 
-/* It may be another server's, or made up: only what our own statements meet closes the doors. */
 static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode, const char *text)
 {
 	unsigned long nth = 0, made;
@@ -290,6 +289,7 @@ START_TEST(a_statement_without_memory_is_tried_again)
 }
 END_TEST
 
+/* It may be another server's, or made up: only what our own statements meet closes the doors. */
 START_TEST(a_full_disk_of_an_author_is_not_ours)
 {
 	struct hp_claimed c;

@@ -450,9 +450,9 @@ void pgs_sql_run(struct hp_store *st, const struct hp_sql_state *x, hp_sql_cb cb
 		tell_later(s, tx, HP_RETRYABLE, "connection_lost", "the store is being closed");
 	} else if (!s->sql_conninfo) {
 		tell_later(s, tx, HP_TERMINAL, "no_sql", "this worker has no connection for sql states");
-	} else if (!tx->text || err.code == HP_E_NOMEM) {
+	} else if (!tx->text || err.code == HP_E_NOMEM) { /* nor for its page, if it has one */
 		tell_later(s, tx, HP_RETRYABLE, "out_of_memory", "no memory for a statement");
-	} else if (!tx->args || (x->page && !tx->page)) {
+	} else if (!tx->args) {
 		tell_later(s, tx, HP_TERMINAL, "bad_arguments", err.message);
 	} else if (!pgs_statement_allowed(x->text) || (x->page && !pgs_page_allowed(tx->page))) {
 		tell_later(s, tx, HP_TERMINAL, "statement_not_allowed",
