@@ -38,6 +38,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/arena.h"
 #include "base/buf.h"
 #include "base/digest.h"
 #include "base/error.h"
@@ -410,6 +411,8 @@ void hp_machine_init(struct hp_machine *m, const struct hp_definition *def, cons
 void hp_transition_refuse(struct hp_transition *t, const struct hp_run *before, int64_t due_at,
 			  const char *code, const char *message);
 void hp_step(struct hp_machine *m, const struct hp_event *ev, struct hp_action *act);
+/* Copies whatever an evaluation or a reply has put into ev into a. -1: no memory, and ev is of no use. */
+int hp_event_keep(struct hp_event *ev, struct hp_arena *a) HP_MUST_CHECK;
 /* Who looks for t, because its answer was lost, and finds one of its epoch and rev: is that t? */
 bool hp_transition_alone(const struct hp_transition *t);
 

@@ -72,23 +72,13 @@ static bool copy(struct hp_arena *a, struct hp_bytes from, struct hp_bytes *to)
 	return to->p != NULL;
 }
 
-/* Every place of an event that an evaluation or a reply fills. The scratch is wiped, so
- * that a place that is missing here is missed by every test, and no secret stays in it. */
+/* The scratch is wiped: no secret stays in it. */
 int hp_w_keep(struct hp_owned *r, struct hp_event *ev)
 {
-	struct hp_bytes *const bytes[] = {&ev->value,   &ev->demands,	   &ev->key,
-					  &ev->secrets, &ev->swept.cursor, &ev->swept.row};
-	const char **const texts[] = {&ev->code, &ev->message};
-	struct hp_arena *a = r->step[r->turn];
-	bool whole = true;
+	int rc = hp_event_keep(ev, r->step[r->turn]);
 
-	for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
-		whole &= copy(a, *bytes[i], bytes[i]);
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		if (*texts[i])
-			whole &= (*texts[i] = hp_arena_strdup(a, *texts[i])) != NULL;
 	hp_buf_wipe(&r->w->scratch);
-	return whole ? 0 : -1;
+	return rc;
 }
 
 void hp_w_next_turn(struct hp_owned *r)

@@ -19,16 +19,7 @@ static int keep(struct hp_drive *d, struct hp_bytes *b, struct hp_error *err)
 
 static int keep_event(struct hp_drive *d, struct hp_event *ev, struct hp_error *err)
 {
-	struct hp_bytes *const places[] = {&ev->value, &ev->key, &ev->swept.cursor, &ev->swept.row, &ev->secrets};
-	const char **const texts[] = {&ev->code, &ev->message};
-
-	for (size_t i = 0; i < sizeof places / sizeof *places; i++)
-		if (keep(d, places[i], err) < 0)
-			return -1;
-	for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-		if (*texts[i] && !(*texts[i] = hp_arena_strdup(arena(d), *texts[i])))
-			return hp_fail(err, HP_E_NOMEM, "no memory for a value of the run");
-	return 0;
+	return hp_event_keep(ev, arena(d)) == 0 ? 0 : hp_fail(err, HP_E_NOMEM, "no memory for a value of the run");
 }
 
 /* ---- evaluations ---- */

@@ -383,6 +383,19 @@ START_TEST(a_vanished_client_leaves_no_session)
 }
 END_TEST
 
-HP_SUITE("store faults", acknowledgement_lost, commit_never_arrived, commit_arrives_late, an_earlier_one_landed_meanwhile, lost_and_fenced_meanwhile,
-	 lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal, a_lost_refusal_of_a_state_entered,
-	 a_commit_without_memory_is_no_other_commit, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no, a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting)
+int main(void)
+{
+	const TTest *const tests[] = {
+		acknowledgement_lost, commit_never_arrived, commit_arrives_late, an_earlier_one_landed_meanwhile,
+		lost_and_fenced_meanwhile, lost_and_moved_on_by_a_door, a_lost_refusal_is_still_a_refusal,
+		a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no,
+		a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting
+	};
+	TCase *ordinary = tcase_create("store faults"), *sparse = tcase_create("without memory");
+
+	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+		tcase_add_test(ordinary, tests[i]);
+	tcase_set_timeout(sparse, 30); /* hundreds of attempts, many of which open a connection */
+	tcase_add_test(sparse, a_commit_without_memory_is_no_other_commit);
+	return hp_run_cases("store faults", (TCase *const[]){ordinary, sparse}, 2);
+}

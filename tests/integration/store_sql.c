@@ -45,6 +45,13 @@ static void on_rows(void *arg, int64_t now, const struct hp_sql_rows *r)
 	s->done = 1;
 }
 
+/* A page brings no time. */
+static void on_page(void *arg, int64_t now, const struct hp_sql_rows *r)
+{
+	(void)now;
+	on_rows(arg, 1, r);
+}
+
 /* The transaction of a swept row that was called. */
 static struct seen run_page(const struct hp_claimed *c, const char *rows, const char *exec)
 {
@@ -252,7 +259,7 @@ START_TEST(errors_have_their_class)
 }
 END_TEST
 
-static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode, const char *text)
+static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode, const char *text, const struct hp_sql_page *page)
 {
 	unsigned long nth = 0, made;
 	int unlucky = 0;
@@ -260,10 +267,11 @@ static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode
 	do {
 		struct seen s = { 0 };
 		struct hp_sql_state st = { .run_id = c->run.id, .epoch = c->run.epoch, .token = c->token, .mode = mode,
-					   .text = text, .args = hp_bytes_of("{\"args\":[\"x\"]}"), .timeout_us = 600000 };
+					   .text = text, .args = hp_bytes_of(page ? "{\"args\":[]}" : "{\"args\":[\"x\"]}"),
+					   .timeout_us = 600000, .page = page };
 
 		hp_alloc_fail_at(++nth);
-		f.store->ops->sql_run(f.store, &st, on_rows, &s);
+		f.store->ops->sql_run(f.store, &st, page ? on_page : on_rows, &s);
 		fx_until(&f, &s.done);
 		made = hp_alloc_count();
 		hp_alloc_fail_at(0);
@@ -279,12 +287,19 @@ static void nobody_is_to_blame(const struct hp_claimed *c, enum hp_sql_mode mode
 /* Our own lack, at each allocation in turn, is no fault of the statement. */
 START_TEST(a_statement_without_memory_is_tried_again)
 {
+	struct hp_sql_page page = { .rows = "select id from public.ledger where id > $1 order by id limit $2", .column = "id",
+				    .total = "select count(*) from public.ledger", .cursor = hp_bytes_of("0"), .limit = 10 };
+	const char *exec = "update public.ledger set note = 'x' where id in (select (value ->> 'id')::int from jsonb_array_elements($1::jsonb))";
 	struct hp_claimed c;
 
 	open_fx();
+	fx_sql(&f, "insert into public.ledger (id) select generate_series(1, 20)");
 	c = own();
-	nobody_is_to_blame(&c, HP_SQL_ONE, "select $1::text as note");
-	nobody_is_to_blame(&c, HP_SQL_EXEC, "update public.ledger set note = $1");
+	nobody_is_to_blame(&c, HP_SQL_ONE, "select $1::text as note", NULL);
+	nobody_is_to_blame(&c, HP_SQL_EXEC, "update public.ledger set note = $1", NULL);
+	nobody_is_to_blame(&c, HP_SQL_SWEEP, exec, &page);
+	page.dry = true;
+	nobody_is_to_blame(&c, HP_SQL_SWEEP, exec, &page);
 	fx_close(&f);
 }
 END_TEST
@@ -401,13 +416,6 @@ START_TEST(statements_queue_for_connections)
 }
 END_TEST
 
-/* A page brings no time. */
-static void on_page(void *arg, int64_t now, const struct hp_sql_rows *r)
-{
-	(void)now;
-	on_rows(arg, 1, r);
-}
-
 /* Only what is a parameter is bound to a statement of a sweep. */
 START_TEST(a_sweep_binds_what_its_statements_name)
 {
@@ -486,8 +494,20 @@ END_TEST
 START_TEST(lost_commit_has_not_happened) { lost_commit(CUT_BEFORE, HP_COMMIT_CONFLICT, 0); }
 END_TEST
 
-HP_SUITE("store sql states", statement_and_transition_are_one, what_could_not_be_ended_is_committed_by_nobody_else,
-	 rows_become_json, a_statement_without_memory_is_tried_again, a_full_disk_of_an_author_is_not_ours,
-	 a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
-	 the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
-	 a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out, lost_commit_has_not_happened)
+int main(void)
+{
+	const TTest *const tests[] = {
+		statement_and_transition_are_one, what_could_not_be_ended_is_committed_by_nobody_else, rows_become_json,
+		a_full_disk_of_an_author_is_not_ours, a_swept_row_answers_for_its_own_statement_only, errors_have_their_class,
+		the_engine_is_out_of_reach, nothing_is_left_in_the_session, statements_queue_for_connections,
+		a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out,
+		lost_commit_has_not_happened
+	};
+	TCase *ordinary = tcase_create("store sql states"), *sparse = tcase_create("without memory");
+
+	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+		tcase_add_test(ordinary, tests[i]);
+	tcase_set_timeout(sparse, 30); /* hundreds of attempts, many of which open a connection */
+	tcase_add_test(sparse, a_statement_without_memory_is_tried_again);
+	return hp_run_cases("store sql states", (TCase *const[]){ordinary, sparse}, 2);
+}

@@ -579,6 +579,32 @@ START_TEST(long_messages_stay_valid_text)
 }
 END_TEST
 
+/* What an evaluation says lives in the stepper's scratch: it is kept whole, or it is known that it is not. */
+START_TEST(an_event_is_kept_whole_or_not_at_all)
+{
+	static const char text[] = "abcdefghijklmnop";
+	size_t max = 0;
+	int rc;
+
+	do {
+		struct hp_event ev = { .value = { text, 16 }, .demands = { text, 3 }, .key = { text, 4 }, .secrets = { text, 5 },
+				       .swept = { .cursor = { text, 6 }, .row = { text, 7 } }, .code = text };
+		const struct hp_bytes *const places[] = { &ev.value, &ev.demands, &ev.key, &ev.secrets, &ev.swept.cursor, &ev.swept.row };
+		struct hp_arena *a = hp_arena_new(max += 16);
+
+		ck_assert_ptr_nonnull(a);
+		rc = hp_event_keep(&ev, a);
+		for (size_t i = 0; rc == 0 && i < sizeof places / sizeof *places; i++) {
+			ck_assert_ptr_ne(places[i]->p, text);
+			ck_assert_mem_eq(places[i]->p, text, places[i]->n);
+		}
+		ck_assert(rc < 0 || (ev.code != text && strcmp(ev.code, text) == 0 && !ev.message));
+		hp_arena_free(a);
+	} while (rc < 0);
+	ck_assert_uint_gt(max, 100);
+}
+END_TEST
+
 HP_SUITE("core_machine", call_sends_only_after_its_admission_is_committed,
 	 admission_rides_on_the_commit_that_enters, separate_admission_makes_two_commits,
 	 retryable_backs_off_with_the_same_visit_then_fails, catch_prefers_code_then_class_then_otherwise,
@@ -589,4 +615,4 @@ HP_SUITE("core_machine", call_sends_only_after_its_admission_is_committed,
 	 sql_commits_inside_its_transaction_and_retries_conflicts,
 	 set_sees_the_save_and_a_failing_set_aborts_sql, failing_expression_while_entering_takes_the_catch,
 	 cancel_waits_for_the_effect_in_the_air, poison_is_held, refused_transition_is_held,
-	 endless_loop_is_held, long_messages_stay_valid_text)
+	 endless_loop_is_held, long_messages_stay_valid_text, an_event_is_kept_whole_or_not_at_all)

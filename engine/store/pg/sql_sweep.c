@@ -204,11 +204,11 @@ static int sample(struct hp_sql_tx *tx, struct hp_error *err)
 		json_array_remove(rows, json_array_size(rows) - 1);
 	shown = json_pack("{s:b, s:I, s:I, s:O}", "dry_run", 1, "rows", (json_int_t)p->swept.rows, "changed",
 			  (json_int_t)p->swept.changed, "sample", rows);
-	if (shown && p->swept.total >= 0)
-		json_object_set_new(shown, "total", json_integer(p->swept.total));
 	hp_buf_clear(&tx->rows);
-	if (shown)
+	if (shown && (p->swept.total < 0 || json_object_set_new(shown, "total", json_integer(p->swept.total)) == 0))
 		rc = hp_json_write(&tx->rows, shown, err);
+	else
+		hp_fail(err, HP_E_NOMEM, "no memory for a sample");
 	json_decref(shown);
 	json_decref(rows);
 	return rc;
