@@ -391,11 +391,6 @@ int main(void)
 		a_lost_refusal_of_a_state_entered, claim_lost_is_claimed_again, a_lost_answer_is_not_a_no,
 		a_heartbeat_into_silence_ends, a_vanished_client_leaves_no_session, culprit_is_found_by_bisecting
 	};
-	TCase *ordinary = tcase_create("store faults"), *sparse = tcase_create("without memory");
-
-	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
-		tcase_add_test(ordinary, tests[i]);
-	tcase_set_timeout(sparse, 30); /* hundreds of attempts, many of which open a connection */
-	tcase_add_test(sparse, a_commit_without_memory_is_no_other_commit);
-	return hp_run_cases("store faults", (TCase *const[]){ordinary, sparse}, 2);
+	/* hundreds of attempts, many of which open a connection */
+	return hp_run_suite_and("store faults", tests, sizeof tests / sizeof tests[0], a_commit_without_memory_is_no_other_commit, 30);
 }

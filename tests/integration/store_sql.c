@@ -503,11 +503,6 @@ int main(void)
 		a_sweep_binds_what_its_statements_name, a_dry_run_waits_for_no_standby, lost_acknowledgement_is_found_out,
 		lost_commit_has_not_happened
 	};
-	TCase *ordinary = tcase_create("store sql states"), *sparse = tcase_create("without memory");
-
-	for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
-		tcase_add_test(ordinary, tests[i]);
-	tcase_set_timeout(sparse, 30); /* hundreds of attempts, many of which open a connection */
-	tcase_add_test(sparse, a_statement_without_memory_is_tried_again);
-	return hp_run_cases("store sql states", (TCase *const[]){ordinary, sparse}, 2);
+	/* hundreds of attempts, many of which open a connection */
+	return hp_run_suite_and("store sql states", tests, sizeof tests / sizeof tests[0], a_statement_without_memory_is_tried_again, 30);
 }

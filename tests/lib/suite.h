@@ -35,13 +35,28 @@ static inline int hp_run_case(const char *name, TCase *t)
 	return hp_run_cases(name, &t, 1);
 }
 
-static inline int hp_run_suite(const char *name, const TTest *const *tests, size_t count)
+static inline TCase *hp_case_of(const char *name, const TTest *const *tests, size_t count)
 {
 	TCase *t = tcase_create(name);
 
 	for (size_t i = 0; i < count; i++)
 		tcase_add_test(t, tests[i]);
-	return hp_run_case(name, t);
+	return t;
+}
+
+static inline int hp_run_suite(const char *name, const TTest *const *tests, size_t count)
+{
+	return hp_run_case(name, hp_case_of(name, tests, count));
+}
+
+/* The same, and one that needs longer: so many seconds. */
+static inline int hp_run_suite_and(const char *name, const TTest *const *tests, size_t count, const TTest *longer,
+				   double seconds)
+{
+	TCase *const cases[] = {hp_case_of(name, tests, count), hp_case_of("longer", &longer, 1)};
+
+	tcase_set_timeout(cases[1], seconds);
+	return hp_run_cases(name, cases, 2);
 }
 
 #define HP_SUITE(name, ...) \
